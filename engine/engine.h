@@ -1,0 +1,96 @@
+// Engine: the thread-safe face of one device group; owns the engine thread that steps its models in turn.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "base/clock.h"
+#include "engine/models/model.h"
+#include "engine/options.h"
+#include "engine/request.h"
+#include "engine/token_stream.h"
+
+namespace inferd {
+
+class EngineCore;
+
+/// What /metrics and /health read; a consistent copy.
+struct DecoderStats {
+  std::int64_t running = 0;
+  std::int64_t waiting = 0;
+  std::int64_t kv_blocks_total = 0;
+  std::int64_t kv_blocks_used = 0;      // referenced by a live sequence
+  std::int64_t preemptions = 0;         // ever
+  std::int64_t steps = 0;
+  std::int64_t prompt_tokens = 0;       // computed, ever
+  std::int64_t cached_prompt_tokens = 0;
+  std::int64_t output_tokens = 0;
+  std::int64_t cancelled = 0;
+};
+
+/// One embedding input's answer, or why there is none.
+struct EncodeResult {
+  std::vector<float> vector;   // [embedding_dim]
+  bool ok = false;             // false: cancelled or shut down
+};
+
+/// A batch of encoder inputs being worked on; shared by the HTTP thread and the engine thread.
+class EncodeTicket {
+ public:
+  virtual ~EncodeTicket() = default;
+  /// Waits for all inputs or `timeout`; true when done.
+  virtual bool wait(std::chrono::milliseconds timeout) = 0;
+  virtual void cancel() = 0;
+  /// Valid once wait returned true; one per input, in order.
+  virtual std::vector<EncodeResult> take() = 0;
+};
+
+using ModelHandle = int;  // index of a decoder or encoder added to this engine
+
+/// Serves the models of one device group. Thread-safe after start(). Owned by main; outlives every TokenStream it hands out.
+class Engine {
+ public:
+  explicit Engine(const Clock& clock);
+  ~Engine();
+  Engine(const Engine&) = delete;
+
+  /// Before start(). The backend must outlive the engine.
+  ModelHandle add_decoder(std::unique_ptr<Model> model, Backend& backend, const EngineOptions& options);
+  ModelHandle add_encoder(std::unique_ptr<EncoderModel> model, Backend& backend, std::int64_t max_queued_inputs);
+  void start();
+
+  /// Queues a request without blocking. Rejects when the inbox is full, the prompt cannot fit, or draining.
+  std::variant<std::shared_ptr<TokenStream>, Rejection> submit(ModelHandle decoder, Request request);
+  /// Queues encoder inputs (token ids with their specials, each ≤ max_sequence_tokens) without blocking.
+  std::variant<std::shared_ptr<EncodeTicket>, Rejection> encode(ModelHandle encoder,
+                                                                std::vector<std::vector<TokenId>> inputs);
+
+  /// Tokens one request may have in all (prompt + output).
+  std::int64_t context_length(ModelHandle decoder) const;
+  const ModelInfo& info(ModelHandle model) const;
+  DecoderStats stats(ModelHandle decoder) const;
+
+  /// From now on every submit is rejected with draining.
+  void begin_drain();
+  /// True when nothing runs or waits.
+  bool idle() const;
+  /// Ends everything still alive with FinishReason::shutdown and joins the thread.
+  void stop();
+
+  /// When the engine thread last made progress (for the watchdog and /health).
+  TimePoint last_progress() const;
+  /// The bytes one token takes in the KV cache, and the pool's size in bytes, for the log line.
+  std::size_t kv_bytes(ModelHandle decoder) const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace inferd

@@ -1,0 +1,82 @@
+// Model: the weights of one family plus its forward pass; decoders and encoders.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/weights/model_config.h"
+#include "kernels/backend.h"
+
+namespace inferd {
+
+/// What a served model is, for logs, /v1/models and the planner.
+struct ModelInfo {
+  std::string name;            // human name from the files
+  std::string family;          // "qwen2"
+  std::int64_t parameters = 0;
+  std::string quantization;    // "Q4_K_M", "BF16", "Q4_1"
+  std::size_t weight_bytes = 0;      // as stored
+  std::size_t resident_bytes = 0;    // as the backend keeps them
+  std::int64_t max_context = 0;      // positions the weights allow
+  std::int64_t vocab_size = 0;       // rows of the logits
+  std::int64_t hidden_size = 0;
+};
+
+/// What one token costs in the KV cache.
+struct KvSpec {
+  int num_layers = 0;
+  int num_kv_heads = 0;
+  int head_dim = 0;
+};
+
+/// One layer boundary of a running forward: the engine checks cancels and feeds the watchdog here.
+using LayerHook = std::function<void(int layer)>;
+
+/// Loading options shared by all families.
+struct ModelOptions {
+  std::int64_t max_batch_tokens = 512;   // rows a forward may get
+  std::int64_t max_logit_rows = 64;      // rows whose logits one forward may return
+  std::function<void(std::size_t done_bytes, std::size_t total_bytes)> progress;  // or empty
+};
+
+/// A decoder. forward runs on the engine thread only. Owned by its EngineCore; outlived by its backend.
+class Model {
+ public:
+  virtual ~Model() = default;
+  virtual const ModelInfo& info() const = 0;
+  virtual KvSpec kv_spec() const = 0;
+
+  /// Runs all layers over one step. kv has one KvLayer per layer. Writes logits [logit_rows.dim(0), vocab_size] f32 for
+  /// the given rows of the batch (indices into T) and returns a view of them, valid until the next call.
+  virtual Tensor forward(const BatchTensors& batch, const std::vector<KvLayer>& kv, const Tensor& logit_rows,
+                         const LayerHook& hook) = 0;
+};
+
+/// An encoder (BERT and kin): token ids in, one pooled vector per sequence out. Same thread rule.
+class EncoderModel {
+ public:
+  virtual ~EncoderModel() = default;
+  virtual const ModelInfo& info() const = 0;
+  /// Rows of BatchTensors one call may get, and the longest sequence (tokens, specials included).
+  virtual std::int64_t max_batch_tokens() const = 0;
+  virtual std::int64_t max_sequence_tokens() const = 0;
+  /// Pools as the files say (mean/cls/…, normalised or not). Returns [S, embedding_dim] f32, valid until the next call.
+  virtual Tensor encode(const BatchTensors& batch, const LayerHook& hook) = 0;
+  virtual std::int64_t embedding_dim() const = 0;
+};
+
+/// Exactly one of the two is set.
+struct LoadedModel {
+  std::unique_ptr<Model> decoder;
+  std::unique_ptr<EncoderModel> encoder;
+};
+
+/// Builds the model of `config.family` on `backend`, via the table in families.h. Throws CheckpointError/MemoryError.
+LoadedModel load_model(const Checkpoint& checkpoint, const ModelConfig& config, Backend& backend,
+                       const ModelOptions& options);
+
+}  // namespace inferd

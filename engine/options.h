@@ -1,0 +1,26 @@
+// Options of the engine; config/ fills them.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+
+#include "kernels/dtype.h"
+
+namespace inferd {
+
+/// Limits and sizes of one decoder's core.
+struct EngineOptions {
+  std::int64_t context_length = 0;            // 0: auto: the model's maximum or what the KV pool holds, whichever is less
+  std::int64_t max_batch_tokens = 512;        // rows of one step
+  std::int64_t max_concurrent_requests = 16;  // sequences in one step
+  std::int64_t max_queued_requests = 256;     // waiting beyond those
+  std::size_t kv_cache_bytes = 0;             // 0: auto: min(25% of available RAM, 8 requests of full context)
+  DType kv_dtype = DType::f16;                // f16 | f32
+  double queue_wait_s = 600.0;                // longest wait before the first step
+  bool prefix_cache = true;
+};
+
+constexpr int kKvBlockTokens = 16;
+
+}  // namespace inferd

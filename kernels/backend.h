@@ -1,0 +1,95 @@
+// Backend: one device: its memory, its copy of the weights, and every operation of ops.h.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "kernels/ops.h"
+#include "kernels/tensor.h"
+
+namespace inferd {
+
+/// Device memory, freed on destruction. Zero-filled.
+class DeviceBuffer {
+ public:
+  virtual ~DeviceBuffer() = default;
+  virtual void* data() const = 0;   // a device address: host code reads it only through Backend::download
+  virtual std::size_t bytes() const = 0;
+};
+
+/// One matrix as a file stores it, to be taken up by a backend.
+struct WeightSource {
+  const std::byte* data = nullptr;  // rows * row_bytes(dtype, columns), row-major, no alignment promised
+  DType dtype = DType::f32;
+  std::int64_t rows = 0;            // outputs
+  std::int64_t columns = 0;         // inputs
+};
+
+/// A matrix as a backend keeps it: packed for its kernels, never losing a bit of the stored weights. Possibly several
+/// sources stacked by rows, of different formats. Immutable; owned by the model; outlived by its backend.
+class Weight {
+ public:
+  virtual ~Weight() = default;
+  virtual std::int64_t rows() const = 0;
+  virtual std::int64_t columns() const = 0;
+  virtual std::size_t bytes() const = 0;               // resident bytes
+  virtual std::uint32_t activation_forms() const = 0;  // forms of Activation its kernel reads
+};
+
+struct WeightOptions {
+  bool gated = false;             // two sources of equal shape [gate; up], for the gated epilogues
+  bool also_embedding = false;    // rows will be read by `embedding` too
+};
+
+/// How activations enter linear layers. automatic: the backend's fastest faithful form. f32: exact, for proofs.
+enum class ActivationMode { automatic, f32 };
+
+/// One device. Ops are called from one thread at a time, in order; none allocates; on a GPU they are queued and
+/// `synchronize` waits. Loading functions may allocate. Owned by main; outlives models, caches and buffers.
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  virtual std::string name() const = 0;          // "cpu (avx512vnni, 2 threads)"
+  virtual std::size_t available_bytes() const = 0;  // device memory that could be allocated now
+
+  virtual std::unique_ptr<DeviceBuffer> allocate(std::size_t bytes) = 0;     // throws MemoryError
+  virtual std::unique_ptr<Weight> load_weight(std::span<const WeightSource> parts, const WeightOptions& options) = 0;
+  /// Bytes an Activation of this capacity takes in these forms.
+  virtual std::size_t activation_bytes(std::int64_t rows, std::int64_t columns, std::uint32_t forms) const = 0;
+  /// Scratch the ops share, sized for the largest step; called once per model before its first step.
+  virtual void reserve_workspace(std::int64_t max_tokens, std::int64_t max_columns) = 0;
+
+  virtual void upload(void* device, const void* host, std::size_t bytes) = 0;
+  virtual void download(void* host, const void* device, std::size_t bytes) = 0;
+  virtual void synchronize() = 0;
+
+  virtual void embedding(const EmbeddingArgs& args) = 0;
+  virtual void norm(const NormArgs& args) = 0;
+  virtual void to_activation(const ToActivationArgs& args) = 0;
+  virtual void linear(const LinearArgs& args) = 0;
+  virtual void rope_table(const RopeTableArgs& args) = 0;
+  virtual void qkv_post(const QkvPostArgs& args) = 0;
+  virtual void attention(const AttentionArgs& args) = 0;
+  virtual void encoder_attention(const EncoderAttentionArgs& args) = 0;
+  virtual void gather_rows(const GatherRowsArgs& args) = 0;
+  virtual void pool(const PoolArgs& args) = 0;
+};
+
+/// Instruction levels of the CPU backend, best last.
+enum class CpuLevel { portable, avx2, avxvnni, avx512vnni };
+
+struct CpuBackendOptions {
+  int threads = 0;                       // 0: physical cores ∩ affinity ∩ cgroup quota
+  std::string isa = "auto";              // auto | portable | avx2 | avxvnni | avx512vnni; INFERD_ISA overrides auto
+  ActivationMode activations = ActivationMode::automatic;
+};
+
+/// The level this machine offers.
+CpuLevel best_cpu_level();
+/// Throws ConfigError naming the levels if options.isa is unknown or beyond this machine.
+std::unique_ptr<Backend> make_cpu_backend(const CpuBackendOptions& options);
+
+}  // namespace inferd

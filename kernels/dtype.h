@@ -1,0 +1,43 @@
+// Element and block types of tensors: one row per type, shared by every reader and kernel.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string_view>
+
+namespace inferd {
+
+/// What the elements of a tensor are. Block types divide each row into blocks of `block_elements`.
+enum class DType : std::uint8_t {
+  f32, f16, bf16, f64, i8, i16, i32, i64, u8, boolean,
+  q4_0, q4_1, q5_0, q5_1, q8_0,
+  q2_k, q3_k, q4_k, q5_k, q6_k,
+  iq4_nl, iq4_xs,
+};
+
+struct DTypeInfo {
+  DType dtype;
+  std::string_view name;      // as printed: "F16", "Q4_K"
+  int ggml_type;              // id in GGUF files, -1 if none
+  int block_elements;         // 1 for plain types
+  int block_bytes;
+  bool quantized;
+};
+
+/// The row of `dtype`.
+const DTypeInfo& dtype_info(DType dtype);
+
+/// The type with this GGUF id, if inferd can compute with it.
+std::optional<DType> dtype_from_ggml(std::uint32_t ggml_type);
+
+/// GGUF's name of a type id, also of those that inferd cannot load ("IQ2_XXS"); "type N" if unknown.
+std::string_view ggml_type_name(std::uint32_t ggml_type);
+
+/// Bytes of one row of `elements`, a multiple of block_elements.
+inline std::size_t row_bytes(DType dtype, std::int64_t elements) {
+  const DTypeInfo& info = dtype_info(dtype);
+  return static_cast<std::size_t>(elements / info.block_elements) * static_cast<std::size_t>(info.block_bytes);
+}
+
+}  // namespace inferd
