@@ -31,7 +31,7 @@ const DTypeInfo& dtype_info(DType dtype);
 /// The type with this GGUF id, if inferd can compute with it.
 std::optional<DType> dtype_from_ggml(std::uint32_t ggml_type);
 
-/// GGUF's name of a type id, also of those that inferd cannot load ("IQ2_XXS"); "type N" if unknown.
+/// GGUF's name of a type id, also of those that inferd cannot load ("IQ2_XXS"); "unknown type" for other ids.
 std::string_view ggml_type_name(std::uint32_t ggml_type);
 
 /// Bytes of one row of `elements`, a multiple of block_elements.
