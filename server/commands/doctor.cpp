@@ -1,0 +1,163 @@
+// Prints a machine's fitness report: CPU, memory, GPU, port, and the model sizes that fit at each precision.
+#include "server/commands/doctor.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <optional>
+#include <string_view>
+
+#include "base/errors.h"
+#include "kernels/backend.h"
+#include "kernels/cpu/thread_pool.h"
+#include "server/commands/gpu_probe.h"
+
+namespace inferd {
+namespace {
+
+// Shapes of the Qwen2.5 line, whose sizes span the range; other families are close at equal size.
+constexpr ModelSize kSizes[] = {{"0.5B", 0.494, 12}, {"1.5B", 1.54, 28}, {"3B", 3.09, 36},  {"7B", 7.62, 56},
+                                {"14B", 14.8, 192},  {"32B", 32.8, 256}, {"72B", 72.7, 320}};
+struct Precision {
+  const char* label;
+  double bits_per_weight;
+};
+constexpr Precision kPrecisions[] = {{"BF16", 16.0}, {"Q8_0", 8.5}, {"Q4_K_M", 4.85}};
+constexpr int kContextTokens = 4096;
+constexpr double kGib = 1024.0 * 1024.0 * 1024.0;
+
+/// The value of `key` in a "key: value" file such as /proc/cpuinfo.
+std::string field(const char* path, std::string_view key) {
+  std::ifstream file(path);
+  for (std::string line; std::getline(file, line);) {
+    if (line.compare(0, key.size(), key) != 0) continue;
+    const std::size_t colon = line.find(':');
+    const std::size_t begin = colon == std::string::npos ? colon : line.find_first_not_of(" \t", colon + 1);
+    return begin == std::string::npos ? "" : line.substr(begin);
+  }
+  return "";
+}
+
+std::size_t meminfo_bytes(std::string_view key) {
+  return static_cast<std::size_t>(std::strtoull(field("/proc/meminfo", key).c_str(), nullptr, 10)) * 1024;
+}
+
+const char* level_name(CpuLevel level) {
+  switch (level) {
+    case CpuLevel::portable:
+      return "portable (no AVX2: slow)";
+    case CpuLevel::avx2:
+      return "avx2";
+    case CpuLevel::avxvnni:
+      return "avxvnni";
+    case CpuLevel::avx512vnni:
+      return "avx512vnni";
+  }
+  return "unknown";
+}
+
+/// Empty if host:port can be listened on, else why not.
+std::string port_problem(const std::string& host, int port) {
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(static_cast<std::uint16_t>(port));
+  if (inet_pton(AF_INET, host.c_str(), &address.sin_addr) != 1) return "not an IPv4 address";
+  const int probe = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (probe < 0) return std::strerror(errno);
+  const int on = 1;
+  setsockopt(probe, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  const bool bound = bind(probe, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
+  const std::string problem = bound ? "" : std::strerror(errno);
+  close(probe);
+  return problem;
+}
+
+void print_gpus(const GpuReport& gpus) {
+  if (!gpus.problem.empty()) std::printf("GPU       %s\n", gpus.problem.c_str());
+  for (const GpuInfo& gpu : gpus.devices) {
+    std::printf("GPU       %s, %.1f GiB, compute capability %d.%d\n", gpu.name.c_str(),
+                static_cast<double>(gpu.memory_bytes) / kGib, gpu.compute_major, gpu.compute_minor);
+  }
+  if (gpus.cuda_version > 0) {
+    std::printf("driver    supports CUDA %d.%d\n", gpus.cuda_version / 1000, gpus.cuda_version % 1000 / 10);
+  }
+  if (!gpus.devices.empty()) std::printf("          this release computes on the CPU; the GPU is listed, not used\n");
+}
+
+void print_fit_table(std::size_t ram_bytes, const GpuReport& gpus) {
+  std::size_t gpu_bytes = 0;
+  for (const GpuInfo& gpu : gpus.devices) gpu_bytes = std::max(gpu_bytes, gpu.memory_bytes / 10 * 9);
+  std::printf("\nWhich sizes fit, with one request of %d tokens (yes: in memory; else what it takes):\n",
+              kContextTokens);
+  std::printf("%-8s", "model");
+  for (const Precision& precision : kPrecisions) std::printf("%-24s", precision.label);
+  std::printf("\n");
+  for (const ModelSize& size : kSizes) {
+    std::printf("%-8s", size.label);
+    for (const Precision& precision : kPrecisions) {
+      const std::size_t needed = serving_bytes(size, precision.bits_per_weight, kContextTokens);
+      std::string cell = std::to_string(static_cast<int>(static_cast<double>(needed) / kGib * 10) / 10) + "." +
+                         std::to_string(static_cast<int>(static_cast<double>(needed) / kGib * 10) % 10) + " GiB: RAM " +
+                         (needed <= ram_bytes ? "yes" : "no");
+      if (gpu_bytes > 0) cell += needed <= gpu_bytes ? ", GPU yes" : ", GPU no";
+      std::printf("%-24s", cell.c_str());
+    }
+    std::printf("\n");
+  }
+  std::printf(
+      "Take BF16/FP16 weights where they fit: small models lose the most by quantisation. Q8_0 is nearly lossless; "
+      "Q4_K_M is for what fits no other way.\n");
+}
+
+}  // namespace
+
+std::size_t serving_bytes(const ModelSize& size, double bits_per_weight, int context_tokens) {
+  constexpr double kWorkspaceBytes = 250e6;
+  const double weights = size.parameters * 1e9 * bits_per_weight / 8.0;
+  const double kv = size.kv_kib_per_token * 1024.0 * context_tokens;
+  return static_cast<std::size_t>(weights + kv + kWorkspaceBytes);
+}
+
+int run_doctor(std::span<const std::string> args) {
+  std::string host = "127.0.0.1";
+  int port = 8080;
+  for (std::size_t i = 0; i < args.size(); ++i) {
+    const bool has_value = i + 1 < args.size();
+    if (args[i] == "--host" && has_value) {
+      host = args[++i];
+    } else if (args[i] == "--port" && has_value) {
+      const std::string& text = args[++i];
+      const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), port);
+      if (error != std::errc() || end != text.data() + text.size() || port < 1 || port > 65535) {
+        std::fprintf(stderr, "inferd doctor: --port: expected 1 to 65535, found %s\n", text.c_str());
+        return static_cast<int>(ExitCode::usage);
+      }
+    } else {
+      std::fprintf(stderr, "inferd doctor: unknown argument %s (allowed: --host ADDRESS, --port PORT)\n",
+                   args[i].c_str());
+      return static_cast<int>(ExitCode::usage);
+    }
+  }
+  const std::size_t available = meminfo_bytes("MemAvailable");
+  const GpuReport gpus = probe_gpus();
+  std::printf("CPU       %s\n", field("/proc/cpuinfo", "model name").c_str());
+  std::printf("          instruction level %s, %d threads\n", level_name(best_cpu_level()), default_thread_count());
+  std::printf("RAM       %.1f GiB, %.1f GiB available\n", static_cast<double>(meminfo_bytes("MemTotal")) / kGib,
+              static_cast<double>(available) / kGib);
+  print_gpus(gpus);
+  const std::string problem = port_problem(host, port);
+  std::printf("port      %s:%d %s%s\n", host.c_str(), port,
+              problem.empty() ? "is free" : "cannot be used: ", problem.c_str());
+  print_fit_table(available, gpus);
+  return 0;
+}
+
+}  // namespace inferd
