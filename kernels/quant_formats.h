@@ -1,0 +1,48 @@
+// How every tensor type is widened to f32, one scalar element at a time: the yardstick for all packed kernels.
+#pragma once
+
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/dtype.h"
+
+namespace inferd {
+
+/// Values of a 4-bit code of IQ4_NL and IQ4_XS.
+inline constexpr std::int8_t kIq4Values[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                               1,    13,   25,  38,  53,  69,  89,  113};
+
+/// IEEE half to float, exact, subnormals, infinities and NaNs included.
+inline float f16_to_f32(std::uint16_t half) {
+  const std::uint32_t sign = static_cast<std::uint32_t>(half & 0x8000u) << 16;
+  const std::uint32_t exponent = (half >> 10) & 0x1fu;
+  const std::uint32_t fraction = half & 0x3ffu;
+  if (exponent == 0) {
+    const float magnitude = static_cast<float>(fraction) * 0x1p-24f;
+    return std::bit_cast<float>(std::bit_cast<std::uint32_t>(magnitude) | sign);
+  }
+  const std::uint32_t wide = exponent == 31 ? 255u : exponent + 112u;
+  return std::bit_cast<float>(sign | (wide << 23) | (fraction << 13));
+}
+
+/// bfloat16 is the upper half of a float.
+inline float bf16_to_f32(std::uint16_t value) {
+  return std::bit_cast<float>(static_cast<std::uint32_t>(value) << 16);
+}
+
+/// The eight 6-bit scales and minima in the 12 bytes of a Q4_K or Q5_K block.
+inline void unpack_k_scales(const std::uint8_t* packed, std::uint8_t scales[8], std::uint8_t minima[8]) {
+  for (int b = 0; b < 4; ++b) {
+    scales[b] = packed[b] & 63;
+    minima[b] = packed[b + 4] & 63;
+    scales[b + 4] = static_cast<std::uint8_t>((packed[b + 8] & 15) | ((packed[b] >> 6) << 4));
+    minima[b + 4] = static_cast<std::uint8_t>((packed[b + 8] >> 4) | ((packed[b + 4] >> 6) << 4));
+  }
+}
+
+/// Widens `elements` values (a multiple of the type's block) from `source`, which needs no alignment.
+/// Integer types become the nearest float; booleans 0 and 1.
+void dequantize_row(DType dtype, const std::byte* source, float* out, std::int64_t elements);
+
+}  // namespace inferd
