@@ -1,0 +1,362 @@
+// Attention over one tile of queries: online softmax (arXiv:1805.02867) over key tiles at fixed positions. Level sources only.
+#pragma once
+
+#include "kernels/cpu/ops/level/vec.h"
+#include "kernels/cpu/ops/row_kernels.h"
+
+// Every row (query, head) goes through the same additions whatever rows share its tile: scores add over d ascending,
+// values over keys ascending, tiles and partitions from position 0. A tile in which a row sees nothing leaves it untouched.
+
+namespace inferd {
+namespace {
+
+constexpr int kPaddedDim = (kMaxHeadDim + 15) / 16 * 16;
+constexpr float kMinusInfinity = -__builtin_inff();
+
+/// Softmax so far: values are weighted by e^(score - maximum).
+struct RowState {
+  float maximum;
+  float sum;
+};
+
+/// Everything one tile needs, on the worker's stack (about 230 KiB).
+struct TileScratch {
+  alignas(64) float q[kMaxTileRows * kPaddedDim];
+  alignas(64) float keys[kPaddedDim * kTileKeys];    // transposed: [head_dim, kTileKeys]
+  alignas(64) float values[kTileKeys * kPaddedDim];  // [kTileKeys, padded]
+  alignas(64) float scores[kMaxTileRows * kTileKeys];
+  alignas(64) float current[kMaxTileRows * kPaddedDim];  // weighted values of this partition
+  alignas(64) float total[kMaxTileRows * kPaddedDim];    // and of all partitions before
+  RowState current_state[kMaxTileRows];
+  RowState total_state[kMaxTileRows];
+  int low[kMaxTileRows];   // keys of the tile the row sees: [low, high)
+  int high[kMaxTileRows];
+};
+
+template <typename T>
+inline const T* key_address(const KeySource& source, const void* base, std::int64_t key) {
+  std::int64_t at = key * source.key_stride;
+  if (source.block_table != nullptr) {
+    at = source.block_table[key / source.block_size] * source.block_stride +
+         key % source.block_size * source.key_stride;
+  }
+  return static_cast<const T*>(base) + at;
+}
+
+/// Widens keys [first, first + count) into scratch.keys (transposed) and their values into scratch.values.
+template <typename T>
+void load_tile(const KeySource& source, std::int64_t first, int count, int dim, int padded, TileScratch& scratch) {
+  for (int group = 0; group < count; group += kVec) {
+    const T* rows[kVec];
+    for (int i = 0; i < kVec; ++i) {  // beyond the last key: the last again, masked later
+      const int key = group + i < count ? group + i : count - 1;
+      rows[i] = key_address<T>(source, source.keys, first + key);
+    }
+    int d = 0;
+    Vec block[kVec];
+    for (; d + kVec <= dim; d += kVec) {
+#pragma GCC unroll 16
+      for (int i = 0; i < kVec; ++i) block[i] = v_load(rows[i] + d);
+      transpose_store(block, scratch.keys + static_cast<std::int64_t>(d) * kTileKeys + group, kTileKeys);
+    }
+    if (d < dim) {
+      for (int i = 0; i < kVec; ++i) block[i] = v_load_first(rows[i] + d, dim - d);
+      transpose_store(block, scratch.keys + static_cast<std::int64_t>(d) * kTileKeys + group, kTileKeys);
+    }
+  }
+  for (int key = 0; key < count; ++key) {
+    const T* row = key_address<T>(source, source.values, first + key);
+    float* out = scratch.values + static_cast<std::int64_t>(key) * padded;
+    int d = 0;
+    for (; d + kVec <= dim; d += kVec) v_store(out + d, v_load(row + d));
+    if (d < dim) v_store(out + d, v_load_first(row + d, dim - d));
+  }
+}
+
+/// scores[rows, columns * kVec keys] = q k^T, one register per (row, key vector).
+template <int kRows, int kColumns>
+inline void score_block(const float* q, std::int64_t q_stride, const float* keys, int dim, float* scores) {
+  Vec sums[kRows][kColumns];
+#pragma GCC unroll 4
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+    for (int c = 0; c < kColumns; ++c) sums[r][c] = v_set(0.0f);
+  }
+  for (int d = 0; d < dim; ++d) {
+    Vec key[kColumns];
+#pragma GCC unroll 4
+    for (int c = 0; c < kColumns; ++c) key[c] = v_load(keys + static_cast<std::int64_t>(d) * kTileKeys + c * kVec);
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r) {
+      const Vec x = v_set(q[r * q_stride + d]);
+#pragma GCC unroll 4
+      for (int c = 0; c < kColumns; ++c) sums[r][c] = v_fma(x, key[c], sums[r][c]);
+    }
+  }
+#pragma GCC unroll 4
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+    for (int c = 0; c < kColumns; ++c) v_store(scores + r * kTileKeys + c * kVec, sums[r][c]);
+  }
+}
+
+// Registers allow 4 x 4 accumulators at 32 registers, 4 x 2 at 16.
+constexpr int kBlockColumns = kVec == 16 ? 4 : 2;
+
+inline void score_tile(const TileScratch& s, int rows, int count, int dim, std::int64_t q_stride, float* scores) {
+  const int vectors = (count + kVec - 1) / kVec;
+  int c = 0;
+  for (; c + kBlockColumns <= vectors; c += kBlockColumns) {
+    int r = 0;
+    for (; r + 4 <= rows; r += 4) {
+      score_block<4, kBlockColumns>(s.q + r * q_stride, q_stride, s.keys + c * kVec, dim, scores + r * kTileKeys + c * kVec);
+    }
+    for (; r < rows; ++r) {
+      score_block<1, kBlockColumns>(s.q + r * q_stride, q_stride, s.keys + c * kVec, dim, scores + r * kTileKeys + c * kVec);
+    }
+  }
+  for (; c < vectors; ++c) {
+    int r = 0;
+    for (; r + 4 <= rows; r += 4) {
+      score_block<4, 1>(s.q + r * q_stride, q_stride, s.keys + c * kVec, dim, scores + r * kTileKeys + c * kVec);
+    }
+    for (; r < rows; ++r) {
+      score_block<1, 1>(s.q + r * q_stride, q_stride, s.keys + c * kVec, dim, scores + r * kTileKeys + c * kVec);
+    }
+  }
+}
+
+inline float exp_scalar(float x) {
+  float lanes[kVec];
+  v_store(lanes, v_exp(v_set(x)));
+  return lanes[0];
+}
+
+/// c tanh(x / c) with tanh(y) = 1 - 2 / (e^2y + 1).
+inline Vec soft_cap(Vec x, float cap) {
+  const Vec one = v_set(1.0f);
+  const Vec e = v_exp(v_div(v_add(x, x), v_set(cap)));
+  return v_mul(v_set(cap), v_sub(one, v_div(v_set(2.0f), v_add(e, one))));
+}
+
+inline void multiply_row(float* row, float factor, int padded) {
+  for (int d = 0; d < padded; d += kVec) v_store(row + d, v_mul(v_load(row + d), v_set(factor)));
+}
+
+/// Turns one row's scores into weights and brings its state up to date.
+void softmax_row(const AttentionTile& tile, TileScratch& s, int row, std::int64_t first_key, int padded) {
+  const int low = s.low[row], high = s.high[row];
+  if (low >= high) return;
+  float* scores = s.scores + row * kTileKeys;
+  const int begin = low / kVec * kVec;
+  Vec maximum = v_set(kMinusInfinity);
+  for (int at = begin; at < high; at += kVec) {
+    Vec x = v_mul(v_load(scores + at), v_set(tile.scale));
+    if (tile.softcap > 0.0f) x = soft_cap(x, tile.softcap);
+    if (tile.alibi_slopes != nullptr) {
+      const std::int64_t query = tile.first_position + row / tile.num_heads;
+      float distance[kVec];
+      for (int i = 0; i < kVec; ++i) distance[i] = static_cast<float>(query - (first_key + at + i));
+      x = v_fma(v_set(-tile.alibi_slopes[row % tile.num_heads]), v_load(distance), x);
+    }
+    if (at < low || at + kVec > high) x = v_keep_range(x, low - at, high - at, v_set(kMinusInfinity));
+    v_store(scores + at, x);
+    maximum = v_max(maximum, x);
+  }
+  RowState& state = s.current_state[row];
+  const float tile_maximum = v_lane_max(maximum);
+  if (tile_maximum > state.maximum) {
+    const float correction = exp_scalar(state.maximum - tile_maximum);
+    state.sum *= correction;
+    multiply_row(s.current + static_cast<std::int64_t>(row) * padded, correction, padded);
+    state.maximum = tile_maximum;
+  }
+  Vec sum = v_set(0.0f);
+  for (int at = begin; at < high; at += kVec) {
+    const Vec weight = v_exp(v_sub(v_load(scores + at), v_set(state.maximum)));
+    v_store(scores + at, weight);
+    sum = v_add(sum, weight);
+  }
+  state.sum += v_sum(sum);
+}
+
+/// out[rows, columns * kVec] += weights[rows, keys low … high) * values.
+template <int kRows, int kColumns>
+inline void value_block(const float* weights, const float* values, int low, int high, int padded, float* out) {
+  Vec sums[kRows][kColumns];
+#pragma GCC unroll 4
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+    for (int c = 0; c < kColumns; ++c) sums[r][c] = v_load(out + static_cast<std::int64_t>(r) * padded + c * kVec);
+  }
+  for (int key = low; key < high; ++key) {
+    Vec value[kColumns];
+#pragma GCC unroll 4
+    for (int c = 0; c < kColumns; ++c) value[c] = v_load(values + static_cast<std::int64_t>(key) * padded + c * kVec);
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r) {
+      const Vec weight = v_set(weights[r * kTileKeys + key]);
+#pragma GCC unroll 4
+      for (int c = 0; c < kColumns; ++c) sums[r][c] = v_fma(weight, value[c], sums[r][c]);
+    }
+  }
+#pragma GCC unroll 4
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+    for (int c = 0; c < kColumns; ++c) v_store(out + static_cast<std::int64_t>(r) * padded + c * kVec, sums[r][c]);
+  }
+}
+
+template <int kRows>
+inline void value_rows(TileScratch& s, int row, int low, int high, int padded) {
+  const float* weights = s.scores + row * kTileKeys;
+  float* out = s.current + static_cast<std::int64_t>(row) * padded;
+  int d = 0;
+  for (; d + kBlockColumns * kVec <= padded; d += kBlockColumns * kVec) {
+    value_block<kRows, kBlockColumns>(weights, s.values + d, low, high, padded, out + d);
+  }
+  for (; d < padded; d += kVec) value_block<kRows, 1>(weights, s.values + d, low, high, padded, out + d);
+}
+
+/// Adds the tile's weighted values to every row. Masked keys are skipped, not multiplied by 0: they may hold anything.
+void value_tile(TileScratch& s, int rows, int padded) {
+  int row = 0;
+  for (; row + 4 <= rows; row += 4) {
+    int high = s.high[row];
+    bool equal_low = true;
+    for (int r = 1; r < 4; ++r) {
+      equal_low = equal_low && s.low[row + r] == s.low[row];
+      high = s.high[row + r] < high ? s.high[row + r] : high;
+    }
+    int common = s.low[row];
+    if (equal_low && high > common) {
+      value_rows<4>(s, row, common, high, padded);
+      common = high;
+    }
+    for (int r = 0; r < 4; ++r) {
+      const int low = equal_low ? common : s.low[row + r];
+      if (low < s.high[row + r]) value_rows<1>(s, row + r, low, s.high[row + r], padded);
+    }
+  }
+  for (; row < rows; ++row) {
+    if (s.low[row] < s.high[row]) value_rows<1>(s, row, s.low[row], s.high[row], padded);
+  }
+}
+
+/// total += current, both weighted relative to their own maxima.
+inline void merge_state(RowState& total, float* total_values, const RowState& current, const float* current_values,
+                        int padded) {
+  if (current.maximum == kMinusInfinity && current.sum == 0.0f) return;
+  const float maximum = current.maximum > total.maximum ? current.maximum : total.maximum;
+  const Vec old_factor = v_set(exp_scalar(total.maximum - maximum));
+  const Vec new_factor = v_set(exp_scalar(current.maximum - maximum));
+  float factors[2][kVec];
+  v_store(factors[0], old_factor);
+  v_store(factors[1], new_factor);
+  total.sum = total.sum * factors[0][0] + current.sum * factors[1][0];
+  total.maximum = maximum;
+  for (int d = 0; d < padded; d += kVec) {
+    const Vec scaled = v_mul(v_load(total_values + d), old_factor);
+    v_store(total_values + d, v_fma(v_load(current_values + d), new_factor, scaled));
+  }
+}
+
+/// Which keys of the tile each row sees.
+inline void set_visible(const AttentionTile& tile, TileScratch& s, int rows, std::int64_t first_key, int count) {
+  for (int row = 0; row < rows; ++row) {
+    s.low[row] = 0;
+    s.high[row] = count;
+    if (!tile.causal) continue;
+    const std::int64_t query = tile.first_position + row / tile.num_heads;
+    const std::int64_t high = query + 1 - first_key;
+    const std::int64_t low = tile.window > 0 ? query + 1 - tile.window - first_key : 0;
+    s.high[row] = static_cast<int>(high < 0 ? 0 : high > count ? count : high);
+    s.low[row] = static_cast<int>(low < 0 ? 0 : low > count ? count : low);
+  }
+}
+
+template <typename T>
+void run_partition(const AttentionTile& tile, TileScratch& s, int rows, int padded, std::int64_t begin, std::int64_t end) {
+  for (std::int64_t first = begin; first < end; first += kTileKeys) {
+    const int count = static_cast<int>(end - first < kTileKeys ? end - first : kTileKeys);
+    set_visible(tile, s, rows, first, count);
+    bool any = false;
+    for (int row = 0; row < rows; ++row) any = any || s.low[row] < s.high[row];
+    if (!any) continue;
+    load_tile<T>(tile.source, first, count, tile.head_dim, padded, s);
+    score_tile(s, rows, count, tile.head_dim, padded, s.scores);
+    for (int row = 0; row < rows; ++row) softmax_row(tile, s, row, first, padded);
+    value_tile(s, rows, padded);
+  }
+}
+
+inline void reset_rows(RowState* states, float* values, int rows, int padded) {
+  for (int row = 0; row < rows; ++row) states[row] = {kMinusInfinity, 0.0f};
+  std::memset(values, 0, static_cast<std::size_t>(rows) * static_cast<std::size_t>(padded) * sizeof(float));
+}
+
+void finish_row(const float* values, float sum, int dim, float* out) {
+  int d = 0;
+  for (; d + kVec <= dim; d += kVec) v_store(out + d, v_div(v_load(values + d), v_set(sum)));
+  if (d < dim) v_store_first(out + d, v_div(v_load(values + d), v_set(sum)), dim - d);
+}
+
+void attention_tile(const AttentionTile& tile) {
+  TileScratch s;
+  const int rows = tile.num_queries * tile.num_heads;
+  const int dim = tile.head_dim;
+  const int padded = (dim + kVec - 1) / kVec * kVec;
+  for (int row = 0; row < rows; ++row) {
+    const float* q = tile.q + row / tile.num_heads * tile.q_stride + row % tile.num_heads * dim;
+    std::memcpy(s.q + static_cast<std::int64_t>(row) * padded, q, static_cast<std::size_t>(dim) * sizeof(float));
+  }
+  reset_rows(s.total_state, s.total, rows, padded);
+  // Beyond the last query's position nothing is visible.
+  const std::int64_t last = tile.first_position + tile.num_queries;
+  const std::int64_t keys = tile.causal && last < tile.num_keys ? last : tile.num_keys;
+  for (int partition = tile.first_partition; partition < tile.end_partition; ++partition) {
+    const std::int64_t begin = static_cast<std::int64_t>(partition) * kPartitionKeys;
+    const std::int64_t end = begin + kPartitionKeys < keys ? begin + kPartitionKeys : keys;
+    reset_rows(s.current_state, s.current, rows, padded);
+    switch (tile.source.element) {
+      case KvElement::f32: run_partition<float>(tile, s, rows, padded, begin, end); break;
+      case KvElement::f16: run_partition<Half>(tile, s, rows, padded, begin, end); break;
+      case KvElement::bf16: run_partition<Bfloat>(tile, s, rows, padded, begin, end); break;
+    }
+    for (int row = 0; row < rows; ++row) {
+      merge_state(s.total_state[row], s.total + static_cast<std::int64_t>(row) * padded, s.current_state[row],
+                  s.current + static_cast<std::int64_t>(row) * padded, padded);
+    }
+  }
+  for (int row = 0; row < rows; ++row) {
+    const int query = row / tile.num_heads, head = row % tile.num_heads;
+    const float* values = s.total + static_cast<std::int64_t>(row) * padded;
+    if (tile.partial != nullptr) {
+      float* out = tile.partial + query * tile.partial_query_stride + static_cast<std::int64_t>(head) * (dim + 2);
+      out[0] = s.total_state[row].maximum;
+      out[1] = s.total_state[row].sum;
+      std::memcpy(out + 2, values, static_cast<std::size_t>(dim) * sizeof(float));
+    } else {
+      finish_row(values, s.total_state[row].sum, dim, tile.out + query * tile.out_stride + static_cast<std::int64_t>(head) * dim);
+    }
+  }
+}
+
+/// The states of single partitions, merged in the order attention_tile merges them.
+void merge_partials(const float* partials, std::int64_t stride, int count, int head_dim, float* out) {
+  alignas(64) float total[kPaddedDim];
+  alignas(64) float current[kPaddedDim];
+  const int padded = (head_dim + kVec - 1) / kVec * kVec;
+  RowState state;
+  reset_rows(&state, total, 1, padded);
+  std::memset(current, 0, sizeof current);
+  for (int i = 0; i < count; ++i) {
+    const float* partial = partials + i * stride;
+    std::memcpy(current, partial + 2, static_cast<std::size_t>(head_dim) * sizeof(float));
+    merge_state(state, total, {partial[0], partial[1]}, current, padded);
+  }
+  finish_row(total, state.sum, head_dim, out);
+}
+
+}  // namespace
+}  // namespace inferd
