@@ -22,6 +22,10 @@ struct CpuContext {
   std::byte* shared_scratch = nullptr;
   std::size_t shared_scratch_bytes = 0;
 
+  /// Scratch of each worker for widened weight tiles, in ActivationMode::f32.
+  float* decode_scratch = nullptr;
+  std::size_t decode_scratch_floats = 0;
+
   static constexpr std::size_t kMinScratchFloats = 64 * 1024;
   float* scratch(int worker) const { return worker_scratch + static_cast<std::size_t>(worker) * worker_scratch_floats; }
 };

@@ -1,0 +1,134 @@
+// Planning and packing of a CpuWeight.
+#include "kernels/cpu/linear/cpu_weight.h"
+
+#include <algorithm>
+#include <limits>
+#include <string>
+
+#include "base/check.h"
+#include "base/errors.h"
+#include "kernels/cpu/linear/pack.h"
+
+namespace inferd {
+
+/// Rows of one source that meet one output tile.
+struct CpuWeight::PlannedPiece {
+  const WeightSource* source;
+  std::int64_t output_tile;
+  std::int64_t first_row;  // of the source
+  int first_lane;
+  int count;
+  std::size_t offset = 0;  // of its packed tile in memory_
+};
+
+namespace {
+
+std::int64_t tiles_of(std::int64_t rows) { return (rows + kTileRows - 1) / kTileRows; }
+
+void check_source(const WeightSource& source, std::int64_t columns) {
+  const DTypeInfo& info = dtype_info(source.dtype);
+  const std::string name(info.name);
+  if (!is_packable(source.dtype)) throw CheckpointError("a matrix of type " + name + " cannot be used in a linear layer");
+  if (source.rows <= 0 || source.columns <= 0 || source.columns != columns) {
+    throw CheckpointError("a " + name + " matrix of " + std::to_string(source.rows) + " x " +
+                          std::to_string(source.columns) + ": expected rows of " + std::to_string(columns) + " columns");
+  }
+  if (source.columns % info.block_elements != 0) {
+    throw CheckpointError("a " + name + " matrix of " + std::to_string(source.columns) +
+                          " columns: expected a multiple of " + std::to_string(info.block_elements));
+  }
+  INFERD_CHECK(source.data != nullptr);
+}
+
+}  // namespace
+
+CpuWeight::CpuWeight(std::span<const WeightSource> parts, const WeightOptions& options, ActivationMode mode,
+                     ThreadPool& pool)
+    : gated_(options.gated) {
+  INFERD_CHECK(!parts.empty());
+  INFERD_CHECK(!gated_ || (parts.size() == 2 && parts[0].rows == parts[1].rows && !options.also_embedding));
+  columns_ = parts[0].columns;
+  for (const WeightSource& part : parts) {
+    check_source(part, columns_);
+    if (part.rows > std::numeric_limits<std::int32_t>::max() - rows_) throw MemoryError("a matrix has too many rows");
+    rows_ += part.rows;
+    const bool quantized = dtype_info(part.dtype).quantized;
+    forms_ |= quantized && mode == ActivationMode::automatic ? kFormQ8 : kFormF32;
+  }
+  exact_ = mode == ActivationMode::f32;
+  if (gated_) up_tiles_ = tiles_of(parts[0].rows);
+  std::vector<PlannedPiece> planned = plan(parts);
+  lay_out(planned);
+  pool.run(static_cast<std::int64_t>(planned.size()), [&](std::int64_t task, int) {
+    const PlannedPiece& piece = planned[static_cast<std::size_t>(task)];
+    const std::byte* rows =
+        piece.source->data + static_cast<std::size_t>(piece.first_row) * row_bytes(piece.source->dtype, columns_);
+    pack_rows(piece.source->dtype, rows, columns_, piece.first_lane, piece.count, memory_.data() + piece.offset);
+  });
+}
+
+/// Pieces in the order of their output tiles. Gate and up rows start a tile each; other parts follow each other.
+std::vector<CpuWeight::PlannedPiece> CpuWeight::plan(std::span<const WeightSource> parts) const {
+  std::vector<PlannedPiece> planned;
+  std::int64_t at = 0;  // output row, in lanes of the tile grid
+  for (const WeightSource& part : parts) {
+    if (gated_) at = tiles_of(at) * kTileRows;
+    std::int64_t row = 0;
+    while (row < part.rows) {
+      const int lane = static_cast<int>(at % kTileRows);
+      const int count = static_cast<int>(std::min<std::int64_t>(kTileRows - lane, part.rows - row));
+      planned.push_back({&part, at / kTileRows, row, lane, count});
+      row += count;
+      at += count;
+    }
+  }
+  return planned;
+}
+
+/// Gives every piece its place (gate and up tiles of a unit side by side, as they are read) and fills the tables.
+void CpuWeight::lay_out(std::vector<PlannedPiece>& planned) {
+  const auto tiles = static_cast<std::size_t>(planned.back().output_tile + 1);
+  piece_starts_.assign(tiles + 1, 0);
+  for (const PlannedPiece& piece : planned) ++piece_starts_[static_cast<std::size_t>(piece.output_tile) + 1];
+  for (std::size_t t = 0; t < tiles; ++t) piece_starts_[t + 1] += piece_starts_[t];
+  std::vector<std::size_t> order(planned.size());
+  for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
+  if (gated_) {  // one piece a tile
+    constexpr std::int64_t kUnitTiles = kUnitColumns / kTileRows;
+    const auto key = [&](std::size_t i) {
+      const std::int64_t tile = planned[i].output_tile;
+      const bool up = tile >= up_tiles_;
+      const std::int64_t local = up ? tile - up_tiles_ : tile;
+      return (local / kUnitTiles * 2 + (up ? 1 : 0)) * kUnitTiles + local % kUnitTiles;
+    };
+    std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return key(a) < key(b); });
+  }
+  std::size_t total = 0;
+  for (std::size_t i : order) {
+    planned[i].offset = total;
+    if (__builtin_add_overflow(total, packed_tile_bytes(planned[i].source->dtype, columns_), &total)) {
+      throw MemoryError("a matrix of " + std::to_string(rows_) + " x " + std::to_string(columns_) + " is too large");
+    }
+  }
+  memory_ = CpuMemory(total);
+  pieces_.reserve(planned.size());
+  for (const PlannedPiece& piece : planned) {
+    pieces_.push_back({memory_.data() + piece.offset, piece.source->dtype, static_cast<std::uint8_t>(piece.first_lane),
+                       static_cast<std::uint8_t>(piece.first_lane + piece.count)});
+  }
+}
+
+void CpuWeight::decode_row(std::int64_t row, float* out) const {
+  INFERD_CHECK(!gated_ && row >= 0 && row < rows_);
+  const auto tile = static_cast<std::size_t>(row / kTileRows);
+  const int lane = static_cast<int>(row % kTileRows);
+  for (std::uint32_t p = piece_starts_[tile]; p < piece_starts_[tile + 1]; ++p) {
+    const TilePiece& piece = pieces_[p];
+    if (lane >= piece.first_lane && lane < piece.last_lane) {
+      return decode_lane(piece.dtype, piece.tile, columns_, lane, out);
+    }
+  }
+  INFERD_CHECK(false);
+}
+
+}  // namespace inferd

@@ -1,0 +1,50 @@
+// CpuWeight: a matrix packed into tiles for the CPU's linear kernels.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "kernels/backend.h"
+#include "kernels/cpu/cpu_memory.h"
+#include "kernels/cpu/linear/linear_kernels.h"
+#include "kernels/cpu/thread_pool.h"
+
+namespace inferd {
+
+/// One or more stored matrices, stacked by rows. Immutable once made; thread-safe to read.
+class CpuWeight final : public Weight {
+ public:
+  /// Packs on `pool`. Throws CheckpointError for a type or shape that cannot be packed, MemoryError.
+  CpuWeight(std::span<const WeightSource> parts, const WeightOptions& options, ActivationMode mode, ThreadPool& pool);
+
+  std::int64_t rows() const override { return rows_; }
+  std::int64_t columns() const override { return columns_; }
+  std::size_t bytes() const override { return memory_.bytes(); }
+  std::uint32_t activation_forms() const override { return forms_; }
+
+  bool gated() const { return gated_; }
+  /// Quantised types are multiplied in f32.
+  bool exact() const { return exact_; }
+  const TilePiece* pieces() const { return pieces_.data(); }
+  const std::uint32_t* piece_starts() const { return piece_starts_.data(); }
+  std::int64_t up_tiles() const { return up_tiles_; }
+  /// Row `row` as f32, bit-equal to dequantize_row. Not for gated weights.
+  void decode_row(std::int64_t row, float* out) const;
+
+ private:
+  struct PlannedPiece;
+  std::vector<PlannedPiece> plan(std::span<const WeightSource> parts) const;
+  void lay_out(std::vector<PlannedPiece>& planned);
+
+  std::int64_t rows_ = 0;
+  std::int64_t columns_ = 0;
+  std::uint32_t forms_ = 0;
+  bool gated_ = false;
+  bool exact_ = false;
+  std::int64_t up_tiles_ = 0;
+  CpuMemory memory_;
+  std::vector<TilePiece> pieces_;
+  std::vector<std::uint32_t> piece_starts_;
+};
+
+}  // namespace inferd

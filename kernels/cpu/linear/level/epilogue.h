@@ -1,0 +1,150 @@
+// Quantising activations, and what happens to a unit of output columns. Included by level sources only.
+#pragma once
+
+#include "kernels/cpu/linear/level/tile_kernels.h"
+#include "kernels/cpu/linear/level/vector_math.h"
+
+namespace inferd {
+namespace {
+
+/// 32 floats as signed bytes of one scale: the largest magnitude becomes 127, halves round to even.
+INFERD_ALWAYS_INLINE void quantize_block(const float* x, ActivationBlock* block) {
+  constexpr int kVectors = kBlockColumns / kLanes;
+  vf values[kVectors];
+  vector_ints largest = {};
+  for (int v = 0; v < kVectors; ++v) {
+    values[v] = load_f(x + v * kLanes);
+    // As integers, magnitudes order like floats, with infinity and then NaN above all.
+    const vector_ints bits = reinterpret_cast<vector_ints>(values[v]) & 0x7fffffff;
+    largest = bits > largest ? bits : largest;
+  }
+  std::int32_t top = 0;
+  for (int lane = 0; lane < kLanes; ++lane) top = largest[lane] > top ? largest[lane] : top;
+  float magnitude;
+  std::memcpy(&magnitude, &top, sizeof magnitude);
+  const bool finite = top < 0x7f800000;
+  const bool usable = finite && magnitude > 1e-30f;
+  const float inverse = usable ? 127.0f / magnitude : 0.0f;
+  alignas(64) std::int32_t quants[kBlockColumns];
+  const vf magic = splat(12582912.0f);  // 1.5 * 2^23: the integer ends up in the low bits
+  for (int v = 0; v < kVectors; ++v) {
+    const vf shifted = (usable ? values[v] * splat(inverse) : zero_f()) + magic;
+    const vector_ints q = reinterpret_cast<vector_ints>(shifted) - 0x4b400000;
+    std::memcpy(quants + v * kLanes, &q, sizeof q);
+  }
+  std::int32_t sums[2] = {0, 0};
+  for (int i = 0; i < kBlockColumns; ++i) {
+    block->quants[i] = static_cast<std::int8_t>(quants[i]);
+    sums[i / 16] += quants[i];
+  }
+  float scale = usable ? magnitude / 127.0f : 0.0f;
+  if (!finite) scale = __builtin_nanf("");
+  block->scale = scale;
+  block->sum = scale * static_cast<float>(sums[0] + sums[1]);
+  block->minus_sums[0] = -sums[0];
+  block->minus_sums[1] = -sums[1];
+}
+
+INFERD_ALWAYS_INLINE ActivationBlock* activation_block(const ActivationView& view, std::int64_t row,
+                                                       std::int64_t block) {
+  return view.blocks + ((row / kActivationGroup) * view.kblocks + block) * kActivationGroup + row % kActivationGroup;
+}
+
+/// Columns [first, first + count) of a row, count ≤ 32; y holds 32 floats, zero beyond count.
+INFERD_ALWAYS_INLINE void store_activation_columns(const ActivationView& view, std::int64_t row, std::int64_t first,
+                                                   int count, const float* y) {
+  if (view.f32 != nullptr) {
+    std::memcpy(view.f32 + row * view.f32_stride + first, y, static_cast<std::size_t>(count) * sizeof(float));
+  }
+  if (view.blocks != nullptr) quantize_block(y, activation_block(view, row, first / kBlockColumns));
+}
+
+void store_row(const ActivationView& view, std::int64_t row, const float* x) {
+  if (view.f32 != nullptr) {
+    std::memcpy(view.f32 + row * view.f32_stride, x, static_cast<std::size_t>(view.columns) * sizeof(float));
+  }
+  if (view.blocks == nullptr) return;
+  const std::int64_t whole = view.columns / kBlockColumns;
+  for (std::int64_t b = 0; b < whole; ++b) quantize_block(x + b * kBlockColumns, activation_block(view, row, b));
+  if (whole == view.kblocks) return;
+  float tail[kBlockColumns] = {};
+  const std::int64_t left = view.columns - whole * kBlockColumns;
+  std::memcpy(tail, x + whole * kBlockColumns, static_cast<std::size_t>(left) * sizeof(float));
+  quantize_block(tail, activation_block(view, row, whole));
+}
+
+/// `count` floats of `from`, or nothing, padded with zeros to a whole unit.
+INFERD_ALWAYS_INLINE const float* padded(const float* from, int count, float* pad) {
+  if (count == kUnitColumns) return from;
+  std::memset(pad, 0, kUnitColumns * sizeof(float));
+  std::memcpy(pad, from, static_cast<std::size_t>(count) * sizeof(float));
+  return pad;
+}
+
+template <Epilogue kEpilogue>
+INFERD_ALWAYS_INLINE vf apply(vf x, vf up) {
+  if constexpr (kEpilogue == Epilogue::gelu_erf) return gelu_erf(x);
+  if constexpr (kEpilogue == Epilogue::gelu_tanh) return gelu_tanh(x);
+  if constexpr (kEpilogue == Epilogue::silu_gated) return silu(x) * up;
+  if constexpr (kEpilogue == Epilogue::gelu_tanh_gated) return gelu_tanh(x) * up;
+  return x;
+}
+
+/// From the products of a unit (raw, and for gated layers the up rows' in raw_up) to out and out_activation.
+template <Epilogue kEpilogue>
+void finish(const LinearJob& job, std::int64_t unit, std::int64_t token_begin, int tokens, const float* raw,
+            const float* raw_up) {
+  constexpr bool kGated = kEpilogue == Epilogue::silu_gated || kEpilogue == Epilogue::gelu_tanh_gated;
+  const std::int64_t first = unit * kUnitColumns;
+  const std::int64_t left = job.out_columns - first;
+  const int count = left < kUnitColumns ? static_cast<int>(left) : kUnitColumns;
+  alignas(64) float bias_pad[kUnitColumns];
+  alignas(64) float up_bias_pad[kUnitColumns];
+  const float* bias = nullptr;
+  const float* up_bias = nullptr;
+  if (job.bias != nullptr) {
+    bias = padded(job.bias + first, count, bias_pad);
+    if (kGated) up_bias = padded(job.bias + job.out_columns + first, count, up_bias_pad);
+  }
+  for (int t = 0; t < tokens; ++t, raw += kRawStride, raw_up += kRawStride) {
+    const std::int64_t token = token_begin + t;
+    alignas(64) float residual_pad[kUnitColumns];
+    alignas(64) float y[kUnitColumns];
+    const float* residual = nullptr;
+    if (job.residual != nullptr) {
+      residual = padded(job.residual + token * job.residual_stride + first, count, residual_pad);
+    }
+    for (int c = 0; c < kUnitColumns; c += kLanes) {
+      vf x = load_f(raw + c);
+      vf up = zero_f();
+      if (bias != nullptr) x = x + load_f(bias + c);
+      if constexpr (kGated) {
+        up = load_f(raw_up + c);
+        if (up_bias != nullptr) up = up + load_f(up_bias + c);
+      }
+      x = apply<kEpilogue>(x, up);
+      if (residual != nullptr) x = x + load_f(residual + c);
+      store_f(y + c, x);
+    }
+    if (job.out != nullptr) {
+      std::memcpy(job.out + token * job.out_stride + first, y, static_cast<std::size_t>(count) * sizeof(float));
+    }
+    for (int c = count; c < kUnitColumns; ++c) y[c] = 0.0f;
+    store_activation_columns(job.out_activation, token, first, count, y);
+  }
+}
+
+void finish_unit(const LinearJob& job, std::int64_t unit, std::int64_t token_begin, int tokens, const float* raw,
+                 const float* raw_up) {
+  switch (job.epilogue) {
+    case Epilogue::none: return finish<Epilogue::none>(job, unit, token_begin, tokens, raw, raw_up);
+    case Epilogue::gelu_erf: return finish<Epilogue::gelu_erf>(job, unit, token_begin, tokens, raw, raw_up);
+    case Epilogue::gelu_tanh: return finish<Epilogue::gelu_tanh>(job, unit, token_begin, tokens, raw, raw_up);
+    case Epilogue::silu_gated: return finish<Epilogue::silu_gated>(job, unit, token_begin, tokens, raw, raw_up);
+    case Epilogue::gelu_tanh_gated:
+      return finish<Epilogue::gelu_tanh_gated>(job, unit, token_begin, tokens, raw, raw_up);
+  }
+}
+
+}  // namespace
+}  // namespace inferd

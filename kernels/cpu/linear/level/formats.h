@@ -1,0 +1,134 @@
+// Unpacking of packed blocks and their scales into vectors. Included by level sources only.
+#pragma once
+
+#include "kernels/cpu/linear/level/dot.h"
+#include "kernels/cpu/linear/packed_format.h"
+
+namespace inferd {
+namespace {
+
+/// Signed values of 4-bit table codes (IQ4_NL, IQ4_XS), and the same plus 128.
+alignas(16) constexpr std::int8_t kTableSigned[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                                      1,    13,   25,  38,  53,  69,  89,  113};
+alignas(16) constexpr std::uint8_t kTableUnsigned[16] = {1,   24,  45,  63,  79,  93,  106, 118,
+                                                         129, 141, 153, 166, 181, 197, 217, 241};
+
+/// How kernels see one type. Vectors of kLanes rows; `part` is which kLanes of a tile's 16.
+template <DType kType>
+struct Format {
+  static constexpr PackedFormat kPacked = packed_format(kType);
+  static constexpr bool kBytes = kPacked.bits == 8 || kPacked.table;
+  static constexpr int kDotBits = kBytes ? 8 : kPacked.bits;
+  /// Codes stand for code - (1 << kZeroShift) in the dot products; -1: for themselves.
+  static constexpr int kZeroShift = kBytes && !kUnsignedBytes ? -1 : kPacked.zero_shift;
+  static constexpr bool kHalves = kPacked.scheme == ScaleScheme::k16s || kPacked.scheme == ScaleScheme::k16dm;
+  static constexpr bool kMinima =
+      kPacked.scheme == ScaleScheme::dm || kPacked.scheme == ScaleScheme::k || kPacked.scheme == ScaleScheme::k16dm;
+
+  /// The 32 columns of a block as bytes: vector g holds columns 4g … 4g+3. payload: advanced to `part`.
+  static INFERD_ALWAYS_INLINE void unpack(const std::byte* payload, vb* weights) {
+    if constexpr (kPacked.bits == 8) {
+      for (int g = 0; g < 8; ++g) {
+        weights[g] = load_bytes(payload + 64 * g);
+        if constexpr (kUnsignedBytes) weights[g] = xor_bytes(weights[g], 0x80);
+      }
+    } else if constexpr (kPacked.bits >= 4) {
+      for (int j = 0; j < 4; ++j) {
+        const vb pair = load_bytes(payload + 64 * j);
+        weights[j] = and_bytes(pair, 15);
+        weights[j + 4] = and_bytes(shift_pairs<4>(pair), 15);
+      }
+      if constexpr (kPacked.bits == 5) add_bits<4>(load_bytes(payload + 256), weights);
+      if constexpr (kPacked.bits == 6) add_pairs(load_bytes(payload + 256), load_bytes(payload + 320), weights);
+      if constexpr (kPacked.table) {
+        for (int g = 0; g < 8; ++g) {
+          weights[g] = kUnsignedBytes ? lookup(kTableUnsigned, weights[g]) : lookup(kTableSigned, weights[g]);
+        }
+      }
+    } else {
+      for (int h = 0; h < 2; ++h) {
+        const vb four = load_bytes(payload + 64 * h);
+        weights[4 * h] = and_bytes(four, 3);
+        weights[4 * h + 1] = and_bytes(shift_pairs<2>(four), 3);
+        weights[4 * h + 2] = and_bytes(shift_pairs<4>(four), 3);
+        weights[4 * h + 3] = and_bytes(shift_pairs<6>(four), 3);
+      }
+      if constexpr (kPacked.bits == 3) add_bits<2>(load_bytes(payload + 128), weights);
+    }
+  }
+
+ private:
+  /// Bit g of `bits` becomes bit kAt of weights[g].
+  template <int kAt>
+  static INFERD_ALWAYS_INLINE void add_bits(vb bits, vb* weights) {
+    weights[0] = or_bytes(weights[0], and_bytes(shift_pairs<0 - kAt>(bits), 1 << kAt));
+    weights[1] = or_bytes(weights[1], and_bytes(shift_pairs<1 - kAt>(bits), 1 << kAt));
+    weights[2] = or_bytes(weights[2], and_bytes(shift_pairs<2 - kAt>(bits), 1 << kAt));
+    weights[3] = or_bytes(weights[3], and_bytes(shift_pairs<3 - kAt>(bits), 1 << kAt));
+    weights[4] = or_bytes(weights[4], and_bytes(shift_pairs<4 - kAt>(bits), 1 << kAt));
+    weights[5] = or_bytes(weights[5], and_bytes(shift_pairs<5 - kAt>(bits), 1 << kAt));
+    weights[6] = or_bytes(weights[6], and_bytes(shift_pairs<6 - kAt>(bits), 1 << kAt));
+    weights[7] = or_bytes(weights[7], and_bytes(shift_pairs<7 - kAt>(bits), 1 << kAt));
+  }
+  /// The upper two of six bits.
+  static INFERD_ALWAYS_INLINE void add_pairs(vb first, vb second, vb* weights) {
+    for (int h = 0; h < 2; ++h) {
+      const vb pairs = h == 0 ? first : second;
+      weights[4 * h] = or_bytes(weights[4 * h], and_bytes(shift_pairs<-4>(pairs), 0x30));
+      weights[4 * h + 1] = or_bytes(weights[4 * h + 1], and_bytes(shift_pairs<-2>(pairs), 0x30));
+      weights[4 * h + 2] = or_bytes(weights[4 * h + 2], and_bytes(pairs, 0x30));
+      weights[4 * h + 3] = or_bytes(weights[4 * h + 3], and_bytes(shift_pairs<2>(pairs), 0x30));
+    }
+  }
+};
+
+/// A block's factors as f32: w for columns 0-15 and 16-31 (equal where the type has one), m for its minimum, such that
+/// a weight is w * code + m, or w * code - m for k16dm.
+struct BlockScales {
+  vf w0, w1, m0, m1;
+};
+
+template <DType kType>
+INFERD_ALWAYS_INLINE BlockScales load_scales(const std::byte* scales, std::int64_t block, int part) {
+  constexpr PackedFormat kPacked = packed_format(kType);
+  const std::byte* super = scales;
+  const std::byte* entry = scales + block * kPacked.block_scale_bytes;
+  if constexpr (kPacked.header_bytes > 0) {
+    super += (block / kSuperBlocks) * (kPacked.header_bytes + kSuperBlocks * kPacked.block_scale_bytes);
+    entry = super + kPacked.header_bytes + (block % kSuperBlocks) * kPacked.block_scale_bytes;
+    entry += part * kLanes;
+  } else {
+    entry += part * kLanes * 2;
+  }
+  super += part * kLanes * 2;
+  BlockScales s;
+  s.w1 = s.m0 = s.m1 = zero_f();
+  if constexpr (kPacked.scheme == ScaleScheme::d) {
+    s.w0 = load_f16(entry);
+  } else if constexpr (kPacked.scheme == ScaleScheme::dm) {
+    s.w0 = load_f16(entry);
+    s.m0 = load_f16(entry + 32);
+  } else if constexpr (kPacked.scheme == ScaleScheme::k) {
+    s.w0 = load_f16(super) * to_float(load_u8(entry));
+    s.m0 = zero_f() - load_f16(super + 32) * to_float(load_u8(entry + 16));
+  } else if constexpr (kPacked.scheme == ScaleScheme::k16s) {
+    const vf d = load_f16(super);
+    s.w0 = d * to_float(load_i8(entry));
+    s.w1 = d * to_float(load_i8(entry + 16));
+  } else if constexpr (kPacked.scheme == ScaleScheme::k16dm) {
+    const vi first = load_u8(entry);
+    const vi second = load_u8(entry + 16);
+    const vf d = load_f16(super);
+    const vf dmin = load_f16(super + 32);
+    s.w0 = d * to_float(and_i(first, 15));
+    s.w1 = d * to_float(and_i(second, 15));
+    s.m0 = dmin * to_float(shift_right<4>(first));
+    s.m1 = dmin * to_float(shift_right<4>(second));
+  } else {
+    s.w0 = load_f16(super) * to_float(load_i8(entry));
+  }
+  return s;
+}
+
+}  // namespace
+}  // namespace inferd

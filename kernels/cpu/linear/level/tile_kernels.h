@@ -1,0 +1,134 @@
+// The inner loops: one packed tile of 16 rows times a few tokens. Included by level sources only.
+#pragma once
+
+#include "kernels/cpu/linear/level/formats.h"
+#include "kernels/cpu/linear/linear_kernels.h"
+
+namespace inferd {
+namespace {
+
+/// Tokens whose accumulators fit the registers together.
+constexpr int kMaxPassTokens = INFERD_LEVEL_RANK == 3 ? 16 : 4;
+constexpr int kParts = kTileRows / kLanes;
+constexpr int kRawStride = kUnitColumns;
+
+/// Activations of the tokens of a pass: the int8 blocks or f32 row of its first token (a multiple of 4).
+struct PassInput {
+  const ActivationBlock* blocks = nullptr;  // of the first token's group, block 0
+  std::int64_t kblocks = 0;
+  const float* f32 = nullptr;
+  std::int64_t f32_stride = 0;
+};
+
+/// acc += the products of one block of 32 columns with one token. Every number of tokens does exactly this, in block
+/// order, so a row's result does not depend on its company. The integer part is exact in any order.
+template <DType kType>
+INFERD_ALWAYS_INLINE vf add_block(vf acc, const vb* weights, const BlockScales& scales, const ActivationBlock& x) {
+  using F = Format<kType>;
+  vi first = zero_i();
+  vi second = zero_i();
+  if constexpr (F::kZeroShift >= 0) {
+    first = shift_left<F::kZeroShift>(splat_i(x.minus_sums[0]));
+    second = shift_left<F::kZeroShift>(splat_i(x.minus_sums[1]));
+  }
+  const vf scale = splat(x.scale);
+  if constexpr (F::kHalves) {
+    first = dot_16<F::kDotBits>(first, weights, x.quants);
+    second = dot_16<F::kDotBits>(second, weights + 4, x.quants + 16);
+    vf sum = to_float(first) * scales.w0;
+    sum = multiply_add(to_float(second), scales.w1, sum);
+    if constexpr (F::kMinima) {
+      sum = multiply_add(to_float(splat_i(x.minus_sums[0])), scales.m0, sum);
+      sum = multiply_add(to_float(splat_i(x.minus_sums[1])), scales.m1, sum);
+    }
+    return multiply_add(sum, scale, acc);
+  } else {
+    if constexpr (F::kZeroShift >= 0) {
+      first = shift_left<F::kZeroShift>(add_i(splat_i(x.minus_sums[0]), splat_i(x.minus_sums[1])));
+    }
+    const vi sum = dot_32<F::kDotBits>(first, weights, x.quants);
+    acc = multiply_add(to_float(sum), scales.w0 * scale, acc);
+    if constexpr (F::kMinima) acc = multiply_add(scales.m0, splat(x.sum), acc);
+    return acc;
+  }
+}
+
+/// raw[t * kRawStride + lane] for kTokens tokens and the tile's 16 lanes.
+template <DType kType, int kTokens>
+void quantized_pass(const std::byte* tile, const PassInput& x, float* raw) {
+  using F = Format<kType>;
+  constexpr int kGroups = (kTokens + kActivationGroup - 1) / kActivationGroup;
+  const std::byte* scales = tile + x.kblocks * F::kPacked.payload_bytes;
+  const std::int64_t group_stride = x.kblocks * kActivationGroup;
+  for (int part = 0; part < kParts; ++part) {
+    vf acc[kTokens];
+    for (int t = 0; t < kTokens; ++t) acc[t] = zero_f();
+    const std::byte* payload = tile + part * 4 * kLanes;
+    const ActivationBlock* groups[kGroups];
+    for (int g = 0; g < kGroups; ++g) groups[g] = x.blocks + g * group_stride;
+    for (std::int64_t block = 0; block < x.kblocks; ++block, payload += F::kPacked.payload_bytes) {
+      vb weights[8];
+      F::unpack(payload, weights);
+      const BlockScales s = load_scales<kType>(scales, block, part);
+#pragma GCC unroll 16
+      for (int t = 0; t < kTokens; ++t) {
+        acc[t] = add_block<kType>(acc[t], weights, s, groups[t / kActivationGroup][block * kActivationGroup + t % 4]);
+      }
+    }
+    for (int t = 0; t < kTokens; ++t) store_f(raw + t * kRawStride + part * kLanes, acc[t]);
+  }
+}
+
+struct F32Elements {
+  static constexpr int kBytes = 4;
+  static INFERD_ALWAYS_INLINE vf load(const std::byte* at) { return load_f(reinterpret_cast<const float*>(at)); }
+};
+struct F16Elements {
+  static constexpr int kBytes = 2;
+  static INFERD_ALWAYS_INLINE vf load(const std::byte* at) { return load_f16(at); }
+};
+struct Bf16Elements {
+  static constexpr int kBytes = 2;
+  static INFERD_ALWAYS_INLINE vf load(const std::byte* at) { return load_bf16(at); }
+};
+
+/// Columns summed before their sum joins the total: keeps the rounding error of long rows small.
+constexpr std::int64_t kPlainRun = 256;
+
+/// raw for kTokens tokens and the 16 lanes of a [columns][16] tile.
+template <typename Elements, int kTokens>
+void plain_pass(const std::byte* tile, std::int64_t columns, const PassInput& x, float* raw) {
+  constexpr int kVectors = kParts < 2 ? kParts : 2;
+  for (int part = 0; part < kParts; part += kVectors) {
+    vf total[kTokens][kVectors];
+    for (int t = 0; t < kTokens; ++t) {
+      for (int v = 0; v < kVectors; ++v) total[t][v] = zero_f();
+    }
+    const std::byte* at = tile + part * kLanes * Elements::kBytes;
+    for (std::int64_t begin = 0; begin < columns; begin += kPlainRun) {
+      const std::int64_t end = begin + kPlainRun < columns ? begin + kPlainRun : columns;
+      vf acc[kTokens][kVectors];
+      for (int t = 0; t < kTokens; ++t) {
+        for (int v = 0; v < kVectors; ++v) acc[t][v] = zero_f();
+      }
+      for (std::int64_t k = begin; k < end; ++k, at += kTileRows * Elements::kBytes) {
+        vf w[kVectors];
+        for (int v = 0; v < kVectors; ++v) w[v] = Elements::load(at + v * kLanes * Elements::kBytes);
+#pragma GCC unroll 16
+        for (int t = 0; t < kTokens; ++t) {
+          const vf value = splat(x.f32[t * x.f32_stride + k]);
+          for (int v = 0; v < kVectors; ++v) acc[t][v] = multiply_add(w[v], value, acc[t][v]);
+        }
+      }
+      for (int t = 0; t < kTokens; ++t) {
+        for (int v = 0; v < kVectors; ++v) total[t][v] = total[t][v] + acc[t][v];
+      }
+    }
+    for (int t = 0; t < kTokens; ++t) {
+      for (int v = 0; v < kVectors; ++v) store_f(raw + t * kRawStride + (part + v) * kLanes, total[t][v]);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace inferd

@@ -1,0 +1,159 @@
+// The driver of linear layers: checks the arguments, cuts the work into tasks, and picks the level's kernels.
+#include <algorithm>
+
+#include "base/check.h"
+#include "kernels/cpu/cpu_ops.h"
+#include "kernels/cpu/linear/activation.h"
+#include "kernels/cpu/linear/cpu_weight.h"
+#include "kernels/cpu/linear/pack.h"
+
+namespace inferd {
+
+namespace portable {
+extern const LinearKernels kLinearKernels;
+}
+#if INFERD_CPU_LEVEL_COUNT > 1
+namespace avx2 {
+extern const LinearKernels kLinearKernels;
+}
+namespace avxvnni {
+extern const LinearKernels kLinearKernels;
+}
+namespace avx512vnni {
+extern const LinearKernels kLinearKernels;
+}
+#endif
+
+const LinearKernels& linear_kernels(CpuLevel level) {
+#if INFERD_CPU_LEVEL_COUNT > 1
+  switch (level) {
+    case CpuLevel::portable: break;
+    case CpuLevel::avx2: return avx2::kLinearKernels;
+    case CpuLevel::avxvnni: return avxvnni::kLinearKernels;
+    case CpuLevel::avx512vnni: return avx512vnni::kLinearKernels;
+  }
+#else
+  INFERD_CHECK(level == CpuLevel::portable);
+#endif
+  return portable::kLinearKernels;
+}
+
+namespace {
+
+constexpr std::int64_t kTasksPerWorker = 6;
+/// Activations of one pass over the weights should stay in a core's second-level cache.
+constexpr std::int64_t kChunkBytes = 320 << 10;
+constexpr std::int64_t kMinChunkTokens = 32;
+
+bool is_gated(Epilogue epilogue) { return epilogue == Epilogue::silu_gated || epilogue == Epilogue::gelu_tanh_gated; }
+
+void check_rows(const Tensor& tensor, std::int64_t rows, std::int64_t columns) {
+  INFERD_CHECK(tensor.dtype == DType::f32 && tensor.rank == 2 && tensor.dim(0) >= rows && tensor.dim(1) == columns);
+  INFERD_CHECK(tensor.row_stride >= columns);
+}
+
+LinearJob make_job(const LinearArgs& args, const CpuWeight& weight) {
+  LinearJob job{};
+  const bool gated = is_gated(args.epilogue);
+  INFERD_CHECK(gated == weight.gated());
+  INFERD_CHECK(args.x && args.x.columns == weight.columns() && args.num_tokens <= args.x.rows);
+  INFERD_CHECK((args.x.forms & weight.activation_forms()) == weight.activation_forms());
+  job.pieces = weight.pieces();
+  job.piece_starts = weight.piece_starts();
+  job.up_tiles = weight.up_tiles();
+  job.in_columns = weight.columns();
+  job.out_columns = gated ? weight.rows() / 2 : weight.rows();
+  job.exact = weight.exact();
+  job.x = view_activation(args.x);
+  job.epilogue = args.epilogue;
+  job.decode_tile = &decode_tile;
+  if (args.bias) {
+    INFERD_CHECK(args.bias.dtype == DType::f32 && args.bias.elements() == weight.rows());
+    job.bias = args.bias.as<const float>();
+  }
+  if (args.residual) {
+    check_rows(args.residual, args.num_tokens, job.out_columns);
+    job.residual = args.residual.as<const float>();
+    job.residual_stride = args.residual.row_stride;
+  }
+  if (args.out) {
+    check_rows(args.out, args.num_tokens, job.out_columns);
+    job.out = args.out.as<float>();
+    job.out_stride = args.out.row_stride;
+  }
+  if (args.out_activation) {
+    INFERD_CHECK(args.out_activation.columns == job.out_columns && args.out_activation.rows >= args.num_tokens);
+    job.out_activation = view_activation(args.out_activation);
+  }
+  return job;
+}
+
+/// Tokens per pass over the weights, a multiple of kTokenChunk.
+std::int64_t tokens_per_chunk(const LinearJob& job) {
+  std::int64_t row_bytes_read = 0;
+  if (job.x.blocks != nullptr) row_bytes_read += job.x.kblocks * static_cast<std::int64_t>(sizeof(ActivationBlock));
+  if (job.x.f32 != nullptr) row_bytes_read += job.x.f32_stride * static_cast<std::int64_t>(sizeof(float));
+  const std::int64_t fitting = kChunkBytes / std::max<std::int64_t>(row_bytes_read, 1) / kTokenChunk * kTokenChunk;
+  return std::max(fitting, kMinChunkTokens);
+}
+
+}  // namespace
+
+void cpu_linear(CpuContext& context, const LinearArgs& args) {
+  INFERD_CHECK(args.weight != nullptr && args.num_tokens >= 0);
+  const auto* weight = dynamic_cast<const CpuWeight*>(args.weight);
+  INFERD_CHECK(weight != nullptr);
+  if (args.num_tokens == 0) return;
+  const LinearJob job = make_job(args, *weight);
+  const LinearKernels& kernels = linear_kernels(context.level);
+  const std::int64_t units = (job.out_columns + kUnitColumns - 1) / kUnitColumns;
+  const std::int64_t chunk_tokens = tokens_per_chunk(job);
+  const std::int64_t chunks = (args.num_tokens + chunk_tokens - 1) / chunk_tokens;
+  const std::int64_t workers = context.pool.size();
+  const std::int64_t wanted = std::max<std::int64_t>(1, workers * kTasksPerWorker / chunks);
+  const std::int64_t units_per_task = workers == 1 ? units : std::max<std::int64_t>(1, units / wanted);
+  const std::int64_t tasks_per_chunk = (units + units_per_task - 1) / units_per_task;
+  const std::size_t scratch_floats = job.exact ? static_cast<std::size_t>(job.in_columns) * kTileRows : 0;
+  INFERD_CHECK(scratch_floats <= context.decode_scratch_floats);
+  context.pool.run(chunks * tasks_per_chunk, [&](std::int64_t task, int worker) {
+    const std::int64_t unit = task % tasks_per_chunk * units_per_task;
+    const std::int64_t token = task / tasks_per_chunk * chunk_tokens;
+    float* scratch = context.decode_scratch;
+    if (scratch != nullptr) scratch += static_cast<std::size_t>(worker) * context.decode_scratch_floats;
+    kernels.run(job, unit, std::min(unit + units_per_task, units), token,
+                std::min(token + chunk_tokens, args.num_tokens), scratch);
+  });
+}
+
+void cpu_embedding(CpuContext& context, const EmbeddingArgs& args) {
+  const auto* weight = dynamic_cast<const CpuWeight*>(args.weight);
+  INFERD_CHECK(weight != nullptr && args.ids && args.ids.dtype == DType::i32);
+  const std::int64_t tokens = args.ids.dim(0);
+  const std::int64_t columns = weight->columns();
+  check_rows(args.out, tokens, columns);
+  INFERD_CHECK(!args.accumulate || static_cast<std::size_t>(columns) <= context.worker_scratch_floats);
+  const auto* ids = args.ids.as<const std::int32_t>();
+  context.pool.run(tokens, [&](std::int64_t token, int worker) {
+    float* out = args.out.as<float>() + token * args.out.row_stride;
+    if (!args.accumulate) return weight->decode_row(ids[token], out);
+    float* row = context.scratch(worker);
+    weight->decode_row(ids[token], row);
+    for (std::int64_t k = 0; k < columns; ++k) out[k] += row[k];
+  });
+}
+
+void store_activation_row(const CpuContext& context, const Activation& activation, std::int64_t row, const float* x) {
+  INFERD_CHECK(row >= 0 && row < activation.rows);
+  linear_kernels(context.level).store_row(view_activation(activation), row, x);
+}
+
+void cpu_to_activation(CpuContext& context, const ToActivationArgs& args) {
+  const std::int64_t tokens = args.x.dim(0);
+  check_rows(args.x, tokens, args.out.columns);
+  INFERD_CHECK(args.out && args.out.rows >= tokens);
+  context.pool.run(tokens, [&](std::int64_t token, int) {
+    store_activation_row(context, args.out, token, args.x.as<const float>() + token * args.x.row_stride);
+  });
+}
+
+}  // namespace inferd

@@ -1,0 +1,81 @@
+// What crosses from the linear layers' driver into the kernels compiled per instruction level: plain data only.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/backend.h"
+#include "kernels/dtype.h"
+#include "kernels/ops.h"
+
+namespace inferd {
+
+inline constexpr int kUnitColumns = 32;     // output columns computed together: two tiles, one activation block
+inline constexpr int kTokenChunk = 16;      // tokens computed together at most
+inline constexpr int kActivationGroup = 4;  // rows whose activation blocks are interleaved
+inline constexpr int kBlockColumnsOfActivation = 32;  // activations of one scale
+
+// Forms of Activation (bits of Activation::forms).
+inline constexpr std::uint32_t kFormF32 = 1;
+inline constexpr std::uint32_t kFormQ8 = 2;
+
+/// 32 activations as signed bytes. x ≈ scale * quants; exact zero is kept, and an infinity or NaN makes scale NaN.
+struct ActivationBlock {
+  std::int8_t quants[32];
+  float scale;
+  float sum;                   // scale * sum of quants
+  std::int32_t minus_sums[2];  // -(sum of quants 0-15), -(sum of quants 16-31)
+};
+static_assert(sizeof(ActivationBlock) == 48);
+
+/// An Activation taken apart. Row r of the int8 form: block b is at blocks[((r / 4) * kblocks + b) * 4 + r % 4].
+struct ActivationView {
+  float* f32 = nullptr;  // [rows, f32_stride]
+  std::int64_t f32_stride = 0;
+  ActivationBlock* blocks = nullptr;
+  std::int64_t kblocks = 0;
+  std::int64_t columns = 0;
+};
+
+/// The part of a 16-row output tile that one packed tile provides.
+struct TilePiece {
+  const std::byte* tile;
+  DType dtype;
+  std::uint8_t first_lane;  // lanes [first_lane, last_lane) are this piece's
+  std::uint8_t last_lane;
+};
+
+/// One linear layer call.
+struct LinearJob {
+  const TilePiece* pieces;
+  const std::uint32_t* piece_starts;  // [tiles + 1]
+  std::int64_t up_tiles;              // gated: tile of up rows = tile of gate rows + up_tiles
+  std::int64_t in_columns;
+  std::int64_t out_columns;           // after the epilogue
+  bool exact;                         // quantised weights are widened and multiplied in f32
+  ActivationView x;
+  const float* bias;                  // or nullptr; gated: [gate; up]
+  Epilogue epilogue;
+  const float* residual;              // or nullptr
+  std::int64_t residual_stride;
+  float* out;                         // or nullptr
+  std::int64_t out_stride;
+  ActivationView out_activation;      // used if it has any form
+  /// Widens a packed tile to [columns][16] f32; for `exact`.
+  void (*decode_tile)(DType dtype, const std::byte* tile, std::int64_t columns, float* out);
+};
+
+/// The entry points of one instruction level.
+struct LinearKernels {
+  /// Output columns [32 * unit_begin, 32 * unit_end) of tokens [token_begin, token_end); token_begin is a multiple of 4.
+  /// decode_scratch: 16 * in_columns floats of this worker, if job.exact.
+  void (*run)(const LinearJob& job, std::int64_t unit_begin, std::int64_t unit_end, std::int64_t token_begin,
+              std::int64_t token_end, float* decode_scratch);
+  /// Writes one row of an activation in the forms the view has.
+  void (*store_row)(const ActivationView& view, std::int64_t row, const float* x);
+};
+
+/// The kernels of `level`, which this build must contain.
+const LinearKernels& linear_kernels(CpuLevel level);
+
+}  // namespace inferd

@@ -1,0 +1,358 @@
+// Packing and decoding of tiles. Layouts: packed_format.h (packed), quant_formats.cpp (stored).
+#include "kernels/cpu/linear/pack.h"
+
+#include <cstring>
+#include <string>
+
+#include "base/check.h"
+#include "base/errors.h"
+#include "kernels/quant_formats.h"
+
+namespace inferd {
+namespace {
+
+using Bytes = const std::uint8_t*;
+using Codes = std::uint8_t[kBlockColumns];
+
+int plain_bytes(DType dtype) {
+  switch (dtype) {
+    case DType::f32: return 4;
+    case DType::f16:
+    case DType::bf16: return 2;
+    default: return 0;
+  }
+}
+
+void split_nibbles(Bytes nibbles, Codes codes) {
+  for (int j = 0; j < 16; ++j) {
+    codes[j] = nibbles[j] & 15;
+    codes[j + 16] = nibbles[j] >> 4;
+  }
+}
+
+void add_fifth_bits(Bytes mask, Codes codes) {
+  std::uint32_t bits;
+  std::memcpy(&bits, mask, sizeof bits);
+  for (int j = 0; j < kBlockColumns; ++j) {
+    codes[j] = static_cast<std::uint8_t>(codes[j] | (((bits >> j) & 1u) << 4));
+  }
+}
+
+/// The two low bits of columns 32 * sub … of a Q2_K or Q3_K block.
+void read_two_bits(Bytes qs, int sub, Codes codes) {
+  const Bytes plane = qs + 32 * (sub / 4);
+  const int shift = 2 * (sub % 4);
+  for (int j = 0; j < kBlockColumns; ++j) codes[j] = (plane[j] >> shift) & 3;
+}
+
+/// Codes of columns 32 * sub … of a stored block, as unsigned numbers before any offset (Q8_0: the signed byte).
+void read_codes(DType dtype, Bytes block, int sub, Codes codes) {
+  switch (dtype) {
+    case DType::q4_0:
+    case DType::iq4_nl: return split_nibbles(block + 2, codes);
+    case DType::q4_1: return split_nibbles(block + 4, codes);
+    case DType::q5_0: split_nibbles(block + 6, codes); return add_fifth_bits(block + 2, codes);
+    case DType::q5_1: split_nibbles(block + 8, codes); return add_fifth_bits(block + 4, codes);
+    case DType::q8_0: std::memcpy(codes, block + 2, kBlockColumns); return;
+    case DType::q2_k: return read_two_bits(block + 16, sub, codes);
+    case DType::q3_k:
+      read_two_bits(block + 32, sub, codes);
+      for (int j = 0; j < kBlockColumns; ++j) {
+        codes[j] = static_cast<std::uint8_t>(codes[j] | (((block[j] >> sub) & 1) << 2));
+      }
+      return;
+    case DType::q4_k:
+    case DType::q5_k: {
+      const bool five = dtype == DType::q5_k;
+      const Bytes nibbles = block + (five ? 48 : 16) + 32 * (sub / 2);
+      for (int j = 0; j < kBlockColumns; ++j) {
+        int code = (nibbles[j] >> (4 * (sub % 2))) & 15;
+        if (five) code |= ((block[16 + j] >> sub) & 1) << 4;
+        codes[j] = static_cast<std::uint8_t>(code);
+      }
+      return;
+    }
+    case DType::q6_k: {
+      const int half = sub / 4;
+      const int quarter = sub % 4;
+      const Bytes low = block + 64 * half + 32 * (quarter % 2);
+      const Bytes high = block + 128 + 32 * half;
+      for (int j = 0; j < kBlockColumns; ++j) {
+        codes[j] = static_cast<std::uint8_t>(((low[j] >> (4 * (quarter / 2))) & 15) |
+                                             (((high[j] >> (2 * quarter)) & 3) << 4));
+      }
+      return;
+    }
+    case DType::iq4_xs: return split_nibbles(block + 8 + 16 * sub, codes);
+    default: INFERD_CHECK(false);
+  }
+}
+
+/// A sixteen-column scale of Q3_K, its offset of 32 taken off.
+std::int8_t q3_scale(Bytes packed, int index) {
+  const int low = (packed[index % 8] >> (4 * (index / 8))) & 15;
+  const int high = (packed[8 + index % 4] >> (2 * (index / 4))) & 3;
+  return static_cast<std::int8_t>((low | (high << 4)) - 32);
+}
+
+/// Copies the scales of columns 32 * sub … of a stored block into the entry (and at sub 0 the header) of a lane.
+void write_scales(DType dtype, Bytes block, int sub, int lane, std::uint8_t* header, std::uint8_t* entry) {
+  const auto copy_half = [](std::uint8_t* to, int at_lane, Bytes from) { std::memcpy(to + 2 * at_lane, from, 2); };
+  switch (dtype) {
+    case DType::q4_0:
+    case DType::q5_0:
+    case DType::q8_0:
+    case DType::iq4_nl: return copy_half(entry, lane, block);
+    case DType::q4_1:
+    case DType::q5_1: copy_half(entry, lane, block); return copy_half(entry + 32, lane, block + 2);
+    case DType::q2_k:
+      copy_half(header, lane, block + 80);
+      copy_half(header + 32, lane, block + 82);
+      entry[lane] = block[2 * sub];
+      entry[16 + lane] = block[2 * sub + 1];
+      return;
+    case DType::q3_k:
+      copy_half(header, lane, block + 108);
+      for (int h = 0; h < 2; ++h) entry[16 * h + lane] = static_cast<std::uint8_t>(q3_scale(block + 96, 2 * sub + h));
+      return;
+    case DType::q4_k:
+    case DType::q5_k: {
+      std::uint8_t scales[8];
+      std::uint8_t minima[8];
+      unpack_k_scales(block + 4, scales, minima);
+      copy_half(header, lane, block);
+      copy_half(header + 32, lane, block + 2);
+      entry[lane] = scales[sub];
+      entry[16 + lane] = minima[sub];
+      return;
+    }
+    case DType::q6_k:
+      copy_half(header, lane, block + 208);
+      entry[lane] = block[192 + 2 * sub];
+      entry[16 + lane] = block[192 + 2 * sub + 1];
+      return;
+    case DType::iq4_xs: {
+      std::uint16_t high;
+      std::memcpy(&high, block + 2, sizeof high);
+      const int scale = ((block[4 + sub / 2] >> (4 * (sub % 2))) & 15) | (((high >> (2 * sub)) & 3) << 4);
+      copy_half(header, lane, block);
+      entry[lane] = static_cast<std::uint8_t>(scale - 32);
+      return;
+    }
+    default: INFERD_CHECK(false);
+  }
+}
+
+void write_codes(int bits, const Codes codes, int lane, std::uint8_t* payload) {
+  for (int i = 0; i < 4; ++i) {
+    std::uint8_t* at = payload + 4 * lane + i;
+    const Bytes c = codes + i;
+    if (bits == 8) {
+      for (int g = 0; g < 8; ++g) at[64 * g] = c[4 * g];
+      continue;
+    }
+    if (bits >= 4) {
+      for (int j = 0; j < 4; ++j) {
+        at[64 * j] = static_cast<std::uint8_t>((c[4 * j] & 15) | ((c[16 + 4 * j] & 15) << 4));
+      }
+      if (bits == 5) {
+        int upper = 0;
+        for (int g = 0; g < 8; ++g) upper |= (c[4 * g] >> 4) << g;
+        at[256] = static_cast<std::uint8_t>(upper);
+      }
+      if (bits == 6) {
+        for (int h = 0; h < 2; ++h) {
+          int upper = 0;
+          for (int g = 0; g < 4; ++g) upper |= (c[16 * h + 4 * g] >> 4) << (2 * g);
+          at[256 + 64 * h] = static_cast<std::uint8_t>(upper);
+        }
+      }
+      continue;
+    }
+    for (int h = 0; h < 2; ++h) {
+      int low = 0;
+      for (int g = 0; g < 4; ++g) low |= (c[16 * h + 4 * g] & 3) << (2 * g);
+      at[64 * h] = static_cast<std::uint8_t>(low);
+    }
+    if (bits == 3) {
+      int upper = 0;
+      for (int g = 0; g < 8; ++g) upper |= (c[4 * g] >> 2) << g;
+      at[128] = static_cast<std::uint8_t>(upper);
+    }
+  }
+}
+
+void read_packed_codes(int bits, Bytes payload, int lane, Codes codes) {
+  for (int k = 0; k < kBlockColumns; ++k) {
+    const int g = k / 4;
+    const Bytes at = payload + 4 * lane + k % 4;
+    int code;
+    if (bits == 8) {
+      code = at[64 * g];
+    } else if (bits >= 4) {
+      code = (at[64 * (g % 4)] >> (4 * (g / 4))) & 15;
+      if (bits == 5) code |= ((at[256] >> g) & 1) << 4;
+      if (bits == 6) code |= ((at[256 + 64 * (g / 4)] >> (2 * (g % 4))) & 3) << 4;
+    } else {
+      code = (at[64 * (g / 4)] >> (2 * (g % 4))) & 3;
+      if (bits == 3) code |= ((at[128] >> g) & 1) << 2;
+    }
+    codes[k] = static_cast<std::uint8_t>(code);
+  }
+}
+
+/// Where the scales of one block are.
+struct ScalePlace {
+  std::size_t header;
+  std::size_t entry;
+};
+
+ScalePlace scale_place(const PackedFormat& format, std::int64_t blocks, std::int64_t block) {
+  const auto base = static_cast<std::size_t>(blocks) * static_cast<std::size_t>(format.payload_bytes);
+  if (format.header_bytes == 0) {
+    return {base, base + static_cast<std::size_t>(block) * static_cast<std::size_t>(format.block_scale_bytes)};
+  }
+  const int super_bytes = format.header_bytes + kSuperBlocks * format.block_scale_bytes;
+  const std::size_t header = base + static_cast<std::size_t>(block / kSuperBlocks) * static_cast<std::size_t>(super_bytes);
+  return {header, header + static_cast<std::size_t>(format.header_bytes) +
+                      static_cast<std::size_t>(block % kSuperBlocks) * static_cast<std::size_t>(format.block_scale_bytes)};
+}
+
+float half_at(Bytes values, int lane) {
+  std::uint16_t half;
+  std::memcpy(&half, values + 2 * lane, sizeof half);
+  return f16_to_f32(half);
+}
+
+/// The operations and their order are those of dequantize_row, so the floats are the same bits.
+void widen_codes(const PackedFormat& format, const Codes codes, Bytes header, Bytes entry, int lane, float* out) {
+  const int zero = format.bits < 8 && !format.table && format.zero_shift >= 0 ? 1 << format.zero_shift : 0;
+  for (int k = 0; k < kBlockColumns; ++k) {
+    const int h = k / 16;
+    float code = static_cast<float>(codes[k] - zero);
+    if (format.bits == 8) code = static_cast<float>(static_cast<std::int8_t>(codes[k]));
+    if (format.table) code = static_cast<float>(kIq4Values[codes[k]]);
+    switch (format.scheme) {
+      case ScaleScheme::d: out[k] = code * half_at(entry, lane); break;
+      case ScaleScheme::dm: out[k] = code * half_at(entry, lane) + half_at(entry + 32, lane); break;
+      case ScaleScheme::k: {
+        const float step = half_at(header, lane) * static_cast<float>(entry[lane]);
+        const float offset = half_at(header + 32, lane) * static_cast<float>(entry[16 + lane]);
+        out[k] = step * code - offset;
+        break;
+      }
+      case ScaleScheme::k16s:
+        out[k] = half_at(header, lane) * static_cast<float>(static_cast<std::int8_t>(entry[16 * h + lane])) * code;
+        break;
+      case ScaleScheme::k16dm: {
+        const int both = entry[16 * h + lane];
+        const float step = half_at(header, lane) * static_cast<float>(both & 15);
+        const float offset = half_at(header + 32, lane) * static_cast<float>(both >> 4);
+        out[k] = step * code - offset;
+        break;
+      }
+      case ScaleScheme::k32s:
+        out[k] = half_at(header, lane) * static_cast<float>(static_cast<std::int8_t>(entry[lane])) * code;
+        break;
+      case ScaleScheme::none: INFERD_CHECK(false);
+    }
+  }
+}
+
+float plain_value(DType dtype, const std::byte* at) {
+  if (dtype == DType::f32) {
+    float value;
+    std::memcpy(&value, at, sizeof value);
+    return value;
+  }
+  std::uint16_t half;
+  std::memcpy(&half, at, sizeof half);
+  return dtype == DType::f16 ? f16_to_f32(half) : bf16_to_f32(half);
+}
+
+}  // namespace
+
+bool is_packable(DType dtype) { return plain_bytes(dtype) > 0 || packed_format(dtype).payload_bytes > 0; }
+
+std::size_t packed_tile_bytes(DType dtype, std::int64_t columns) {
+  INFERD_CHECK(is_packable(dtype) && columns > 0 && columns % dtype_info(dtype).block_elements == 0);
+  if (columns > (std::int64_t{1} << 40)) throw MemoryError("a matrix of " + std::to_string(columns) + " columns is too large");
+  std::size_t bytes = static_cast<std::size_t>(columns) * kTileRows * static_cast<std::size_t>(plain_bytes(dtype));
+  if (plain_bytes(dtype) == 0) {
+    const PackedFormat format = packed_format(dtype);
+    const std::int64_t blocks = columns / kBlockColumns;
+    const ScalePlace last = scale_place(format, blocks, blocks - 1);
+    bytes = last.entry + static_cast<std::size_t>(format.block_scale_bytes);
+  }
+  return (bytes + 63) / 64 * 64;
+}
+
+void pack_rows(DType dtype, const std::byte* rows, std::int64_t columns, int first_lane, int count, std::byte* tile) {
+  const std::size_t stored_bytes = row_bytes(dtype, columns);
+  if (const auto size = static_cast<std::size_t>(plain_bytes(dtype)); size > 0) {
+    for (int r = 0; r < count; ++r) {
+      const std::byte* from = rows + static_cast<std::size_t>(r) * stored_bytes;
+      std::byte* to = tile + static_cast<std::size_t>(first_lane + r) * size;
+      for (std::int64_t k = 0; k < columns; ++k, from += size, to += kTileRows * size) std::memcpy(to, from, size);
+    }
+    return;
+  }
+  const PackedFormat format = packed_format(dtype);
+  const DTypeInfo& info = dtype_info(dtype);
+  const std::int64_t blocks = columns / kBlockColumns;
+  const int subs = info.block_elements / kBlockColumns;
+  auto* out = reinterpret_cast<std::uint8_t*>(tile);
+  for (int r = 0; r < count; ++r) {
+    const int lane = first_lane + r;
+    Bytes row = reinterpret_cast<Bytes>(rows) + static_cast<std::size_t>(r) * stored_bytes;
+    for (std::int64_t b = 0; b < blocks; ++b) {
+      const Bytes block = row + static_cast<std::size_t>(b / subs) * static_cast<std::size_t>(info.block_bytes);
+      const int sub = static_cast<int>(b % subs);
+      Codes codes;
+      read_codes(dtype, block, sub, codes);
+      write_codes(format.bits, codes, lane, out + b * format.payload_bytes);
+      const ScalePlace place = scale_place(format, blocks, b);
+      write_scales(dtype, block, sub, lane, out + place.header, out + place.entry);
+    }
+  }
+}
+
+void decode_lane(DType dtype, const std::byte* tile, std::int64_t columns, int lane, float* out) {
+  if (const auto size = static_cast<std::size_t>(plain_bytes(dtype)); size > 0) {
+    const std::byte* from = tile + static_cast<std::size_t>(lane) * size;
+    for (std::int64_t k = 0; k < columns; ++k, from += kTileRows * size) out[k] = plain_value(dtype, from);
+    return;
+  }
+  const PackedFormat format = packed_format(dtype);
+  const auto* bytes = reinterpret_cast<Bytes>(tile);
+  const std::int64_t blocks = columns / kBlockColumns;
+  for (std::int64_t b = 0; b < blocks; ++b) {
+    Codes codes;
+    read_packed_codes(format.bits, bytes + b * format.payload_bytes, lane, codes);
+    const ScalePlace place = scale_place(format, blocks, b);
+    widen_codes(format, codes, bytes + place.header, bytes + place.entry, lane, out + b * kBlockColumns);
+  }
+}
+
+void decode_tile(DType dtype, const std::byte* tile, std::int64_t columns, float* out) {
+  if (plain_bytes(dtype) > 0) {
+    for (std::int64_t i = 0; i < columns * kTileRows; ++i) out[i] = plain_value(dtype, tile + i * plain_bytes(dtype));
+    return;
+  }
+  const PackedFormat format = packed_format(dtype);
+  const auto* bytes = reinterpret_cast<Bytes>(tile);
+  const std::int64_t blocks = columns / kBlockColumns;
+  for (std::int64_t b = 0; b < blocks; ++b) {
+    const ScalePlace place = scale_place(format, blocks, b);
+    float* to = out + b * kBlockColumns * kTileRows;
+    for (int lane = 0; lane < kTileRows; ++lane) {
+      Codes codes;
+      float values[kBlockColumns];
+      read_packed_codes(format.bits, bytes + b * format.payload_bytes, lane, codes);
+      widen_codes(format, codes, bytes + place.header, bytes + place.entry, lane, values);
+      for (int k = 0; k < kBlockColumns; ++k) to[k * kTileRows + lane] = values[k];
+    }
+  }
+}
+
+}  // namespace inferd

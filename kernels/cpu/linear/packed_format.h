@@ -1,0 +1,71 @@
+// How each weight format is laid out in packed tiles: the one table that packing, decoding and kernels share.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/dtype.h"
+
+namespace inferd {
+
+// A tile holds 16 rows ("lanes") of a matrix over all its columns.
+//
+// Plain types: [columns][16] elements.
+//
+// Quantised types, in blocks of 32 columns:
+//   payload  [columns / 32][payload_bytes], then
+//   scales   per block, or per super-block of 8: a header, then 8 entries of block_scale_bytes.
+// In a payload "group" g = 0 … 7 stands for columns 4g … 4g+3 of the block, and byte 4 * lane + i of a 64-byte vector
+// for column 4g + i of that lane:
+//   4 bits   4 vectors; vector j has group j in its low and group j + 4 in its high nibbles
+//   5 bits   the same, then 1 vector whose bit g is the fifth bit of group g
+//   6 bits   the same as 4 bits, then 2 vectors: bits 2(g & 3) and 2(g & 3) + 1 of vector g / 4 are the upper two
+//   2 bits   2 vectors: bits 2(g & 3) and 2(g & 3) + 1 of vector g / 4
+//   3 bits   the same, then 1 vector whose bit g is the third bit of group g
+//   8 bits   8 vectors of signed bytes
+// Nothing is lost: every code and every scale of the file is there, so rows can be decoded bit for bit.
+inline constexpr int kTileRows = 16;
+inline constexpr int kBlockColumns = 32;
+inline constexpr int kSuperBlocks = 8;
+
+/// What a block's scale entry holds, for 16 lanes each. f16 values are kept as in the file.
+enum class ScaleScheme : std::uint8_t {
+  none,
+  d,      // f16 d
+  dm,     // f16 d, f16 m
+  k,      // header f16 d, f16 dmin; entry u8 scale, u8 minimum
+  k16s,   // header f16 d; entry i8 scale of columns 0-15, i8 scale of columns 16-31
+  k16dm,  // header f16 d, f16 dmin; entry u8 (scale | minimum << 4) of columns 0-15, the same of columns 16-31
+  k32s,   // header f16 d; entry i8 scale
+};
+
+struct PackedFormat {
+  int payload_bytes;      // per block of 32 columns and 16 lanes
+  int bits;               // of a stored code
+  int zero_shift;         // codes stand for code - (1 << zero_shift); -1: for themselves
+  ScaleScheme scheme;
+  int header_bytes;       // per super-block; 0: no super-blocks
+  int block_scale_bytes;  // per block
+  bool table;             // codes are indices of kIq4Values
+};
+
+/// Layout of a quantised type; payload_bytes 0 for every other type.
+constexpr PackedFormat packed_format(DType dtype) {
+  switch (dtype) {
+    case DType::q4_0: return {256, 4, 3, ScaleScheme::d, 0, 32, false};
+    case DType::q4_1: return {256, 4, -1, ScaleScheme::dm, 0, 64, false};
+    case DType::q5_0: return {320, 5, 4, ScaleScheme::d, 0, 32, false};
+    case DType::q5_1: return {320, 5, -1, ScaleScheme::dm, 0, 64, false};
+    case DType::q8_0: return {512, 8, 7, ScaleScheme::d, 0, 32, false};
+    case DType::q2_k: return {128, 2, -1, ScaleScheme::k16dm, 64, 32, false};
+    case DType::q3_k: return {192, 3, 2, ScaleScheme::k16s, 32, 32, false};
+    case DType::q4_k: return {256, 4, -1, ScaleScheme::k, 64, 32, false};
+    case DType::q5_k: return {320, 5, -1, ScaleScheme::k, 64, 32, false};
+    case DType::q6_k: return {384, 6, 5, ScaleScheme::k16s, 32, 32, false};
+    case DType::iq4_nl: return {256, 4, 7, ScaleScheme::d, 0, 32, true};
+    case DType::iq4_xs: return {256, 4, 7, ScaleScheme::k32s, 32, 16, true};
+    default: return {0, 0, -1, ScaleScheme::none, 0, 0, false};
+  }
+}
+
+}  // namespace inferd
