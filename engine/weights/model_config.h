@@ -22,7 +22,8 @@ struct RopeConfig {
   double beta_fast = 32.0, beta_slow = 1.0;              // yarn
   bool truncate = true;                                  // yarn
   std::optional<double> attention_factor, mscale, mscale_all_dim;
-  std::int64_t original_max_position_embeddings = 0;
+  std::int64_t original_max_position_embeddings = 0;     // before scaling; set for every scaling kind but default
+  std::vector<float> short_factors, long_factors;        // longrope, [rotary_dim / 2]
   std::vector<float> freq_divisors;  // GGUF rope_freqs.weight: inv_freq[i] /= this, empty if none
 };
 
@@ -65,6 +66,10 @@ struct RopeFrequencies {
   std::vector<float> inv_freq;
   float attention_scaling = 1.0f;
 };
-RopeFrequencies rope_frequencies(const RopeConfig& rope, std::int64_t max_position_embeddings);
+/// `max_position_embeddings` is the context the model will serve. `sequence_length` matters to two kinds: dynamic grows
+/// its base beyond original_max_position_embeddings (0: not beyond), longrope picks its long factors beyond it
+/// (0: as for max_position_embeddings).
+RopeFrequencies rope_frequencies(const RopeConfig& rope, std::int64_t max_position_embeddings,
+                                 std::int64_t sequence_length = 0);
 
 }  // namespace inferd

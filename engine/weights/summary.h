@@ -1,0 +1,17 @@
+// One-line facts about a checkpoint, for logs and /v1/models.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "engine/weights/checkpoint.h"
+
+namespace inferd {
+
+/// "Q4_K_M" as general.file_type says, else the type most weight bytes have: "BF16".
+std::string quantization_name(const Checkpoint& checkpoint);
+
+/// Elements of all tensors; tied matrices count once, as stored.
+std::int64_t parameter_count(const Checkpoint& checkpoint);
+
+}  // namespace inferd
