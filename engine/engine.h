@@ -32,12 +32,16 @@ struct DecoderStats {
   std::int64_t cached_prompt_tokens = 0;
   std::int64_t output_tokens = 0;
   std::int64_t cancelled = 0;
+  std::int64_t kv_blocks_cached = 0;    // unreferenced, kept for their prefix
+  std::int64_t finished = 0;            // ever, for whatever reason
+  std::int64_t queue_timeouts = 0;      // of those, ended by queue_wait_s
 };
 
 /// One embedding input's answer, or why there is none.
 struct EncodeResult {
   std::vector<float> vector;   // [embedding_dim]
-  bool ok = false;             // false: cancelled or shut down
+  bool ok = false;             // false: see reason
+  FinishReason reason = FinishReason::none;  // stop if ok; else cancelled, shutdown, or error (NaN/Inf in the vector)
 };
 
 /// A batch of encoder inputs being worked on; shared by the HTTP thread and the engine thread.
@@ -71,8 +75,8 @@ class Engine {
   std::variant<std::shared_ptr<EncodeTicket>, Rejection> encode(ModelHandle encoder,
                                                                 std::vector<std::vector<TokenId>> inputs);
 
-  /// Tokens one request may have in all (prompt + output).
-  std::int64_t context_length(ModelHandle decoder) const;
+  /// Tokens one request may have in all (prompt + output); of an encoder: tokens one input may have.
+  std::int64_t context_length(ModelHandle model) const;
   const ModelInfo& info(ModelHandle model) const;
   DecoderStats stats(ModelHandle decoder) const;
 
@@ -83,10 +87,17 @@ class Engine {
   /// Ends everything still alive with FinishReason::shutdown and joins the thread.
   void stop();
 
-  /// When the engine thread last made progress (for the watchdog and /health).
+  /// When the engine thread last made progress (for the watchdog and /health); now, while it is parked for want of work.
   TimePoint last_progress() const;
-  /// The bytes one token takes in the KV cache, and the pool's size in bytes, for the log line.
+  /// Why the engine thread gave up (a lost device, a broken invariant), or empty. From then on everything in flight
+  /// has ended with FinishReason::error and every submit is rejected with draining.
+  std::string failure() const;
+  /// Size of the KV pool in bytes, for the log line; 0 for encoders.
   std::size_t kv_bytes(ModelHandle decoder) const;
+  /// Bytes one token takes in the KV pool.
+  std::size_t kv_bytes_per_token(ModelHandle decoder) const;
+  /// Inputs of this encoder that wait or are being worked on.
+  std::int64_t pending_inputs(ModelHandle encoder) const;
 
  private:
   struct Impl;

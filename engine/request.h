@@ -24,7 +24,7 @@ struct SamplingParams {
   float repetition_penalty = 1.0f;  // over prompt and output
   float presence_penalty = 0.0f;    // over output
   float frequency_penalty = 0.0f;   // over output
-  std::vector<std::pair<TokenId, float>> logit_bias;  // -100 bans
+  std::vector<std::pair<TokenId, float>> logit_bias;  // ≤ -100 bans
   std::int64_t seed = 0;            // always set: the server draws one when the client gave none
 };
 
@@ -32,7 +32,7 @@ struct Request {
   std::string id;                         // for logs
   std::vector<TokenId> prompt;            // not empty, every id in [0, vocab_size)
   SamplingParams sampling;
-  std::int64_t max_output_tokens = 0;     // ≥ 1; prompt + output ≤ context was clamped by the engine
+  std::int64_t max_output_tokens = 0;     // the engine clamps prompt + output to the context; 0: only prompt_logprobs
   std::int64_t min_output_tokens = 0;     // stop ids are banned before
   std::vector<TokenId> stop_token_ids;    // ends with FinishReason::stop; the token is reported
   bool ignore_eos = false;                // stop_token_ids of the model (not the client's) were left out by the server

@@ -1,0 +1,318 @@
+// Engine: inboxes, the engine thread, and the numbers other threads may read.
+#include "engine/engine.h"
+
+#include <atomic>
+#include <condition_variable>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <utility>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "engine/encoder_core.h"
+#include "engine/engine_core.h"
+
+namespace inferd {
+namespace {
+
+// While an encoder works, decoders get a step at each layer boundary once this long has passed since their last one.
+constexpr std::chrono::milliseconds kDecodeSlice{10};
+
+struct DecoderMail {
+  Request request;
+  std::shared_ptr<TokenStream> stream;
+  TimePoint arrival;
+};
+
+/// One served model. The cores belong to the engine thread; what follows `inbox` is guarded by Impl::mutex.
+struct Served {
+  std::unique_ptr<EngineCore> decoder;
+  std::unique_ptr<EncoderCore> encoder;
+  std::vector<DecoderMail> inbox;
+  std::vector<std::shared_ptr<EncodeJob>> jobs;
+  std::int64_t in_inbox = 0;  // requests, or inputs of an encoder
+  std::int64_t in_core = 0;
+  DecoderStats stats;
+
+  std::int64_t alive() const { return in_inbox + in_core; }
+};
+
+}  // namespace
+
+struct Engine::Impl {
+  explicit Impl(const Clock& engine_clock) : clock(engine_clock) {}
+
+  void run();
+  bool turn();
+  void turn_decoders();
+  bool turn_encoder(Served& served);
+  void drain_inbox(Served& served);
+  void publish(Served& served);
+  void end_all(FinishReason reason);
+  void note_progress() { progress_ns.store(clock.now().time_since_epoch().count(), std::memory_order_relaxed); }
+  Served& at(ModelHandle model) const {
+    INFERD_CHECK(model >= 0 && static_cast<std::size_t>(model) < models.size());
+    return *models[static_cast<std::size_t>(model)];
+  }
+
+  const Clock& clock;
+  std::vector<std::unique_ptr<Served>> models;  // fixed after start()
+  std::size_t next_encoder = 0;
+  TimePoint last_decode{};
+
+  mutable std::mutex mutex;
+  std::condition_variable wake;
+  bool mail = false;
+  bool stopping = false;
+  bool draining = false;
+  bool parked = false;
+  std::string failure;
+  std::atomic<std::int64_t> progress_ns{0};
+  std::thread thread;
+};
+
+void Engine::Impl::drain_inbox(Served& served) {
+  std::vector<DecoderMail> requests;
+  std::vector<std::shared_ptr<EncodeJob>> jobs;
+  {
+    const std::lock_guard lock(mutex);
+    requests.swap(served.inbox);
+    jobs.swap(served.jobs);
+    served.in_core += served.in_inbox;
+    served.in_inbox = 0;
+  }
+  for (DecoderMail& item : requests) {
+    served.decoder->add(std::move(item.request), std::move(item.stream), item.arrival);
+  }
+  for (auto& job : jobs) served.encoder->add(std::move(job));
+}
+
+void Engine::Impl::publish(Served& served) {
+  const std::lock_guard lock(mutex);
+  if (served.decoder) {
+    served.stats = served.decoder->stats();
+    served.in_core = served.decoder->size();
+  } else {
+    served.in_core = served.encoder->size();
+  }
+}
+
+void Engine::Impl::turn_decoders() {
+  for (const auto& served : models) {
+    if (!served->decoder) continue;
+    drain_inbox(*served);
+    if (served->decoder->size() == 0) continue;
+    served->decoder->step();
+    publish(*served);
+  }
+  last_decode = clock.now();
+}
+
+bool Engine::Impl::turn_encoder(Served& served) {
+  drain_inbox(served);
+  const bool worked = served.encoder->step([this](int) {
+    note_progress();
+    if (clock.now() - last_decode >= kDecodeSlice) turn_decoders();
+  });
+  if (worked || served.encoder->size() == 0) publish(served);
+  return worked;
+}
+
+/// One step of each decoder, then at most one encoder batch. True while there is work.
+bool Engine::Impl::turn() {
+  turn_decoders();
+  for (std::size_t tried = 0; tried < models.size(); ++tried) {
+    Served& served = *models[next_encoder++ % models.size()];
+    if (served.encoder && turn_encoder(served)) break;
+  }
+  note_progress();
+  const std::lock_guard lock(mutex);
+  for (const auto& served : models) {
+    if (served->alive() > 0) return true;
+  }
+  return false;
+}
+
+void Engine::Impl::end_all(FinishReason reason) {
+  for (const auto& served : models) {
+    drain_inbox(*served);
+    if (served->decoder) served->decoder->finish_all(reason);
+    if (served->encoder) served->encoder->finish_all(reason);
+    publish(*served);
+  }
+}
+
+void Engine::Impl::run() {
+  try {
+    for (;;) {
+      {
+        std::unique_lock lock(mutex);
+        if (!mail && !stopping) {
+          parked = true;
+          wake.wait(lock, [this] { return mail || stopping; });
+          parked = false;
+          note_progress();
+        }
+        if (stopping) break;
+        mail = false;
+      }
+      if (turn()) {
+        const std::lock_guard lock(mutex);
+        mail = true;
+      }
+    }
+    end_all(FinishReason::shutdown);
+  } catch (const std::exception& error) {
+    spdlog::critical("engine stopped: {}", error.what());
+    {
+      const std::lock_guard lock(mutex);
+      draining = true;
+      failure = error.what();
+    }
+    end_all(FinishReason::error);
+  }
+}
+
+Engine::Engine(const Clock& clock) : impl_(std::make_unique<Impl>(clock)) {}
+
+Engine::~Engine() { stop(); }
+
+ModelHandle Engine::add_decoder(std::unique_ptr<Model> model, Backend& backend, const EngineOptions& options) {
+  INFERD_CHECK(!impl_->thread.joinable());
+  auto served = std::make_unique<Served>();
+  served->decoder = std::make_unique<EngineCore>(std::move(model), backend, options, impl_->clock);
+  served->decoder->on_progress([impl = impl_.get()] { impl->note_progress(); });
+  served->stats = served->decoder->stats();
+  impl_->models.push_back(std::move(served));
+  return static_cast<ModelHandle>(impl_->models.size()) - 1;
+}
+
+ModelHandle Engine::add_encoder(std::unique_ptr<EncoderModel> model, Backend& backend,
+                                std::int64_t max_queued_inputs) {
+  INFERD_CHECK(!impl_->thread.joinable());
+  auto served = std::make_unique<Served>();
+  served->encoder = std::make_unique<EncoderCore>(std::move(model), backend, max_queued_inputs);
+  impl_->models.push_back(std::move(served));
+  return static_cast<ModelHandle>(impl_->models.size()) - 1;
+}
+
+void Engine::start() {
+  INFERD_CHECK(!impl_->thread.joinable());
+  impl_->note_progress();
+  impl_->thread = std::thread([impl = impl_.get()] { impl->run(); });
+}
+
+std::variant<std::shared_ptr<TokenStream>, Rejection> Engine::submit(ModelHandle decoder, Request request) {
+  Served& served = impl_->at(decoder);
+  INFERD_CHECK(served.decoder != nullptr);
+  if (const auto rejection = served.decoder->check(request)) return *rejection;
+  auto stream = std::make_shared<TokenStream>();
+  const TimePoint now = impl_->clock.now();
+  {
+    const std::lock_guard lock(impl_->mutex);
+    if (impl_->draining || impl_->stopping) return Rejection{Rejection::Kind::draining};
+    const std::int64_t capacity = served.decoder->capacity();
+    if (served.alive() >= capacity) return Rejection{Rejection::Kind::queue_full, capacity, served.alive()};
+    served.inbox.push_back({std::move(request), stream, now});
+    ++served.in_inbox;
+    impl_->mail = true;
+  }
+  impl_->wake.notify_one();
+  return stream;
+}
+
+std::variant<std::shared_ptr<EncodeTicket>, Rejection> Engine::encode(ModelHandle encoder,
+                                                                      std::vector<std::vector<TokenId>> inputs) {
+  Served& served = impl_->at(encoder);
+  INFERD_CHECK(served.encoder != nullptr);
+  if (const auto rejection = served.encoder->check(inputs)) return *rejection;
+  const auto count = static_cast<std::int64_t>(inputs.size());
+  auto job = std::make_shared<EncodeJob>(std::move(inputs));
+  {
+    const std::lock_guard lock(impl_->mutex);
+    if (impl_->draining || impl_->stopping) return Rejection{Rejection::Kind::draining};
+    const std::int64_t capacity = served.encoder->capacity();
+    if (served.alive() + count > capacity) return Rejection{Rejection::Kind::queue_full, capacity, served.alive()};
+    served.jobs.push_back(job);
+    served.in_inbox += count;
+    impl_->mail = true;
+  }
+  impl_->wake.notify_one();
+  return std::shared_ptr<EncodeTicket>(std::move(job));
+}
+
+std::int64_t Engine::context_length(ModelHandle model) const {
+  const Served& served = impl_->at(model);
+  return served.decoder ? served.decoder->context_length() : served.encoder->max_input_tokens();
+}
+
+const ModelInfo& Engine::info(ModelHandle model) const {
+  const Served& served = impl_->at(model);
+  return served.decoder ? served.decoder->info() : served.encoder->info();
+}
+
+DecoderStats Engine::stats(ModelHandle decoder) const {
+  const Served& served = impl_->at(decoder);
+  const std::lock_guard lock(impl_->mutex);
+  DecoderStats stats = served.stats;
+  stats.waiting += served.in_inbox;
+  return stats;
+}
+
+std::int64_t Engine::pending_inputs(ModelHandle encoder) const {
+  const Served& served = impl_->at(encoder);
+  const std::lock_guard lock(impl_->mutex);
+  return served.alive();
+}
+
+void Engine::begin_drain() {
+  const std::lock_guard lock(impl_->mutex);
+  impl_->draining = true;
+}
+
+bool Engine::idle() const {
+  const std::lock_guard lock(impl_->mutex);
+  for (const auto& served : impl_->models) {
+    if (served->alive() > 0) return false;
+  }
+  return true;
+}
+
+void Engine::stop() {
+  {
+    const std::lock_guard lock(impl_->mutex);
+    impl_->stopping = true;
+  }
+  impl_->wake.notify_all();
+  if (impl_->thread.joinable()) {
+    impl_->thread.join();
+  } else {
+    impl_->end_all(FinishReason::shutdown);  // never started: the inboxes may still hold requests
+  }
+}
+
+TimePoint Engine::last_progress() const {
+  {
+    const std::lock_guard lock(impl_->mutex);
+    if (impl_->parked) return impl_->clock.now();
+  }
+  return TimePoint(std::chrono::nanoseconds(impl_->progress_ns.load(std::memory_order_relaxed)));
+}
+
+std::string Engine::failure() const {
+  const std::lock_guard lock(impl_->mutex);
+  return impl_->failure;
+}
+
+std::size_t Engine::kv_bytes(ModelHandle decoder) const {
+  const Served& served = impl_->at(decoder);
+  return served.decoder ? served.decoder->kv_plan().bytes() : 0;
+}
+
+std::size_t Engine::kv_bytes_per_token(ModelHandle decoder) const {
+  const Served& served = impl_->at(decoder);
+  return served.decoder ? served.decoder->kv_plan().block_bytes / kKvBlockTokens : 0;
+}
+
+}  // namespace inferd

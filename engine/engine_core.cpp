@@ -1,0 +1,308 @@
+// EngineCore: launch and collect.
+#include "engine/engine_core.h"
+
+#include <algorithm>
+#include <atomic>
+#include <utility>
+
+#include "base/check.h"
+
+namespace inferd {
+namespace {
+
+constexpr std::int64_t kMaxPromptLogprobRows = 256;
+
+std::uint64_t next_model_instance() {
+  static std::atomic<std::uint64_t> instances{0};
+  return ++instances;
+}
+
+std::int64_t effective_running(const EngineOptions& options) {
+  return std::max<std::int64_t>(
+      1, std::min({options.max_concurrent_requests, options.max_batch_tokens, options.max_logit_rows}));
+}
+
+std::int64_t logit_rows_of_step(const EngineOptions& options) {
+  return std::max(effective_running(options), std::min(options.max_logit_rows, kMaxPromptLogprobRows));
+}
+
+SchedulerLimits scheduler_limits(const EngineOptions& options) {
+  SchedulerLimits limits;
+  limits.max_batch_tokens = std::max<std::int64_t>(1, options.max_batch_tokens);
+  limits.max_running = effective_running(options);
+  limits.max_logit_rows = logit_rows_of_step(options);
+  limits.prefix_cache = options.prefix_cache;
+  limits.model_instance = next_model_instance();
+  limits.kv_dtype = options.kv_dtype;
+  return limits;
+}
+
+BatchLimits batch_limits(const EngineOptions& options, const KvPlan& plan) {
+  return {std::max<std::int64_t>(1, options.max_batch_tokens), effective_running(options),
+          blocks_for_tokens(plan.context_length), logit_rows_of_step(options)};
+}
+
+double seconds_between(TimePoint from, TimePoint to) { return std::chrono::duration<double>(to - from).count(); }
+
+}  // namespace
+
+EngineCore::EngineCore(std::unique_ptr<Model> model, Backend& backend, const EngineOptions& options,
+                       const Clock& clock)
+    : model_(std::move(model)),
+      backend_(backend),
+      options_(options),
+      clock_(clock),
+      kv_plan_(plan_kv_cache(model_->info(), model_->kv_spec(), options, backend.available_bytes())),
+      max_running_(effective_running(options)),
+      cache_(backend, model_->kv_spec(), options.kv_dtype, kv_plan_),
+      blocks_(kv_plan_.num_blocks),
+      scheduler_(blocks_, HashKey::random(), scheduler_limits(options)),
+      batch_(backend, batch_limits(options, kv_plan_)),
+      sampler_(model_->info().vocab_size),
+      hook_([this](int) { at_layer(); }) {
+  totals_.kv_blocks_total = blocks_.total();
+}
+
+std::optional<Rejection> EngineCore::check(const Request& request) const {
+  const std::int64_t vocab = info().vocab_size;
+  const auto unknown = [vocab](TokenId token) { return token < 0 || token >= vocab; };
+  if (request.prompt.empty()) return Rejection{Rejection::Kind::bad_token, vocab, -1};
+  const auto prompt = static_cast<std::int64_t>(request.prompt.size());
+  const std::int64_t room = request.max_output_tokens > 0 ? 1 : 0;
+  if (prompt + room > context_length()) {
+    return Rejection{Rejection::Kind::prompt_too_long, context_length(), prompt};
+  }
+  for (const TokenId token : request.prompt) {
+    if (unknown(token)) return Rejection{Rejection::Kind::bad_token, vocab, token};
+  }
+  for (const auto& [token, bias] : request.sampling.logit_bias) {
+    if (unknown(token)) return Rejection{Rejection::Kind::bad_token, vocab, token};
+  }
+  return std::nullopt;  // stop ids beyond the vocabulary can never be sampled and do no harm
+}
+
+void EngineCore::add(Request request, std::shared_ptr<TokenStream> stream, TimePoint arrival) {
+  scheduler_.add(std::make_unique<Sequence>(std::move(request), std::move(stream), arrival, context_length()));
+}
+
+std::variant<std::shared_ptr<TokenStream>, Rejection> EngineCore::submit(Request request) {
+  if (const auto rejection = check(request)) return *rejection;
+  if (size() >= capacity()) {
+    return Rejection{Rejection::Kind::queue_full, options_.max_queued_requests, size() - max_running_};
+  }
+  auto stream = std::make_shared<TokenStream>();
+  add(std::move(request), stream, clock_.now());
+  return stream;
+}
+
+void EngineCore::finish(std::unique_ptr<Sequence> sequence, FinishReason reason, TimePoint now) {
+  StreamStats stats;
+  stats.prompt_tokens = sequence->prompt_tokens;
+  stats.cached_tokens = sequence->cached_tokens;
+  stats.output_tokens = sequence->num_outputs();
+  stats.queue_wait_s = seconds_between(sequence->arrival, sequence->admitted.value_or(now));
+  if (sequence->admitted) {
+    const bool spoke = stats.output_tokens > 0;
+    stats.prefill_s = seconds_between(*sequence->admitted, spoke ? sequence->first_token : now);
+    if (spoke) stats.decode_s = seconds_between(sequence->first_token, sequence->last_token);
+  }
+  ++totals_.finished;
+  if (reason == FinishReason::cancelled) ++totals_.cancelled;
+  sequence->stream->finish(reason, stats);
+}
+
+/// Ends what was cancelled, abandoned by its reader, or is out of time.
+void EngineCore::sweep(TimePoint now) {
+  const auto reason_to_leave = [&](const Sequence& sequence) {
+    // use_count 1: only this sequence still knows the stream, and nobody can get hold of it again.
+    if (sequence.stream->cancel_requested() || sequence.stream.use_count() == 1) return FinishReason::cancelled;
+    if (sequence.request.deadline && now >= *sequence.request.deadline) return FinishReason::deadline;
+    if (!sequence.started && seconds_between(sequence.arrival, now) > options_.queue_wait_s) {
+      return FinishReason::deadline;
+    }
+    return FinishReason::none;
+  };
+  auto leaving = scheduler_.take_if(
+      [&](const Sequence& sequence) { return reason_to_leave(sequence) != FinishReason::none; });
+  for (auto& sequence : leaving) {
+    const FinishReason reason = reason_to_leave(*sequence);
+    // Between the two looks only a cancel can have come in, which is as good a reason.
+    if (reason == FinishReason::deadline && !sequence->started) ++totals_.queue_timeouts;
+    finish(std::move(sequence), reason, now);
+  }
+}
+
+void EngineCore::assemble() {
+  batch_.clear();
+  for (const Chunk& chunk : plan_.chunks) {
+    const std::span<const TokenId> tokens(chunk.sequence->tokens);
+    batch_.append(tokens.subspan(static_cast<std::size_t>(chunk.start), static_cast<std::size_t>(chunk.count)),
+                  chunk.start, chunk.sequence->blocks);
+    batch_.want_logits(chunk.logit_rows());
+  }
+}
+
+void EngineCore::at_layer() {
+  if (progress_) progress_();
+  const bool wanted = std::any_of(plan_.chunks.begin(), plan_.chunks.end(), [](const Chunk& chunk) {
+    return !chunk.sequence->stream->cancel_requested();
+  });
+  if (!wanted) throw ForwardAbandoned{};
+}
+
+std::optional<EngineCore::Ticket> EngineCore::launch() {
+  INFERD_CHECK(!in_flight_);
+  const TimePoint now = clock_.now();
+  sweep(now);
+  scheduler_.plan(&plan_);
+  if (plan_.chunks.empty()) return std::nullopt;
+  for (const auto& sequence : scheduler_.running_sequences()) {
+    if (!sequence->admitted) sequence->admitted = now;
+  }
+  assemble();
+  const BatchTensors tensors = batch_.upload();
+  try {
+    logits_ = model_->forward(tensors, cache_.layers(), batch_.logit_rows(), hook_);
+  } catch (const ForwardAbandoned&) {
+    // Nothing of this step counts: the written blocks belong to cancelled requests alone and are not published.
+    backend_.synchronize();
+    return std::nullopt;
+  }
+  in_flight_ = true;
+  return Ticket{totals_.steps};
+}
+
+void EngineCore::load_row(const std::byte* device_row) {
+  const std::span<float> row = sampler_.row();
+  backend_.download(row.data(), device_row, row.size_bytes());
+}
+
+/// Scores the prompt tokens that follow the chunk's rows. False when a row is not finite.
+bool EngineCore::score_prompt_rows(const Chunk& chunk, const std::byte* first_row) {
+  Sequence& sequence = *chunk.sequence;
+  const std::size_t stride = static_cast<std::size_t>(logits_.row_stride) * sizeof(float);
+  for (std::int64_t at = chunk.first_logit_position; at < chunk.start + chunk.count; ++at) {
+    if (!sequence.wants_prompt_logprobs()) break;
+    INFERD_CHECK(at == sequence.prompt_rows_done);
+    load_row(first_row + static_cast<std::size_t>(at - chunk.first_logit_position) * stride);
+    TokenEvent event;
+    const TokenId next = sequence.tokens[static_cast<std::size_t>(at + 1)];
+    if (!sampler_.score(next, sequence.request.prompt_logprobs, &event)) return false;
+    sequence.prompt_events.push_back(std::move(event));
+    ++sequence.prompt_rows_done;
+  }
+  return true;
+}
+
+FinishReason EngineCore::emit(Sequence& sequence, TokenEvent event, TimePoint now) {
+  const TokenId token = event.token;
+  if (sequence.num_outputs() == 0) sequence.first_token = now;
+  sequence.last_token = now;
+  sequence.tokens.push_back(token);
+  if (has_penalties(sequence.request.sampling)) sequence.counts.add_output(token);
+  ++totals_.output_tokens;
+  sequence.stream->push(std::move(event));
+  const auto& stops = sequence.request.stop_token_ids;
+  if (std::find(stops.begin(), stops.end(), token) != stops.end()) return FinishReason::stop;
+  return sequence.wants_output() ? FinishReason::none : FinishReason::length;
+}
+
+FinishReason EngineCore::sample_next(Sequence& sequence, const std::byte* row, TimePoint now) {
+  load_row(row);
+  TokenEvent event;
+  const SampleInput input{.params = sequence.request.sampling,
+                          .counts = &sequence.counts,
+                          .banned = sequence.banned_tokens(),
+                          .position = sequence.num_outputs(),
+                          .top_logprobs = sequence.request.top_logprobs};
+  switch (sampler_.sample(input, &event)) {
+    case SampleResult::token:
+      return emit(sequence, std::move(event), now);
+    case SampleResult::all_banned:
+      return FinishReason::stop;
+    case SampleResult::not_finite:
+      break;
+  }
+  return FinishReason::error;
+}
+
+void EngineCore::collect_chunk(const Chunk& chunk, const std::byte* first_row, TimePoint now) {
+  Sequence& sequence = *chunk.sequence;
+  if (!score_prompt_rows(chunk, first_row)) {
+    ended_.emplace_back(&sequence, FinishReason::error);
+    return;
+  }
+  if (sequence.remaining() > 0) return;
+  if (!sequence.prompt_events.empty()) {
+    sequence.stream->set_prompt_logprobs(std::exchange(sequence.prompt_events, {}));
+  }
+  FinishReason reason = FinishReason::length;
+  if (sequence.wants_output()) {
+    const std::size_t last = static_cast<std::size_t>(chunk.logit_rows() - 1);
+    reason = sample_next(sequence, first_row + last * static_cast<std::size_t>(logits_.row_stride) * sizeof(float), now);
+  }
+  if (reason != FinishReason::none) ended_.emplace_back(&sequence, reason);
+}
+
+void EngineCore::collect(Ticket ticket) {
+  INFERD_CHECK(in_flight_ && ticket.step == totals_.steps);
+  in_flight_ = false;
+  backend_.synchronize();
+  const TimePoint now = clock_.now();
+  INFERD_CHECK(plan_.num_logit_rows == 0 ||
+               (logits_.dim(0) == plan_.num_logit_rows && logits_.dim(1) == info().vocab_size));
+  for (const Chunk& chunk : plan_.chunks) {
+    Sequence& sequence = *chunk.sequence;
+    totals_.prompt_tokens += std::max<std::int64_t>(
+        0, std::min(chunk.start + chunk.count, sequence.prompt_tokens) - chunk.start);
+  }
+  scheduler_.complete(plan_);
+  ended_.clear();
+  const auto* row = static_cast<const std::byte*>(logits_.data);
+  for (const Chunk& chunk : plan_.chunks) {
+    if (chunk.sequence->preemptions == 0 && chunk.start == chunk.sequence->cached_tokens) {
+      totals_.cached_prompt_tokens += chunk.sequence->cached_tokens;
+    }
+    collect_chunk(chunk, row, now);
+    row += static_cast<std::size_t>(chunk.logit_rows() * logits_.row_stride) * sizeof(float);
+  }
+  const auto reason_of = [this](const Sequence& sequence) {
+    const auto at = std::find_if(ended_.begin(), ended_.end(), [&](const auto& end) { return end.first == &sequence; });
+    return at == ended_.end() ? FinishReason::none : at->second;
+  };
+  if (!ended_.empty()) {
+    auto leaving =
+        scheduler_.take_if([&](const Sequence& sequence) { return reason_of(sequence) != FinishReason::none; });
+    for (auto& sequence : leaving) {
+      const FinishReason reason = reason_of(*sequence);
+      finish(std::move(sequence), reason, now);
+    }
+  }
+  ++totals_.steps;
+  if (progress_) progress_();
+}
+
+bool EngineCore::step() {
+  if (const auto ticket = launch()) collect(*ticket);
+  return size() > 0;
+}
+
+void EngineCore::finish_all(FinishReason reason) {
+  in_flight_ = false;
+  const TimePoint now = clock_.now();
+  for (auto& sequence : scheduler_.take_if([](const Sequence&) { return true; })) {
+    finish(std::move(sequence), reason, now);
+  }
+}
+
+DecoderStats EngineCore::stats() const {
+  DecoderStats stats = totals_;
+  stats.running = scheduler_.running();
+  stats.waiting = scheduler_.waiting();
+  stats.kv_blocks_used = blocks_.used_blocks();
+  stats.kv_blocks_cached = blocks_.cached_blocks();
+  stats.preemptions = scheduler_.preemptions();
+  return stats;
+}
+
+}  // namespace inferd

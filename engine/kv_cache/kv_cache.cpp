@@ -1,0 +1,96 @@
+// KvCache: sizing in whole blocks, one allocation, one pair of tensors per layer.
+#include "engine/kv_cache/kv_cache.h"
+
+#include <algorithm>
+#include <limits>
+#include <string>
+
+#include "base/check.h"
+#include "base/errors.h"
+
+namespace inferd {
+namespace {
+
+constexpr std::size_t kTensorAlignment = 256;
+// Slots are 32-bit: block * kKvBlockTokens + offset.
+constexpr std::int64_t kMaxBlocks = std::numeric_limits<std::int32_t>::max() / kKvBlockTokens;
+
+std::int64_t blocks_for(std::int64_t tokens) { return (tokens + kKvBlockTokens - 1) / kKvBlockTokens; }
+
+/// Bytes of keys (or of values) of one block in one layer.
+std::size_t half_block_bytes(const KvSpec& spec, DType dtype) {
+  std::size_t elements = 0;
+  INFERD_CHECK(spec.num_layers > 0 && spec.num_kv_heads > 0 && spec.head_dim > 0);
+  INFERD_CHECK(!__builtin_mul_overflow(static_cast<std::size_t>(spec.num_kv_heads) * kKvBlockTokens,
+                                       static_cast<std::size_t>(spec.head_dim), &elements));
+  return row_bytes(dtype, static_cast<std::int64_t>(elements));
+}
+
+std::string text(std::int64_t number) { return std::to_string(number); }
+
+}  // namespace
+
+KvPlan plan_kv_cache(const ModelInfo& info, const KvSpec& spec, const EngineOptions& options,
+                     std::size_t available_bytes) {
+  if (options.kv_dtype != DType::f16 && options.kv_dtype != DType::f32 && options.kv_dtype != DType::bf16) {
+    throw ConfigError("kv_dtype: expected f16, bf16 or f32, found " +
+                      std::string(dtype_info(options.kv_dtype).name));
+  }
+  if (options.context_length < 0 || options.context_length > info.max_context) {
+    throw ConfigError("context_length: expected 1 to " + text(info.max_context) + " (the most " + info.name +
+                      " was made for), found " + text(options.context_length));
+  }
+  const std::int64_t wanted = options.context_length > 0 ? options.context_length : info.max_context;
+  KvPlan plan;
+  plan.block_bytes = half_block_bytes(spec, options.kv_dtype) * 2 * static_cast<std::size_t>(spec.num_layers);
+  std::size_t pool_bytes = options.kv_cache_bytes;
+  if (pool_bytes == 0) {
+    pool_bytes = static_cast<std::size_t>(static_cast<double>(available_bytes) * options.kv_memory_fraction);
+    std::size_t useful = 0;
+    const bool overflow =
+        __builtin_mul_overflow(static_cast<std::size_t>(blocks_for(wanted) * std::max<std::int64_t>(
+                                                                                 options.kv_full_contexts, 0)),
+                               plan.block_bytes, &useful);
+    if (options.kv_full_contexts > 0 && !overflow) pool_bytes = std::min(pool_bytes, useful);
+  }
+  if (options.kv_cache_bytes > available_bytes) {
+    throw MemoryError("kv_cache_memory: " + std::to_string(options.kv_cache_bytes) + " bytes were asked for, but only " +
+                      std::to_string(available_bytes) + " bytes are available");
+  }
+  plan.num_blocks = std::min(static_cast<std::int64_t>(pool_bytes / plan.block_bytes), kMaxBlocks);
+  const std::int64_t needed_blocks = options.context_length > 0 ? blocks_for(options.context_length) : 1;
+  if (plan.num_blocks < needed_blocks) {
+    throw MemoryError("KV cache of " + info.name + ": " + text(std::min(wanted, needed_blocks * kKvBlockTokens)) +
+                      " tokens of context need " +
+                      std::to_string(static_cast<std::size_t>(needed_blocks) * plan.block_bytes) + " bytes, but " +
+                      std::to_string(pool_bytes) + " bytes are available for it (" +
+                      text(plan.num_blocks * kKvBlockTokens) + " tokens); lower context_length or raise kv_cache_memory");
+  }
+  plan.context_length = std::min(wanted, plan.num_blocks * kKvBlockTokens);
+  return plan;
+}
+
+KvCache::KvCache(Backend& backend, const KvSpec& spec, DType dtype, const KvPlan& plan) {
+  const std::size_t half = half_block_bytes(spec, dtype) * static_cast<std::size_t>(plan.num_blocks);
+  const std::size_t padded = (half + kTensorAlignment - 1) / kTensorAlignment * kTensorAlignment;
+  std::size_t total = 0;
+  if (__builtin_mul_overflow(padded, static_cast<std::size_t>(spec.num_layers) * 2, &total)) {
+    throw MemoryError("KV cache: " + text(plan.num_blocks) + " blocks exceed the address space");
+  }
+  memory_ = backend.allocate(total);
+  auto* at = static_cast<std::byte*>(memory_->data());
+  const auto next_tensor = [&] {
+    Tensor tensor(at, dtype, {plan.num_blocks, spec.num_kv_heads, kKvBlockTokens, spec.head_dim});
+    at += padded;
+    return tensor;
+  };
+  for (int layer = 0; layer < spec.num_layers; ++layer) {
+    KvLayer entry;
+    entry.keys = next_tensor();
+    entry.values = next_tensor();
+    entry.block_size = kKvBlockTokens;
+    layers_.push_back(entry);
+  }
+}
+
+}  // namespace inferd

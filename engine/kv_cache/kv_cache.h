@@ -1,0 +1,40 @@
+// KvCache: the key/value memory of all layers, and how large it should be.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "engine/models/model.h"
+#include "engine/options.h"
+
+namespace inferd {
+
+/// What the options come to on this backend with this model.
+struct KvPlan {
+  std::int64_t num_blocks = 0;
+  std::int64_t context_length = 0;   // tokens one request may have
+  std::size_t block_bytes = 0;       // of one block over all layers
+  std::size_t bytes() const { return static_cast<std::size_t>(num_blocks) * block_bytes; }
+};
+
+/// Sizes the pool: kv_cache_bytes, or the automatic amount (options.h).
+/// Throws MemoryError (with the bytes needed and there) when not even one block or
+/// the explicit context_length fits, ConfigError when context_length exceeds the model's own.
+KvPlan plan_kv_cache(const ModelInfo& info, const KvSpec& spec, const EngineOptions& options,
+                     std::size_t available_bytes);
+
+/// Allocates once, through the backend. Engine thread only. Owned by EngineCore.
+class KvCache {
+ public:
+  /// Throws MemoryError.
+  KvCache(Backend& backend, const KvSpec& spec, DType dtype, const KvPlan& plan);
+  const std::vector<KvLayer>& layers() const { return layers_; }
+
+ private:
+  std::unique_ptr<DeviceBuffer> memory_;
+  std::vector<KvLayer> layers_;
+};
+
+}  // namespace inferd

@@ -1,0 +1,62 @@
+// Sampler: from one row of raw logits to one token, on the host.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "engine/request.h"
+#include "engine/sampler/row_math.h"
+#include "engine/sampler/token_counts.h"
+
+namespace inferd {
+
+constexpr int kMaxTopLogprobs = 20;
+
+/// True if any rule needs TokenCounts.
+bool has_penalties(const SamplingParams& params);
+
+/// Everything besides the row that a draw depends on; nothing of it belongs to another request.
+struct SampleInput {
+  const SamplingParams& params;
+  const TokenCounts* counts = nullptr;      // may be null when has_penalties is false
+  std::span<const TokenId> banned;          // stop ids below min_output_tokens
+  std::int64_t position = 0;                // number of output tokens so far
+  int top_logprobs = -1;                    // as in Request
+};
+
+enum class SampleResult { token, all_banned, not_finite };
+
+/// Rules apply in this order: log-probabilities of the raw row are noted; logit_bias; bans; repetition, presence and
+/// frequency penalties; temperature; top_k; top_p (over what top_k left); min_p (relative to the best); draw.
+/// Engine thread only; reuses its buffers. Owned by EngineCore.
+class Sampler {
+ public:
+  explicit Sampler(std::int64_t vocab_size);
+
+  /// Where the caller puts the raw row before either call below; sample() changes it.
+  std::span<float> row() { return row_; }
+  /// Samples from row(). Sets *out on SampleResult::token.
+  SampleResult sample(const SampleInput& input, TokenEvent* out);
+  /// Log-probability of a given token and the best `top` under row(); false if the row is not finite.
+  bool score(TokenId token, int top, TokenEvent* out);
+
+ private:
+  void apply_rules(const SampleInput& input);
+  TokenId draw(const SamplingParams& params, float max, double uniform);
+  TokenId draw_from_all(const SamplingParams& params, float max, double uniform);
+  std::size_t keep_top_p(const SamplingParams& params, float max);
+  void weigh_candidates(const SamplingParams& params, float max);
+  void note_logprobs(int top, TokenEvent* out);
+  float logprob_of(TokenId token) const;
+
+  std::vector<float> row_;
+  std::vector<float> weights_;
+  std::vector<double> block_sums_;
+  std::vector<Candidate> candidates_;
+  std::vector<double> candidate_weights_;
+  float raw_max_ = 0.0f;
+  double raw_log_sum_ = 0.0;
+};
+
+}  // namespace inferd

@@ -1,0 +1,108 @@
+// Batch: flat arrays with capacity for the largest step, and their copies on the device.
+#include "engine/scheduler/batch.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "engine/options.h"
+
+namespace inferd {
+
+Batch::Batch(Backend& backend, const BatchLimits& limits) : backend_(backend), limits_(limits) {
+  const auto make = [&](Array* host, std::int64_t count) {
+    if (count == 0) return std::unique_ptr<DeviceBuffer>();
+    host->reserve(static_cast<std::size_t>(count));
+    return backend.allocate(static_cast<std::size_t>(count) * sizeof(std::int32_t));
+  };
+  device_tokens_ = make(&tokens_, limits.max_tokens);
+  device_positions_ = make(&positions_, limits.max_tokens);
+  device_query_starts_ = make(&query_starts_, limits.max_sequences + 1);
+  context_lens_.reserve(static_cast<std::size_t>(limits.max_sequences));
+  tables_.reserve(static_cast<std::size_t>(limits.max_sequences));
+  if (limits.max_blocks > 0) {
+    device_slots_ = make(&slots_, limits.max_tokens);
+    device_context_lens_ = make(&context_lens_, limits.max_sequences);
+    device_block_tables_ = make(&block_tables_, limits.max_sequences * limits.max_blocks);
+  }
+  device_logit_rows_ = make(&logit_rows_, limits.max_logit_rows);
+  clear();
+}
+
+void Batch::clear() {
+  for (Array* array : {&tokens_, &positions_, &slots_, &query_starts_, &context_lens_, &block_tables_, &logit_rows_}) {
+    array->clear();
+  }
+  tables_.clear();
+  query_starts_.push_back(0);
+  max_query_len_ = max_context_len_ = 0;
+}
+
+void Batch::append(std::span<const TokenId> tokens, std::int64_t start, std::span<const std::int32_t> blocks) {
+  const auto count = static_cast<std::int64_t>(tokens.size());
+  INFERD_CHECK(num_tokens() + count <= limits_.max_tokens && num_sequences() < limits_.max_sequences);
+  for (std::int64_t i = 0; i < count; ++i) {
+    const std::int64_t position = start + i;
+    tokens_.push_back(tokens[static_cast<std::size_t>(i)]);
+    positions_.push_back(static_cast<std::int32_t>(position));
+    if (limits_.max_blocks > 0) {
+      const std::int32_t block = blocks[static_cast<std::size_t>(position / kKvBlockTokens)];
+      slots_.push_back(block * kKvBlockTokens + static_cast<std::int32_t>(position % kKvBlockTokens));
+    }
+  }
+  query_starts_.push_back(static_cast<std::int32_t>(num_tokens()));
+  context_lens_.push_back(static_cast<std::int32_t>(start + count));
+  max_query_len_ = std::max(max_query_len_, static_cast<std::int32_t>(count));
+  max_context_len_ = std::max(max_context_len_, context_lens_.back());
+  if (limits_.max_blocks > 0) {
+    const std::int64_t used = (start + count + kKvBlockTokens - 1) / kKvBlockTokens;
+    INFERD_CHECK(used <= limits_.max_blocks);
+    tables_.push_back(blocks.first(static_cast<std::size_t>(used)));
+  }
+}
+
+void Batch::want_logits(std::int64_t count) {
+  INFERD_CHECK(count <= num_tokens() && num_logit_rows() + count <= limits_.max_logit_rows);
+  for (std::int64_t row = num_tokens() - count; row < num_tokens(); ++row) {
+    logit_rows_.push_back(static_cast<std::int32_t>(row));
+  }
+}
+
+Tensor Batch::send(const Array& host, const std::unique_ptr<DeviceBuffer>& device) {
+  if (!device) return {};
+  INFERD_CHECK(host.size() * sizeof(std::int32_t) <= device->bytes());
+  if (!host.empty()) backend_.upload(device->data(), host.data(), host.size() * sizeof(std::int32_t));
+  return Tensor(device->data(), DType::i32, {static_cast<std::int64_t>(host.size())});
+}
+
+BatchTensors Batch::upload() {
+  BatchTensors out;
+  out.tokens = send(tokens_, device_tokens_);
+  out.positions = send(positions_, device_positions_);
+  out.query_starts = send(query_starts_, device_query_starts_);
+  if (limits_.max_blocks > 0) {
+    std::size_t width = 1;
+    for (const auto& table : tables_) width = std::max(width, table.size());
+    block_tables_.assign(tables_.size() * width, 0);
+    for (std::size_t i = 0; i < tables_.size(); ++i) {
+      std::copy(tables_[i].begin(), tables_[i].end(),
+                block_tables_.begin() + static_cast<std::ptrdiff_t>(i * width));
+    }
+    send(block_tables_, device_block_tables_);
+    out.block_tables = Tensor(device_block_tables_->data(), DType::i32,
+                              {static_cast<std::int64_t>(tables_.size()), static_cast<std::int64_t>(width)});
+    out.slots = send(slots_, device_slots_);
+    out.context_lens = send(context_lens_, device_context_lens_);
+  }
+  send(logit_rows_, device_logit_rows_);
+  out.num_tokens = static_cast<std::int32_t>(num_tokens());
+  out.num_sequences = static_cast<std::int32_t>(num_sequences());
+  out.max_query_len = max_query_len_;
+  out.max_context_len = max_context_len_;
+  return out;
+}
+
+Tensor Batch::logit_rows() const {
+  return Tensor(device_logit_rows_->data(), DType::i32, {num_logit_rows()});
+}
+
+}  // namespace inferd

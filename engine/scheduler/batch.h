@@ -1,0 +1,55 @@
+// Batch: one step as flat arrays, on the host and on the device.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "engine/request.h"
+#include "kernels/backend.h"
+
+namespace inferd {
+
+struct BatchLimits {
+  std::int64_t max_tokens = 0;
+  std::int64_t max_sequences = 0;
+  std::int64_t max_blocks = 0;      // of one sequence; 0: an encoder's batch, without cache
+  std::int64_t max_logit_rows = 0;  // 0 likewise
+};
+
+/// Assembles BatchTensors in buffers made once. Engine thread only. Owned by a core; outlived by its backend.
+class Batch {
+ public:
+  /// Throws MemoryError.
+  Batch(Backend& backend, const BatchLimits& limits);
+
+  void clear();
+  /// Appends the tokens of one sequence from position `start` on. `blocks` is its whole table (empty for encoders).
+  void append(std::span<const TokenId> tokens, std::int64_t start, std::span<const std::int32_t> blocks);
+  /// Asks for the logits of the last `count` rows appended.
+  void want_logits(std::int64_t count);
+  std::int64_t num_tokens() const { return static_cast<std::int64_t>(tokens_.size()); }
+  std::int64_t num_sequences() const { return static_cast<std::int64_t>(context_lens_.size()); }
+  std::int64_t num_logit_rows() const { return static_cast<std::int64_t>(logit_rows_.size()); }
+
+  /// Copies everything to the device. The views are valid until the next call.
+  BatchTensors upload();
+  /// [num_logit_rows()] i32 on the device; its data is never null. After upload().
+  Tensor logit_rows() const;
+
+ private:
+  using Array = std::vector<std::int32_t>;
+  Tensor send(const Array& host, const std::unique_ptr<DeviceBuffer>& device);
+
+  Backend& backend_;
+  BatchLimits limits_;
+  Array tokens_, positions_, slots_, query_starts_, context_lens_, block_tables_, logit_rows_;
+  std::vector<std::span<const std::int32_t>> tables_;  // of the callers, until upload
+  std::int32_t max_query_len_ = 0;
+  std::int32_t max_context_len_ = 0;
+  std::unique_ptr<DeviceBuffer> device_tokens_, device_positions_, device_slots_, device_query_starts_,
+      device_context_lens_, device_block_tables_, device_logit_rows_;
+};
+
+}  // namespace inferd

@@ -1,0 +1,180 @@
+// Scheduler: secure blocks for what runs, admit what fits, share out the tokens of one step.
+#include "engine/scheduler/scheduler.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/check.h"
+
+namespace inferd {
+
+Scheduler::Scheduler(BlockManager& blocks, const HashKey& key, const SchedulerLimits& limits)
+    : blocks_(blocks), hasher_(key), limits_(limits) {
+  INFERD_CHECK(limits.max_running > 0 && limits.max_running <= limits.max_batch_tokens &&
+               limits.max_running <= limits.max_logit_rows);
+}
+
+void Scheduler::insert_in_order(std::vector<std::unique_ptr<Sequence>>* list, std::unique_ptr<Sequence> sequence) {
+  const auto at = std::upper_bound(list->begin(), list->end(), sequence,
+                                   [](const auto& a, const auto& b) { return a->before(*b); });
+  list->insert(at, std::move(sequence));
+}
+
+void Scheduler::add(std::unique_ptr<Sequence> sequence) {
+  INFERD_CHECK(blocks_for_tokens(sequence->prompt_tokens + sequence->max_outputs) <= blocks_.total());
+  sequence->number = next_number_++;
+  insert_in_order(&waiting_, std::move(sequence));
+}
+
+bool Scheduler::reserve_blocks(Sequence& sequence) {
+  const auto needed = static_cast<std::size_t>(blocks_for_tokens(sequence.num_tokens()));
+  while (sequence.blocks.size() < needed) {
+    if (blocks_.available() == 0) return false;
+    sequence.blocks.push_back(blocks_.allocate());
+  }
+  return true;
+}
+
+void Scheduler::release_blocks(Sequence& sequence) {
+  // From the end: the deepest blocks of a prefix become the oldest, so that eviction never orphans a chain.
+  for (auto block = sequence.blocks.rbegin(); block != sequence.blocks.rend(); ++block) blocks_.release(*block);
+  sequence.blocks.clear();
+  sequence.num_computed = 0;
+}
+
+void Scheduler::preempt_last() {
+  std::unique_ptr<Sequence> victim = std::move(running_.back());
+  running_.pop_back();
+  release_blocks(*victim);
+  ++victim->preemptions;
+  ++preemptions_;
+  preempted_now_ = true;
+  insert_in_order(&waiting_, std::move(victim));
+}
+
+/// Blocks for the next token of everything that runs, first come first served; the last ones make room.
+void Scheduler::secure_running() {
+  for (std::size_t i = 0; i < running_.size(); ++i) {
+    while (i < running_.size() && !reserve_blocks(*running_[i])) preempt_last();
+  }
+}
+
+void Scheduler::extend_hashes(Sequence& sequence) const {
+  if (!sequence.rooted) {
+    sequence.root =
+        hasher_.root(limits_.model_instance, limits_.kv_dtype, /*adapter=*/0, sequence.request.cache_salt);
+    sequence.rooted = true;
+  }
+  const std::size_t full = sequence.tokens.size() / kKvBlockTokens;
+  while (sequence.hashes.size() < full) {
+    const BlockHash& parent = sequence.hashes.empty() ? sequence.root : sequence.hashes.back();
+    const std::span<const TokenId> tokens(sequence.tokens);
+    sequence.hashes.push_back(
+        hasher_.next(parent, tokens.subspan(sequence.hashes.size() * kKvBlockTokens, kKvBlockTokens)));
+  }
+}
+
+bool Scheduler::try_admit(Sequence& sequence) {
+  matched_.clear();
+  std::int64_t unreferenced = 0;  // matched blocks that admission takes out of the cached ones
+  if (limits_.prefix_cache) {
+    extend_hashes(sequence);
+    // The last token is always computed, for its logits; so is every token whose successor is still to be scored.
+    std::int64_t reusable = sequence.num_tokens() - 1;
+    if (sequence.wants_prompt_logprobs()) reusable = std::min(reusable, sequence.prompt_rows_done);
+    const auto most = static_cast<std::size_t>(reusable / kKvBlockTokens);
+    for (std::size_t i = 0; i < most; ++i) {
+      const std::int32_t block = blocks_.find(sequence.hashes[i]);
+      if (block < 0) break;
+      matched_.push_back(block);
+      unreferenced += blocks_.references(block) == 0 ? 1 : 0;
+    }
+  }
+  const std::int64_t fresh =
+      blocks_for_tokens(sequence.num_tokens()) - static_cast<std::int64_t>(matched_.size());
+  // One spare block for each that runs, lest the newcomer be thrown out again a few tokens later.
+  if (fresh + unreferenced + running() > blocks_.available()) return false;
+  for (const std::int32_t block : matched_) {
+    blocks_.share(block);
+    sequence.blocks.push_back(block);
+  }
+  sequence.num_computed = static_cast<std::int64_t>(matched_.size()) * kKvBlockTokens;
+  INFERD_CHECK(reserve_blocks(sequence));
+  if (!sequence.started) {
+    sequence.started = true;
+    sequence.cached_tokens = sequence.num_computed;
+  }
+  return true;
+}
+
+void Scheduler::admit_waiting(std::int64_t tokens_left) {
+  // What had to go in this very step does not come back in it.
+  while (!preempted_now_ && !waiting_.empty() && running() < limits_.max_running && tokens_left > 0) {
+    if (!try_admit(*waiting_.front())) return;
+    std::unique_ptr<Sequence> sequence = std::move(waiting_.front());
+    waiting_.erase(waiting_.begin());
+    tokens_left -= sequence->remaining();
+    insert_in_order(&running_, std::move(sequence));
+  }
+}
+
+void Scheduler::plan(StepPlan* plan) {
+  plan->chunks.clear();
+  plan->num_tokens = 0;
+  plan->num_logit_rows = 0;
+  preempted_now_ = false;
+  secure_running();
+  std::int64_t wanted = 0;
+  for (const auto& sequence : running_) wanted += sequence->remaining();
+  admit_waiting(limits_.max_batch_tokens - wanted);
+
+  const auto schedule = [&](Sequence& sequence) {
+    const std::int64_t rows_left = limits_.max_logit_rows - plan->num_logit_rows;
+    Chunk chunk{&sequence, sequence.num_computed,
+                std::min(sequence.remaining(), limits_.max_batch_tokens - plan->num_tokens), 0};
+    chunk.first_logit_position = sequence.first_logit_position(chunk.start, chunk.start + chunk.count);
+    if (chunk.logit_rows() > rows_left) {
+      chunk.count -= chunk.logit_rows() - rows_left;
+      chunk.first_logit_position = sequence.first_logit_position(chunk.start, chunk.start + chunk.count);
+    }
+    if (chunk.count <= 0) return;
+    plan->num_tokens += chunk.count;
+    plan->num_logit_rows += chunk.logit_rows();
+    plan->chunks.push_back(chunk);
+  };
+  for (const auto& sequence : running_) {
+    if (sequence->remaining() == 1) schedule(*sequence);
+  }
+  for (const auto& sequence : running_) {
+    if (sequence->remaining() > 1) schedule(*sequence);
+  }
+  INFERD_CHECK(plan->num_tokens <= limits_.max_batch_tokens && plan->num_logit_rows <= limits_.max_logit_rows);
+  INFERD_CHECK(!plan->chunks.empty() || (running_.empty() && waiting_.empty()) || preempted_now_);
+}
+
+void Scheduler::complete(const StepPlan& plan) {
+  for (const Chunk& chunk : plan.chunks) {
+    Sequence& sequence = *chunk.sequence;
+    const auto full_before = static_cast<std::size_t>(sequence.num_computed / kKvBlockTokens);
+    sequence.num_computed = chunk.start + chunk.count;
+    if (!limits_.prefix_cache) continue;
+    extend_hashes(sequence);
+    const auto full_now = static_cast<std::size_t>(sequence.num_computed / kKvBlockTokens);
+    for (std::size_t i = full_before; i < full_now; ++i) blocks_.publish(sequence.blocks[i], sequence.hashes[i]);
+  }
+}
+
+std::vector<std::unique_ptr<Sequence>> Scheduler::take_if(const std::function<bool(const Sequence&)>& leaves) {
+  std::vector<std::unique_ptr<Sequence>> taken;
+  for (auto* list : {&running_, &waiting_}) {
+    std::erase_if(*list, [&](std::unique_ptr<Sequence>& sequence) {
+      if (!leaves(*sequence)) return false;
+      release_blocks(*sequence);
+      taken.push_back(std::move(sequence));
+      return true;
+    });
+  }
+  return taken;
+}
+
+}  // namespace inferd

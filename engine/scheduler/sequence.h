@@ -1,0 +1,68 @@
+// Sequence: the mutable progress of one request.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "engine/kv_cache/block_hash.h"
+#include "engine/options.h"
+#include "engine/request.h"
+#include "engine/sampler/token_counts.h"
+#include "engine/token_stream.h"
+
+namespace inferd {
+
+inline std::int64_t blocks_for_tokens(std::int64_t tokens) { return (tokens + kKvBlockTokens - 1) / kKvBlockTokens; }
+
+/// Engine thread only. Owned by the Scheduler from add to take.
+struct Sequence {
+  Sequence(Request asked, std::shared_ptr<TokenStream> to, TimePoint arrived, std::int64_t context_length);
+
+  std::int64_t num_tokens() const { return static_cast<std::int64_t>(tokens.size()); }
+  std::int64_t num_outputs() const { return num_tokens() - prompt_tokens; }
+  /// Known tokens whose keys and values are not yet in the cache; 1 while decoding.
+  std::int64_t remaining() const { return num_tokens() - num_computed; }
+  bool wants_output() const { return num_outputs() < max_outputs; }
+  bool wants_prompt_logprobs() const {
+    return request.prompt_logprobs >= 0 && prompt_rows_done < prompt_tokens - 1;
+  }
+  /// The first position of [start, end) whose logits this request needs; end if none. All after it are needed too.
+  std::int64_t first_logit_position(std::int64_t start, std::int64_t end) const;
+  /// Stop ids while fewer than min_output_tokens came out, else none.
+  std::span<const TokenId> banned_tokens() const;
+  /// Orders the queue and the running: (priority, arrival).
+  bool before(const Sequence& other) const {
+    return request.priority != other.request.priority ? request.priority < other.request.priority
+                                                      : number < other.number;
+  }
+
+  Request request;                 // its prompt has moved into tokens
+  std::shared_ptr<TokenStream> stream;
+  std::vector<TokenId> tokens;     // prompt, then output
+  std::int64_t prompt_tokens = 0;
+  std::int64_t max_outputs = 0;    // max_output_tokens, clamped to the context
+  std::uint64_t number = 0;        // order of arrival, set by the scheduler
+
+  std::int64_t num_computed = 0;           // tokens whose keys and values are in `blocks`
+  std::vector<std::int32_t> blocks;        // block table
+  std::vector<BlockHash> hashes;           // chain over the full blocks of `tokens`, as far as was needed
+  BlockHash root;                          // what the chain starts from
+  bool rooted = false;
+
+  TokenCounts counts;                      // only with penalties
+  std::int64_t prompt_rows_done = 0;       // prompt tokens whose successor has been scored
+  std::vector<TokenEvent> prompt_events;   // [0] has no logprob
+
+  bool started = false;                    // has been admitted once
+  std::int64_t cached_tokens = 0;          // of the prompt, at the first admission
+  std::int64_t preemptions = 0;
+  TimePoint arrival;
+  std::optional<TimePoint> admitted;       // of the first admission
+  TimePoint first_token;
+  TimePoint last_token;
+};
+
+}  // namespace inferd
