@@ -1,0 +1,11 @@
+// load_bert: see families.h.
+#pragma once
+
+#include "engine/models/model.h"
+
+namespace inferd {
+
+LoadedModel load_bert(const Checkpoint& checkpoint, const ModelConfig& config, Backend& backend,
+                    const ModelOptions& options);
+
+}  // namespace inferd

@@ -1,0 +1,54 @@
+// Loading the weights of decoders with rotary attention and gated MLPs.
+#include "engine/models/layers.h"
+
+namespace inferd {
+namespace {
+
+DecoderLayer load_layer(WeightLoader& loader, const ModelConfig& config, int index, const DecoderLayerOptions& options) {
+  const std::string layer = "model.layers." + std::to_string(index) + ".";
+  const std::int64_t hidden = config.hidden_size;
+  const std::int64_t q_rows = static_cast<std::int64_t>(config.num_heads) * config.head_dim;
+  const std::int64_t kv_rows = static_cast<std::int64_t>(config.num_kv_heads) * config.head_dim;
+  DecoderLayer out;
+  AttentionBlock& attention = out.attention;
+  attention.norm = loader.vector(layer + "input_layernorm.weight", hidden);
+  attention.qkv = loader.linear({{layer + "self_attn.q_proj", q_rows},
+                                 {layer + "self_attn.k_proj", kv_rows},
+                                 {layer + "self_attn.v_proj", kv_rows}},
+                                hidden, options.qkv_bias);
+  if (options.qk_norm) {
+    attention.q_norm = loader.vector(layer + "self_attn.q_norm.weight", config.head_dim);
+    attention.k_norm = loader.vector(layer + "self_attn.k_norm.weight", config.head_dim);
+  }
+  attention.out = loader.linear({{layer + "self_attn.o_proj", hidden}}, q_rows, Bias::optional);
+  attention.sliding_window = index >= config.max_window_layers ? config.sliding_window : 0;
+
+  GatedMlp& mlp = out.mlp;
+  mlp.norm = loader.vector(layer + "post_attention_layernorm.weight", hidden);
+  mlp.gate_up = loader.linear({{layer + "mlp.gate_proj", config.intermediate_size},
+                               {layer + "mlp.up_proj", config.intermediate_size}},
+                              hidden, Bias::optional, {.gated = true});
+  mlp.down = loader.linear({{layer + "mlp.down_proj", hidden}}, config.intermediate_size, Bias::optional);
+  return out;
+}
+
+}  // namespace
+
+DecoderWeights load_decoder_weights(WeightLoader& loader, const ModelConfig& config, const DecoderLayerOptions& options) {
+  DecoderWeights weights;
+  weights.embedding = loader.embedding("model.embed_tokens.weight", config.vocab_size, config.hidden_size);
+  for (int i = 0; i < config.num_layers; ++i) weights.layers.push_back(load_layer(loader, config, i, options));
+  weights.norm = loader.vector("model.norm.weight", config.hidden_size);
+  if (!config.tie_word_embeddings) {
+    weights.output = loader.linear({{"lm_head", config.vocab_size}}, config.hidden_size, Bias::optional);
+  }
+  const RopeFrequencies rope = rope_frequencies(config.rope, config.max_position_embeddings);
+  weights.inv_freq = loader.upload(rope.inv_freq);
+  weights.rope_scaling = rope.attention_scaling;
+  // Tied files may hold the matrix twice; old ones the frequencies, which follow from the configuration.
+  loader.finish({"lm_head.weight", "rotary_emb.inv_freq", "rope_freqs.weight", "rope_factors_long.weight",
+                 "rope_factors_short.weight"});
+  return weights;
+}
+
+}  // namespace inferd

@@ -1,0 +1,61 @@
+// The table of model families, and loading through it.
+#include "engine/models/families.h"
+
+#include <array>
+
+#include "base/errors.h"
+#include "base/log.h"
+#include "engine/models/bert_model.h"
+#include "engine/models/llama_model.h"
+#include "engine/models/qwen2_model.h"
+#include "engine/models/qwen3_model.h"
+
+namespace inferd {
+namespace {
+
+constexpr std::array<Family, 5> kFamilies = {{
+    // name, model_type, gguf_arch, pairing in safetensors, pairing in GGUF, load
+    {"llama", "llama", "llama", RopeStyle::half, RopeStyle::interleaved, load_llama},
+    {"mistral", "mistral", "", RopeStyle::half, RopeStyle::half, load_llama},
+    {"qwen2", "qwen2", "qwen2", RopeStyle::half, RopeStyle::half, load_qwen2},
+    {"qwen3", "qwen3", "qwen3", RopeStyle::half, RopeStyle::half, load_qwen3},
+    {"bert", "bert", "bert", RopeStyle::half, RopeStyle::half, load_bert},
+}};
+
+const Family& find_family(const Checkpoint& checkpoint, const ModelConfig& config) {
+  const bool gguf = checkpoint.format() == CheckpointFormat::gguf;
+  std::string known;
+  for (const Family& family : kFamilies) {
+    const std::string_view name = gguf ? family.gguf_arch : family.model_type;
+    if (name.empty()) continue;
+    if (name == config.model_type) return family;
+    known += (known.empty() ? "" : ", ") + std::string(name);
+  }
+  throw CheckpointError(log_safe(checkpoint.path()), gguf ? "general.architecture" : "model_type", "one of " + known,
+                        log_safe(config.model_type));
+}
+
+/// What the kernels take for granted.
+void check_sizes(const Checkpoint& checkpoint, const ModelConfig& config) {
+  constexpr int kMaxHeadDim = 256;
+  if (config.head_dim > kMaxHeadDim) {
+    throw CheckpointError(log_safe(checkpoint.path()), "head_dim", "at most " + std::to_string(kMaxHeadDim),
+                          std::to_string(config.head_dim));
+  }
+}
+
+}  // namespace
+
+std::span<const Family> families() { return kFamilies; }
+
+LoadedModel load_model(const Checkpoint& checkpoint, const ModelConfig& config, Backend& backend,
+                       const ModelOptions& options) {
+  const Family& family = find_family(checkpoint, config);
+  check_sizes(checkpoint, config);
+  ModelConfig resolved = config;
+  resolved.family = family.name;
+  resolved.rope.style = checkpoint.format() == CheckpointFormat::gguf ? family.gguf_rope : family.hf_rope;
+  return family.load(checkpoint, resolved, backend, options);
+}
+
+}  // namespace inferd

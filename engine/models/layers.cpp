@@ -1,0 +1,156 @@
+// The stages of a decoder's forward.
+#include "engine/models/layers.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "engine/models/arena_layout.h"
+#include "engine/weights/summary.h"
+
+namespace inferd {
+
+ModelInfo make_model_info(const Checkpoint& checkpoint, const ModelConfig& config, std::size_t resident_bytes) {
+  ModelInfo info;
+  info.name = config.name;
+  info.family = config.family;
+  info.parameters = parameter_count(checkpoint);
+  info.quantization = quantization_name(checkpoint);
+  info.weight_bytes = checkpoint.tensor_bytes();
+  info.resident_bytes = resident_bytes;
+  info.max_context = config.max_position_embeddings;
+  info.vocab_size = config.vocab_size;
+  info.hidden_size = config.hidden_size;
+  return info;
+}
+
+std::size_t DecoderWorkspace::lay_out(void* base, const Backend& backend, const ModelConfig& config,
+                                      const DecoderWeights& weights, const ModelOptions& options) {
+  ArenaLayout arena(base);
+  const std::int64_t tokens = options.max_batch_tokens, logit_rows = options.max_logit_rows;
+  const std::int64_t attention_columns = static_cast<std::int64_t>(config.num_heads) * config.head_dim;
+  std::uint32_t normed_forms = 0, attended_forms = 0, gated_forms = 0;
+  for (const DecoderLayer& layer : weights.layers) {
+    normed_forms |= layer.attention.qkv.weight->activation_forms() | layer.mlp.gate_up.weight->activation_forms();
+    attended_forms |= layer.attention.out.weight->activation_forms();
+    gated_forms |= layer.mlp.down.weight->activation_forms();
+  }
+  hidden = arena.matrix(tokens, config.hidden_size);
+  qkv = arena.matrix(tokens, attention_columns + 2LL * config.num_kv_heads * config.head_dim);
+  rope = Tensor(arena.matrix(tokens, config.rope.rotary_dim).data, DType::f32, {tokens, config.rope.rotary_dim / 2, 2});
+  normed = arena.activation(backend, tokens, config.hidden_size, normed_forms);
+  attended = arena.activation(backend, tokens, attention_columns, attended_forms);
+  gated = arena.activation(backend, tokens, config.intermediate_size, gated_forms);
+  logit_hidden = arena.matrix(logit_rows, config.hidden_size);
+  logit_normed = arena.activation(backend, logit_rows, config.hidden_size, weights.output_weight().activation_forms());
+  logits = arena.matrix(logit_rows, config.vocab_size);
+  return arena.total_bytes();
+}
+
+DecoderWorkspace::DecoderWorkspace(Backend& backend, const ModelConfig& config, const DecoderWeights& weights,
+                                   const ModelOptions& options) {
+  memory_ = backend.allocate(lay_out(nullptr, backend, config, weights, options));
+  lay_out(memory_->data(), backend, config, weights, options);
+  const std::int64_t attention_columns = static_cast<std::int64_t>(config.num_heads) * config.head_dim;
+  backend.reserve_workspace(options.max_batch_tokens,
+                            std::max({config.hidden_size, attention_columns, config.intermediate_size}));
+}
+
+Decoder::Decoder(const Checkpoint& checkpoint, const ModelConfig& config, Backend& backend, const ModelOptions& options,
+                 DecoderWeights weights, const WeightLoader& loader)
+    : config_(config),
+      weights_(std::move(weights)),
+      backend_(backend),
+      info_(make_model_info(checkpoint, config, loader.resident_bytes())),
+      work_(backend, config_, weights_, options) {}
+
+void Decoder::begin(const BatchTensors& batch) {
+  INFERD_CHECK(batch.num_tokens > 0 && batch.num_tokens <= work_.hidden.dim(0));
+  backend_.embedding({.out = work_.hidden.first_rows(batch.num_tokens),
+                      .weight = weights_.embedding.get(),
+                      .ids = batch.tokens});
+  backend_.rope_table({.positions = batch.positions,
+                       .inv_freq = weights_.inv_freq.tensor(),
+                       .attention_scaling = weights_.rope_scaling,
+                       .out = work_.rope.first_rows(batch.num_tokens)});
+}
+
+void Decoder::attention_block(const AttentionBlock& block, const BatchTensors& batch, const KvLayer& kv) {
+  const Tensor x = work_.hidden.first_rows(batch.num_tokens);
+  const Tensor qkv = work_.qkv.first_rows(batch.num_tokens);
+  const float eps = static_cast<float>(config_.norm_eps);
+  backend_.norm({.kind = NormKind::rms, .x = x, .weight = block.norm.tensor(), .eps = eps, .activation = work_.normed});
+  backend_.linear({.x = work_.normed,
+                   .num_tokens = batch.num_tokens,
+                   .weight = block.qkv.weight.get(),
+                   .bias = block.qkv.bias.tensor(),
+                   .out = qkv});
+  backend_.qkv_post({.qkv = qkv,
+                     .num_heads = config_.num_heads,
+                     .num_kv_heads = config_.num_kv_heads,
+                     .head_dim = config_.head_dim,
+                     .q_norm = block.q_norm.tensor(),
+                     .k_norm = block.k_norm.tensor(),
+                     .norm_eps = eps,
+                     .rope = work_.rope.first_rows(batch.num_tokens),
+                     .rotary_dim = config_.rope.rotary_dim,
+                     .style = config_.rope.style,
+                     .kv = kv,
+                     .slots = batch.slots});
+  backend_.attention({.qkv = qkv,
+                      .num_heads = config_.num_heads,
+                      .num_kv_heads = config_.num_kv_heads,
+                      .head_dim = config_.head_dim,
+                      .kv = kv,
+                      .batch = &batch,
+                      .scale = 1.0f / std::sqrt(static_cast<float>(config_.head_dim)),
+                      .sliding_window = block.sliding_window,
+                      .out_activation = work_.attended});
+  backend_.linear({.x = work_.attended,
+                   .num_tokens = batch.num_tokens,
+                   .weight = block.out.weight.get(),
+                   .bias = block.out.bias.tensor(),
+                   .residual = x,
+                   .out = x});
+}
+
+void Decoder::gated_mlp(const GatedMlp& block, const BatchTensors& batch) {
+  const Tensor x = work_.hidden.first_rows(batch.num_tokens);
+  backend_.norm({.kind = NormKind::rms,
+                 .x = x,
+                 .weight = block.norm.tensor(),
+                 .eps = static_cast<float>(config_.norm_eps),
+                 .activation = work_.normed});
+  backend_.linear({.x = work_.normed,
+                   .num_tokens = batch.num_tokens,
+                   .weight = block.gate_up.weight.get(),
+                   .bias = block.gate_up.bias.tensor(),
+                   .epilogue = Epilogue::silu_gated,
+                   .out_activation = work_.gated});
+  backend_.linear({.x = work_.gated,
+                   .num_tokens = batch.num_tokens,
+                   .weight = block.down.weight.get(),
+                   .bias = block.down.bias.tensor(),
+                   .residual = x,
+                   .out = x});
+}
+
+Tensor Decoder::logits(const BatchTensors& batch, const Tensor& logit_rows) {
+  const std::int64_t rows = logit_rows ? logit_rows.dim(0) : 0;
+  const Tensor out = work_.logits.first_rows(rows);
+  if (rows == 0) return out;  // a chunk in the middle of a prompt
+  const Tensor x = work_.logit_hidden.first_rows(rows);
+  backend_.gather_rows({.x = work_.hidden.first_rows(batch.num_tokens), .rows = logit_rows, .out = x});
+  backend_.norm({.kind = NormKind::rms,
+                 .x = x,
+                 .weight = weights_.norm.tensor(),
+                 .eps = static_cast<float>(config_.norm_eps),
+                 .activation = work_.logit_normed});
+  backend_.linear({.x = work_.logit_normed,
+                   .num_tokens = rows,
+                   .weight = &weights_.output_weight(),
+                   .bias = weights_.output.bias.tensor(),
+                   .out = out});
+  return out;
+}
+
+}  // namespace inferd

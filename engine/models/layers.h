@@ -1,0 +1,106 @@
+// The blocks decoder families share: attention block, gated MLP, output, and the memory one forward needs.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "engine/models/model.h"
+#include "engine/models/weight_loader.h"
+
+namespace inferd {
+
+/// x += W_o attention(rope(W_qkv norm(x))).
+struct AttentionBlock {
+  DeviceVector norm;            // [hidden_size]
+  Linear qkv;                   // [(num_heads + 2 num_kv_heads) * head_dim, hidden_size]
+  DeviceVector q_norm, k_norm;  // [head_dim] or absent: per-head RMSNorm before rotation
+  Linear out;                   // [hidden_size, num_heads * head_dim]
+  int sliding_window = 0;       // 0: none
+};
+
+/// x += W_down(silu(W_gate h) * W_up h) with h = norm(x).
+struct GatedMlp {
+  DeviceVector norm;  // [hidden_size]
+  Linear gate_up;     // [2 * intermediate_size, hidden_size], gate first
+  Linear down;        // [hidden_size, intermediate_size]
+};
+
+struct DecoderLayer {
+  AttentionBlock attention;
+  GatedMlp mlp;
+};
+
+/// Weights of a decoder with rotary attention and gated MLPs.
+struct DecoderWeights {
+  std::unique_ptr<Weight> embedding;  // [vocab_size, hidden_size]; also the output matrix if tied
+  std::vector<DecoderLayer> layers;
+  DeviceVector norm;                  // [hidden_size]
+  Linear output;                      // [vocab_size, hidden_size]; no weight if tied
+  DeviceVector inv_freq;              // [rotary_dim / 2]
+  float rope_scaling = 1.0f;          // factor on cos and sin
+  const Weight& output_weight() const { return output.weight ? *output.weight : *embedding; }
+};
+
+/// What differs between families in the tensors of a layer.
+struct DecoderLayerOptions {
+  Bias qkv_bias = Bias::optional;
+  bool qk_norm = false;
+};
+
+/// Loads all weights under their Hugging Face names; layers from max_window_layers on slide.
+DecoderWeights load_decoder_weights(WeightLoader& loader, const ModelConfig& config, const DecoderLayerOptions& options);
+
+/// Device memory of one forward, allocated once for the largest step. T = max_batch_tokens, R = max_logit_rows.
+class DecoderWorkspace {
+ public:
+  DecoderWorkspace(Backend& backend, const ModelConfig& config, const DecoderWeights& weights, const ModelOptions& options);
+
+  Tensor hidden;            // [T, hidden_size] f32: the residual stream
+  Tensor qkv;               // [T, (num_heads + 2 num_kv_heads) * head_dim] f32
+  Tensor rope;              // [T, rotary_dim / 2, 2] f32
+  Activation normed;        // [T, hidden_size]
+  Activation attended;      // [T, num_heads * head_dim]
+  Activation gated;         // [T, intermediate_size]
+  Tensor logit_hidden;      // [R, hidden_size] f32
+  Activation logit_normed;  // [R, hidden_size]
+  Tensor logits;            // [R, vocab_size] f32
+
+ private:
+  /// Sets all views from `base` on (null: only measures). Returns the bytes they take.
+  std::size_t lay_out(void* base, const Backend& backend, const ModelConfig& config, const DecoderWeights& weights,
+                      const ModelOptions& options);
+  std::unique_ptr<DeviceBuffer> memory_;
+};
+
+/// What decoders have in common, and the stages their forwards are written in. Each stage reads and writes the residual
+/// stream of the workspace.
+class Decoder : public Model {
+ public:
+  /// `config` has been checked by load_model; `loader` has loaded `weights`.
+  Decoder(const Checkpoint& checkpoint, const ModelConfig& config, Backend& backend, const ModelOptions& options,
+          DecoderWeights weights, const WeightLoader& loader);
+
+  const ModelInfo& info() const override { return info_; }
+  KvSpec kv_spec() const override { return {config_.num_layers, config_.num_kv_heads, config_.head_dim}; }
+
+ protected:
+  /// x = embedding of the tokens; cos and sin of their positions.
+  void begin(const BatchTensors& batch);
+  void attention_block(const AttentionBlock& block, const BatchTensors& batch, const KvLayer& kv);
+  void gated_mlp(const GatedMlp& block, const BatchTensors& batch);
+  /// Final norm and output matrix, for the asked rows only.
+  Tensor logits(const BatchTensors& batch, const Tensor& logit_rows);
+
+  ModelConfig config_;
+  DecoderWeights weights_;
+
+ private:
+  Backend& backend_;
+  ModelInfo info_;
+  DecoderWorkspace work_;
+};
+
+/// ModelInfo of a loaded model.
+ModelInfo make_model_info(const Checkpoint& checkpoint, const ModelConfig& config, std::size_t resident_bytes);
+
+}  // namespace inferd

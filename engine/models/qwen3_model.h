@@ -1,0 +1,11 @@
+// load_qwen3: see families.h.
+#pragma once
+
+#include "engine/models/model.h"
+
+namespace inferd {
+
+LoadedModel load_qwen3(const Checkpoint& checkpoint, const ModelConfig& config, Backend& backend,
+                     const ModelOptions& options);
+
+}  // namespace inferd

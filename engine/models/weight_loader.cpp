@@ -1,0 +1,115 @@
+// Taking checkpoint tensors up into a backend.
+#include "engine/models/weight_loader.h"
+
+#include <algorithm>
+
+#include "base/errors.h"
+#include "base/log.h"
+
+namespace inferd {
+
+WeightLoader::WeightLoader(const Checkpoint& checkpoint, Backend& backend, const ModelOptions& options)
+    : checkpoint_(checkpoint),
+      backend_(backend),
+      options_(options),
+      names_(checkpoint),
+      total_bytes_(checkpoint.tensor_bytes()) {}
+
+bool WeightLoader::has(std::string_view name) const { return checkpoint_.find(names_.stored(name)) != nullptr; }
+
+const StoredTensor& WeightLoader::require_matrix(const std::string& stored_name, std::int64_t rows, std::int64_t columns) {
+  const StoredTensor& tensor = checkpoint_.require(stored_name, {rows, columns});
+  const bool plain = tensor.dtype == DType::f32 || tensor.dtype == DType::f16 || tensor.dtype == DType::bf16;
+  if (!plain && !dtype_info(tensor.dtype).quantized) {
+    throw CheckpointError(tensor.file, log_safe(tensor.name), "a matrix of F32, F16, BF16 or a block type",
+                          std::string(dtype_info(tensor.dtype).name));
+  }
+  return tensor;
+}
+
+void WeightLoader::taken(const StoredTensor& tensor) {
+  checkpoint_.release(tensor);
+  if (!used_.insert(tensor.name).second) return;
+  done_bytes_ += tensor.bytes;
+  if (options_.progress) options_.progress(done_bytes_, total_bytes_);
+}
+
+Linear WeightLoader::linear(std::initializer_list<MatrixPart> parts, std::int64_t columns, Bias bias,
+                            WeightOptions weight_options) {
+  std::vector<WeightSource> sources;
+  std::vector<const StoredTensor*> tensors;
+  for (const MatrixPart& part : parts) {
+    const StoredTensor& tensor = require_matrix(names_.stored(part.module + ".weight"), part.rows, columns);
+    sources.push_back({tensor.data, tensor.dtype, part.rows, columns});
+    tensors.push_back(&tensor);
+  }
+  Linear linear;
+  linear.weight = backend_.load_weight(sources, weight_options);
+  resident_bytes_ += linear.weight->bytes();
+  for (const StoredTensor* tensor : tensors) taken(*tensor);
+  linear.bias = stacked_bias(parts, bias);
+  return linear;
+}
+
+DeviceVector WeightLoader::stacked_bias(std::initializer_list<MatrixPart> parts, Bias bias) {
+  std::vector<float> stacked;
+  bool any = false;
+  for (const MatrixPart& part : parts) {
+    const std::string name = names_.stored(part.module + ".bias");
+    if (bias == Bias::optional && checkpoint_.find(name) == nullptr) {
+      stacked.insert(stacked.end(), static_cast<std::size_t>(part.rows), 0.0f);
+      continue;
+    }
+    const std::vector<float> part_values = values(checkpoint_.require(name, {part.rows}));
+    stacked.insert(stacked.end(), part_values.begin(), part_values.end());
+    any = true;
+  }
+  return any ? upload(stacked) : DeviceVector{};
+}
+
+std::unique_ptr<Weight> WeightLoader::embedding(std::string_view name, std::int64_t rows, std::int64_t columns) {
+  const StoredTensor& tensor = require_matrix(names_.stored(name), rows, columns);
+  const WeightSource source{tensor.data, tensor.dtype, rows, columns};
+  auto weight = backend_.load_weight({&source, 1}, {.also_embedding = true});
+  resident_bytes_ += weight->bytes();
+  taken(tensor);
+  return weight;
+}
+
+std::vector<float> WeightLoader::values(const StoredTensor& tensor) {
+  std::vector<float> out(static_cast<std::size_t>(tensor.elements()));
+  dequantize(tensor, out);
+  taken(tensor);
+  return out;
+}
+
+DeviceVector WeightLoader::vector(std::string_view name, std::int64_t size) {
+  return upload(values(checkpoint_.require(names_.stored(name), {size})));
+}
+
+DeviceVector WeightLoader::upload(const std::vector<float>& from) {
+  DeviceVector out;
+  out.size = static_cast<std::int64_t>(from.size());
+  out.buffer = backend_.allocate(from.size() * sizeof(float));
+  backend_.upload(out.buffer->data(), from.data(), from.size() * sizeof(float));
+  resident_bytes_ += out.buffer->bytes();
+  return out;
+}
+
+void WeightLoader::finish(std::initializer_list<std::string_view> ignored) {
+  std::size_t unused = 0;
+  std::string first;
+  for (const StoredTensor& tensor : checkpoint_.tensors()) {
+    const bool expected = std::any_of(ignored.begin(), ignored.end(),
+                                      [&](std::string_view end) { return std::string_view(tensor.name).ends_with(end); });
+    if (expected || used_.contains(tensor.name)) continue;
+    if (unused++ == 0) first = log_safe(tensor.name);
+  }
+  if (unused > 0) {
+    spdlog::warn("{}: {} tensors are not part of the model and were not loaded, {} first", log_safe(checkpoint_.path()),
+                 unused, first);
+  }
+  if (options_.progress && done_bytes_ < total_bytes_) options_.progress(total_bytes_, total_bytes_);
+}
+
+}  // namespace inferd

@@ -1,0 +1,80 @@
+// WeightLoader: takes the tensors of a checkpoint up into a backend, checking every shape against the configuration.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <memory>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/models/model.h"
+#include "engine/models/tensor_names.h"
+#include "engine/weights/checkpoint.h"
+#include "kernels/backend.h"
+
+namespace inferd {
+
+/// f32 values on the device: a norm's weight, a bias, frequencies. Absent by default.
+struct DeviceVector {
+  std::unique_ptr<DeviceBuffer> buffer;
+  std::int64_t size = 0;
+  /// [size] f32; the absent tensor if there is none.
+  Tensor tensor() const { return buffer ? Tensor(buffer->data(), DType::f32, {size}) : Tensor(); }
+};
+
+/// A matrix with its bias; possibly several matrices stacked by rows (q, k, v or gate, up).
+struct Linear {
+  std::unique_ptr<Weight> weight;  // [rows, columns]
+  DeviceVector bias;               // [rows] or absent
+};
+
+/// One matrix of a Linear.
+struct MatrixPart {
+  std::string module;     // Hugging Face name without ".weight"
+  std::int64_t rows = 0;  // outputs
+};
+
+/// `optional`: a bias is taken if the files have one.
+enum class Bias { optional, required };
+
+/// Used while a model is built; one thread. Every method throws CheckpointError for a missing tensor, a wrong shape or a
+/// type that matrices cannot have, and MemoryError. Names are Hugging Face's (TensorNames).
+class WeightLoader {
+ public:
+  /// All arguments outlive the loader.
+  WeightLoader(const Checkpoint& checkpoint, Backend& backend, const ModelOptions& options);
+
+  bool has(std::string_view name) const;
+  /// The parts stacked by rows, all with `columns` inputs. Parts without a bias beside parts with one get zeros.
+  Linear linear(std::initializer_list<MatrixPart> parts, std::int64_t columns, Bias bias, WeightOptions weight_options = {});
+  /// One matrix whose rows are looked up by id; it may serve as an output matrix too.
+  std::unique_ptr<Weight> embedding(std::string_view name, std::int64_t rows, std::int64_t columns);
+  /// A vector of `size` values, widened to f32.
+  DeviceVector vector(std::string_view name, std::int64_t size);
+  /// Values computed by the caller.
+  DeviceVector upload(const std::vector<float>& values);
+
+  /// Reports full progress and logs tensors that nobody asked for. Names ending in one of `ignored` are expected.
+  void finish(std::initializer_list<std::string_view> ignored);
+  std::size_t resident_bytes() const { return resident_bytes_; }
+
+ private:
+  const StoredTensor& require_matrix(const std::string& stored_name, std::int64_t rows, std::int64_t columns);
+  DeviceVector stacked_bias(std::initializer_list<MatrixPart> parts, Bias bias);
+  std::vector<float> values(const StoredTensor& tensor);
+  void taken(const StoredTensor& tensor);
+
+  const Checkpoint& checkpoint_;
+  Backend& backend_;
+  const ModelOptions& options_;
+  TensorNames names_;
+  std::set<std::string, std::less<>> used_;
+  std::size_t done_bytes_ = 0;
+  std::size_t total_bytes_ = 0;
+  std::size_t resident_bytes_ = 0;
+};
+
+}  // namespace inferd
