@@ -48,11 +48,16 @@ void read_sizes(const JsonFields& fields, const std::string& file, ModelConfig* 
 
 void read_context(const JsonFields& fields, ModelConfig* config) {
   // ChatGLM names its limit seq_length; elsewhere that is only the length of training samples.
-  const bool chatglm = config->model_type == "chatglm";
-  config->max_position_embeddings =
-      chatglm ? fields.require_integer({"seq_length", "max_sequence_length"}, 1, ConfigLimits::kContext)
-              : fields.require_integer({"max_position_embeddings", "n_positions", "seq_length"}, 1,
-                                       ConfigLimits::kContext);
+  if (config->model_type == "chatglm") {
+    config->max_position_embeddings =
+        fields.require_integer({"seq_length", "max_sequence_length"}, 1, ConfigLimits::kContext);
+  } else if (config->model_type == "bloom") {
+    // ALiBi has no table to run out of; the samples it was trained on had this length.
+    config->max_position_embeddings = fields.integer({"seq_length"}, 1, ConfigLimits::kContext).value_or(2048);
+  } else {
+    config->max_position_embeddings =
+        fields.require_integer({"max_position_embeddings", "n_positions", "seq_length"}, 1, ConfigLimits::kContext);
+  }
 }
 
 double default_eps(std::string_view model_type) {
