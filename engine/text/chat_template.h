@@ -3,22 +3,15 @@
 
 #include <cstdint>
 #include <memory>
-#include <optional>
-#include <stdexcept>
 #include <string>
 
 #include "base/json.h"
 #include "engine/text/marked_text.h"
+#include "engine/text/template_error.h"
 #include "engine/text/tokenizer.h"
 #include "engine/weights/checkpoint.h"
 
 namespace inferd {
-
-/// The template refused these messages (raise_exception) or ran out of fuel; the client's fault: a 400.
-class TemplateError : public std::runtime_error {
- public:
-  using std::runtime_error::runtime_error;
-};
 
 struct ChatInput {
   Json messages = Json::array();    // OpenAI messages; every string in them is untrusted

@@ -1,0 +1,31 @@
+// What a template can take, and messages rewritten so that it can take them.
+#pragma once
+
+#include <string>
+
+#include "base/json.h"
+#include "engine/text/jinja/template.h"
+
+namespace inferd {
+
+/// Which shapes of a message a template understands.
+struct TemplateAbilities {
+  /// How the content of one role's messages may look.
+  struct Content {
+    bool plain = true;   // a string
+    bool parts = false;  // a list of {"type": "text", "text": …}
+  };
+  Content system, user, assistant, tool;
+  bool object_arguments = true;  // of tool calls: an object rather than JSON text
+  bool null_content = true;      // beside tool calls
+  bool developer_role = false;   // else it becomes "system"
+};
+
+/// Finds the abilities by rendering small conversations. `source` is the template's text.
+TemplateAbilities probe_template(const jinja::Template& parsed, const std::string& source,
+                                 const std::vector<jinja::Variable>& model_variables);
+
+/// `messages` in the shapes that the template understands. Throws TemplateError for content it cannot take.
+Json adapt_messages(const Json& messages, const TemplateAbilities& abilities);
+
+}  // namespace inferd
