@@ -21,6 +21,12 @@ struct SpecialTokens {
   std::vector<TokenId> stop;  // every id that ends a chat turn or a text (eos, <|im_end|>, <|eot_id|>, …)
 };
 
+/// Two texts as one input, for models that compare them.
+struct PairEncoding {
+  std::vector<TokenId> ids;
+  std::vector<std::int32_t> type_ids;  // 0 in the first part, 1 in the second, as the tokenizer's template says
+};
+
 /// Immutable and thread-safe. Owned by its served model.
 class Tokenizer {
  public:
@@ -34,6 +40,12 @@ class Tokenizer {
   /// The bytes a token adds to the output: may be a part of a UTF-8 character; empty for ids without a piece.
   /// Special tokens give their text (callers hide them with is_special).
   virtual std::string token_bytes(TokenId id) const = 0;
+
+  /// What the token adds when it is the first one of a text: token_bytes, mostly without its leading space.
+  virtual std::string first_token_bytes(TokenId id) const = 0;
+
+  /// Both texts with the tokenizer's own special tokens around them ([CLS] A [SEP] B [SEP]).
+  virtual PairEncoding encode_pair(const MarkedText& first, const MarkedText& second) const = 0;
 
   /// The text of `ids` as the reference tokenizer decodes it (no clean-up of spaces), invalid UTF-8 as U+FFFD.
   virtual std::string decode(const std::vector<TokenId>& ids, bool skip_special) const = 0;
