@@ -1,0 +1,250 @@
+// Decoders of every family and format against golden logits, and bit-equality under chunking and batching.
+#include "tests/catch.h"
+#include "tests/models/model_harness.h"
+
+namespace inferd::testing {
+namespace {
+
+constexpr double kRelativeError = 2e-3;
+constexpr double kGap = 1e-3;  // a greedy choice closer than this may go either way
+
+float largest(const std::vector<float>& row) {
+  float out = 0;
+  for (float x : row) out = std::max(out, std::fabs(x));
+  return out;
+}
+
+/// Prompt in one piece, then greedy steps, teacher-forced where the reference's gap is below the tolerance.
+void check_case(Sequences& sequences, int id, const Json& expected, std::size_t vocab) {
+  const std::vector<std::int32_t> prompt = ids_of(expected["input_ids"]);
+  std::vector<float> row = sequences.step({{id, prompt}}).at(0);
+  REQUIRE(row.size() == vocab);
+  double scale = 0;
+  for (const Json& top : expected["top5"]) scale = std::max(scale, std::fabs(top[1].get<double>()));
+  const std::vector<float> first = expected["last_logits_first32"].get<std::vector<float>>();
+  for (float x : first) scale = std::max<double>(scale, std::fabs(x));
+  CHECK(relative_error(row.data(), first, scale) <= kRelativeError);
+  for (const Json& top : expected["top5"]) {
+    CHECK(std::fabs(row.at(top[0].get<std::size_t>()) - top[1].get<double>()) <= kRelativeError * scale);
+  }
+  double sum = 0, square = 0;
+  for (float x : row) {
+    sum += x;
+    square += static_cast<double>(x) * x;
+  }
+  CHECK(std::sqrt(square) == Approx(expected["logits_l2"].get<double>()).epsilon(1e-3));
+  CHECK(std::fabs(sum - expected["logits_sum"].get<double>()) <= kRelativeError * scale * std::sqrt(static_cast<double>(vocab)));
+  if (expected["gap_top1_top2"].get<double>() > kGap) CHECK(argmax(row) == expected["argmax"].get<std::int32_t>());
+  const std::vector<std::int32_t> greedy = ids_of(expected["greedy"]);
+  for (std::size_t i = 0; i < greedy.size(); ++i) {
+    INFO("greedy step " << i);
+    if (expected["greedy_gaps"][i].get<double>() > kGap) REQUIRE(argmax(row) == greedy[i]);
+    if (i + 1 < greedy.size()) row = sequences.step({{id, {greedy[i]}}}).at(0);
+  }
+}
+
+/// All cases of one expected.json, and its full logits.
+void check_golden(const std::filesystem::path& model_path, const std::filesystem::path& expected_path) {
+  INFO(model_path.string() << " against " << expected_path.filename().string());
+  const auto backend = test_backend();
+  TestModel model(*backend, model_path);
+  REQUIRE(model.loaded.decoder != nullptr);
+  const Json expected = read_golden(expected_path);
+  const std::size_t vocab = static_cast<std::size_t>(model.loaded.decoder->info().vocab_size);
+  Sequences sequences(*backend, *model.loaded.decoder, DType::f32);
+  int id = 0;
+  for (const Json& one : expected["cases"]) {
+    INFO("case " << id);
+    check_case(sequences, id, one, vocab);
+    sequences.drop(id++);
+  }
+  REQUIRE(id > 0);
+  if (!expected.contains("full_logits")) return;
+  const Json& full = expected["full_logits"];
+  const NpyMatrix matrix(expected_path.parent_path() / full["file"].get<std::string>());
+  const Json& one = expected["cases"][full["case"].get<std::size_t>()];
+  const auto rows = sequences.step({{1000, ids_of(one["input_ids"]), true}});
+  const std::size_t begin = full["rows"][0].get<std::size_t>();
+  REQUIRE(matrix.columns == vocab);
+  for (std::size_t r = 0; r < matrix.rows; ++r) {
+    const std::vector<float> reference(matrix.values.begin() + static_cast<std::ptrdiff_t>(r * vocab),
+                                       matrix.values.begin() + static_cast<std::ptrdiff_t>((r + 1) * vocab));
+    CHECK(relative_error(rows.at(begin + r).data(), reference, largest(reference)) <= kRelativeError);
+    CHECK(argmax(rows[begin + r]) == argmax(reference));
+  }
+}
+
+TEST_CASE("safetensors decoders agree with the reference") {
+  for (const char* name : {"llama2", "llama3", "qwen2", "qwen3"}) {
+    const auto folder = golden_dir() / "models" / name;
+    check_golden(folder, folder / "expected.json");
+  }
+}
+
+TEST_CASE("configuration variants agree with the reference") {
+  const std::vector<std::pair<std::string, std::string>> variants = {
+      {"llama2", "linear"}, {"llama2", "theta"}, {"qwen2", "swa"}, {"qwen2", "yarn"}};
+  for (const auto& [name, variant] : variants) {
+    const auto folder = golden_dir() / "models" / name;
+    const VariantFolder changed(folder, "config." + variant + ".json");
+    check_golden(changed.path(), folder / ("expected." + variant + ".json"));
+  }
+}
+
+TEST_CASE("GGUF decoders of every type agree with the reference") {
+  int files = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(golden_dir() / "gguf")) {
+    if (entry.path().extension() != ".gguf") continue;
+    std::filesystem::path expected = entry.path();
+    expected.replace_extension(".expected.json");
+    const Json json = read_golden(expected);
+    if (json.contains("cases")) {
+      check_golden(entry.path(), expected);
+    } else {
+      const auto same = golden_dir() / "gguf" / json["same_results_as"].get<std::string>();
+      if (!read_golden(same).contains("cases")) continue;  // an encoder
+      check_golden(entry.path(), same);
+    }
+    ++files;
+  }
+  CHECK(files >= 22);
+}
+
+TEST_CASE("dynamic NTK leaves prompts within the trained length alone") {
+  const auto folder = golden_dir() / "models/llama2";
+  const VariantFolder changed(folder, "config.dynamic.json");
+  const auto backend = test_backend();
+  TestModel plain(*backend, folder), dynamic(*backend, changed.path());
+  CHECK(dynamic.loaded.decoder->info().max_context == 32);
+  std::vector<std::int32_t> prompt = ids_of(read_golden(folder / "expected.json")["cases"][0]["input_ids"]);
+  prompt.resize(32, 5);
+  Sequences a(*backend, *plain.loaded.decoder, DType::f32), b(*backend, *dynamic.loaded.decoder, DType::f32);
+  CHECK(a.step({{0, prompt, true}}) == b.step({{0, prompt, true}}));
+}
+
+/// A prompt of `length` ids below `vocab`.
+std::vector<std::int32_t> some_prompt(int length, int vocab, unsigned seed) {
+  std::mt19937 engine(seed);
+  std::vector<std::int32_t> out(length);
+  for (auto& id : out) id = static_cast<std::int32_t>(engine() % static_cast<unsigned>(vocab));
+  return out;
+}
+
+TEST_CASE("chunked prefill and decoding give the bits of one piece") {
+  for (const char* name : {"models/llama3", "models/qwen3", "gguf/qwen2w.Q4_K_M.gguf", "gguf/llamaw.MIXED.gguf"}) {
+    for (ActivationMode mode : {ActivationMode::f32, ActivationMode::automatic}) {
+      for (DType kv : {DType::f32, DType::f16}) {
+        const auto backend = test_backend(mode);
+        TestModel model(*backend, golden_dir() / name);
+        const std::vector<std::int32_t> prompt = some_prompt(90, 300, 3);
+        Sequences whole(*backend, *model.loaded.decoder, kv, 64, 1);
+        const auto expected = whole.step({{0, prompt, true}});
+        REQUIRE(expected.size() == 90);
+        CHECK(std::isfinite(expected[89][0]));
+        for (int chunk : {1, 7, 16, 33}) {
+          Sequences parts(*backend, *model.loaded.decoder, kv, 64, static_cast<unsigned>(chunk));
+          std::vector<std::vector<float>> joined;
+          for (int begin = 0; begin < 90; begin += chunk) {
+            const int end = std::min(90, begin + chunk);
+            for (auto& row : parts.step({{0, {prompt.begin() + begin, prompt.begin() + end}, true}})) joined.push_back(row);
+          }
+          INFO(name << " chunk " << chunk);
+          REQUIRE(joined == expected);
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("a batch gives every sequence the bits it has alone, on any number of threads") {
+  for (const char* name : {"models/qwen2", "gguf/llamaw.Q4_K.gguf"}) {
+    for (ActivationMode mode : {ActivationMode::f32, ActivationMode::automatic}) {
+      const auto one = test_backend(mode, 1);
+      TestModel reference(*one, golden_dir() / name);
+      Sequences alone(*one, *reference.loaded.decoder, DType::f16);
+      std::vector<std::vector<float>> expected;
+      for (int s = 0; s < 5; ++s) {
+        expected.push_back(alone.step({{s, some_prompt(11 + 17 * s, 300, static_cast<unsigned>(s))}}).at(0));
+      }
+      for (int s = 0; s < 5; ++s) expected.push_back(alone.step({{s, {s + 1}}}).at(0));
+      for (int threads : {1, 2, 3}) {
+        const auto backend = test_backend(mode, threads);
+        TestModel model(*backend, golden_dir() / name);
+        Sequences together(*backend, *model.loaded.decoder, DType::f16, 256, 9);
+        std::vector<Sequences::Feed> prompts, tokens;
+        for (int s = 0; s < 5; ++s) prompts.push_back({s, some_prompt(11 + 17 * s, 300, static_cast<unsigned>(s))});
+        for (int s = 0; s < 5; ++s) tokens.push_back({s, {s + 1}});
+        auto got = together.step(prompts);
+        for (auto& row : together.step(tokens)) got.push_back(row);
+        CHECK(got == expected);
+        // A decoding sequence beside a prefilling one.
+        const auto mixed = together.step({{0, {7}}, {50, some_prompt(40, 300, 50)}});
+        if (threads == 1) {
+          CHECK(mixed[0] == alone.step({{0, {7}}}).at(0));
+          CHECK(mixed[1] == alone.step({{50, some_prompt(40, 300, 50)}}).at(0));
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("every instruction level gives the golden choice") {
+  for (const char* isa : {"portable", "avx2", "auto"}) {
+    if (std::string(isa) == "avx2" && best_cpu_level() < CpuLevel::avx2) continue;
+    const auto backend = test_backend(ActivationMode::f32, 2, isa);
+    TestModel model(*backend, golden_dir() / "models/qwen2");
+    const Json expected = read_golden(golden_dir() / "models/qwen2/expected.json");
+    Sequences sequences(*backend, *model.loaded.decoder, DType::f32);
+    check_case(sequences, 0, expected["cases"][0], 448);
+  }
+}
+
+TEST_CASE("default activations stay close and finite") {
+  // Random weights amplify int8 rounding: this is a check of wiring, fidelity is measured on real models.
+  for (const char* name : {"models/llama2", "models/qwen3", "gguf/qwen2w.Q4_K_M.gguf"}) {
+    const auto exact = test_backend(), fast = test_backend(ActivationMode::automatic);
+    TestModel a(*exact, golden_dir() / name), b(*fast, golden_dir() / name);
+    Sequences sa(*exact, *a.loaded.decoder, DType::f16), sb(*fast, *b.loaded.decoder, DType::f16);
+    const auto x = sa.step({{0, some_prompt(40, 300, 1)}}).at(0), y = sb.step({{0, some_prompt(40, 300, 1)}}).at(0);
+    CHECK(relative_error(y.data(), x, largest(x)) < 0.25);
+  }
+}
+
+TEST_CASE("hooks, information and progress") {
+  const auto backend = test_backend();
+  const auto checkpoint = Checkpoint::open(golden_dir() / "gguf/qwen2w.Q4_K_M.gguf");
+  const ModelConfig config = read_model_config(*checkpoint);
+  ModelOptions options;
+  std::size_t last = 0, total = 0, calls = 0;
+  options.progress = [&](std::size_t done, std::size_t all) {
+    CHECK(done >= last);
+    CHECK(done <= all);
+    last = done;
+    total = all;
+    ++calls;
+  };
+  const LoadedModel loaded = load_model(*checkpoint, config, *backend, options);
+  CHECK(last == total);
+  CHECK(total == checkpoint->tensor_bytes());
+  CHECK(calls > 10);
+  REQUIRE(loaded.decoder != nullptr);
+  CHECK(loaded.encoder == nullptr);
+  const ModelInfo& info = loaded.decoder->info();
+  CHECK(info.family == "qwen2");
+  CHECK(info.quantization == "Q4_K_M");
+  CHECK(info.parameters > 0);
+  CHECK(info.weight_bytes == checkpoint->tensor_bytes());
+  CHECK(info.resident_bytes > 0);
+  CHECK(info.hidden_size == 256);
+  CHECK(info.max_context == config.max_position_embeddings);
+  CHECK(loaded.decoder->kv_spec().num_layers == config.num_layers);
+  Sequences sequences(*backend, *loaded.decoder, DType::f16);
+  std::vector<int> layers;
+  sequences.step({{0, {1, 2, 3}}}, [&](int layer) { layers.push_back(layer); });
+  std::vector<int> expected(static_cast<std::size_t>(config.num_layers));
+  std::iota(expected.begin(), expected.end(), 0);
+  CHECK(layers == expected);
+}
+
+}  // namespace
+}  // namespace inferd::testing
