@@ -34,7 +34,7 @@ void TokenStream::finish(FinishReason reason, const StreamStats& stats) {
 TokenStream::PopResult TokenStream::pop(TokenEvent* out, std::chrono::milliseconds timeout) {
   std::unique_lock lock(mutex_);
   const auto ready = [this] { return !events_.empty() || reason_ != FinishReason::none; };
-  if (!ready() && !changed_.wait_for(lock, timeout, ready)) return PopResult::timeout;
+  if (!ready() && (timeout.count() <= 0 || !changed_.wait_for(lock, timeout, ready))) return PopResult::timeout;
   if (events_.empty()) return PopResult::finished;
   *out = std::move(events_.front());
   events_.pop_front();

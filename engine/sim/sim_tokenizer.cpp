@@ -40,6 +40,17 @@ std::vector<TokenId> ByteTokenizer::encode(const MarkedText& text, bool /*add_sp
   return ids;
 }
 
+PairEncoding ByteTokenizer::encode_pair(const MarkedText& first, const MarkedText& second) const {
+  PairEncoding pair;
+  pair.ids = encode(first, false);
+  pair.ids.push_back(special_.pad);
+  pair.type_ids.assign(pair.ids.size(), 0);
+  const std::vector<TokenId> rest = encode(second, false);
+  pair.ids.insert(pair.ids.end(), rest.begin(), rest.end());
+  pair.type_ids.resize(pair.ids.size(), 1);
+  return pair;
+}
+
 bool ByteTokenizer::is_special(TokenId id) const { return id >= kFirstSpecial && id < vocab_size(); }
 
 std::string ByteTokenizer::token_bytes(TokenId id) const {

@@ -13,6 +13,9 @@ class ByteTokenizer final : public Tokenizer {
   ByteTokenizer();
   std::vector<TokenId> encode(const MarkedText& text, bool add_special) const override;
   std::string token_bytes(TokenId id) const override;
+  std::string first_token_bytes(TokenId id) const override { return token_bytes(id); }
+  /// The two texts with <|endoftext|> between them.
+  PairEncoding encode_pair(const MarkedText& first, const MarkedText& second) const override;
   std::string decode(const std::vector<TokenId>& ids, bool skip_special) const override;
   bool is_special(TokenId id) const override;
   bool strips_leading_space() const override { return false; }
