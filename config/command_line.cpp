@@ -1,0 +1,66 @@
+// The flags of `inferd serve`, made from the table of keys.
+#include "config/command_line.h"
+
+#include <CLI/CLI.hpp>
+
+#include <deque>
+#include <sstream>
+
+#include "base/errors.h"
+#include "config/settings.h"
+
+namespace inferd {
+namespace {
+
+std::string flag_name(std::string_view key) {
+  std::string flag = "--" + std::string(key);
+  for (char& c : flag) {
+    if (c == '_') c = '-';
+  }
+  return flag;
+}
+
+std::string help_text(const SettingKey& key) {
+  std::string text(key.meaning);
+  text += " (" + allowed_text(key);
+  if (!key.default_text.empty()) text += "; default " + std::string(key.default_text);
+  return text + ")";
+}
+
+}  // namespace
+
+ParsedFlags parse_serve_flags(std::span<const std::string> args) {
+  ServeFlags flags;
+  CLI::App app("inferd serve: loads the models and serves them over HTTP", "inferd serve");
+  app.set_help_flag("-h,--help", "print this help");
+  app.add_option("--config", flags.config_file, "YAML file of settings; flags and INFERD_ variables override it");
+  app.add_option("--model", flags.models, "[NAME=]PATH of a GGUF file or a Hugging Face folder; repeatable")
+      ->take_all()
+      ->allow_extra_args(false);
+  struct Slot {
+    const SettingKey* key;
+    std::string text;
+    CLI::Option* option;
+  };
+  std::deque<Slot> slots;  // stable addresses: CLI11 writes into them
+  for (const SettingKey& key : setting_keys()) {
+    Slot& slot = slots.emplace_back(Slot{&key, {}, nullptr});
+    slot.option = key.type == KeyType::boolean
+                      ? app.add_flag(flag_name(key.name) + "{true}", slot.text, help_text(key))
+                      : app.add_option(flag_name(key.name), slot.text, help_text(key));
+  }
+  try {
+    std::vector<std::string> reversed(args.rbegin(), args.rend());  // as CLI11 wants a vector
+    app.parse(std::move(reversed));
+  } catch (const CLI::ParseError& error) {
+    std::ostringstream out, err;
+    const bool help = app.exit(error, out, err) == 0;
+    return {std::nullopt, help ? out.str() : err.str(), help ? 0 : static_cast<int>(ExitCode::usage)};
+  }
+  for (const Slot& slot : slots) {
+    if (slot.option->count() > 0) flags.values.emplace_back(slot.key->name, slot.text);
+  }
+  return {std::move(flags), {}, 0};
+}
+
+}  // namespace inferd

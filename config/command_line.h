@@ -1,0 +1,29 @@
+// The command line of `inferd`: flags are kept as text until file and variables have been read.
+#pragma once
+
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace inferd {
+
+/// What the flags of `serve` said.
+struct ServeFlags {
+  std::string config_file;                                     // empty: none
+  std::vector<std::string> models;                             // "[NAME=]PATH"
+  std::vector<std::pair<std::string, std::string>> values;     // key, text
+};
+
+/// The outcome of parsing: flags, or a text to print (help or an error) and the exit code to leave with.
+struct ParsedFlags {
+  std::optional<ServeFlags> flags;
+  std::string message;
+  int exit_code = 0;
+};
+
+/// Parses the arguments after `inferd serve`. Never exits or prints.
+ParsedFlags parse_serve_flags(std::span<const std::string> args);
+
+}  // namespace inferd

@@ -1,0 +1,295 @@
+// Reading one value of one key, and the checks that need several keys.
+#include "config/settings.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <limits>
+#include <optional>
+#include <set>
+
+#include "base/errors.h"
+#include "base/utf8.h"
+
+namespace inferd {
+namespace {
+
+std::string shown(const std::string& text) {
+  std::string cut = text.size() > 80 ? text.substr(0, 80) + "…" : text;
+  for (char& c : cut) {
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
+  }
+  return "'" + replace_invalid_utf8(cut) + "'";
+}
+
+[[noreturn]] void bad_value(const std::string& where, std::string_view key, const std::string& expected,
+                            const std::string& found) {
+  throw ConfigError(where + ": " + std::string(key) + ": expected " + expected + ", found " + shown(found));
+}
+
+std::string plain_number(double value) {
+  char buffer[64];
+  const auto end = std::to_chars(buffer, buffer + sizeof buffer, value, std::chars_format::fixed).ptr;
+  return std::string(buffer, end);
+}
+
+std::optional<std::int64_t> to_integer(std::string_view text) {
+  std::int64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (text.empty() || error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return value;
+}
+
+std::optional<double> to_number(std::string_view text) {
+  double value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (text.empty() || error != std::errc() || end != text.data() + text.size() || !std::isfinite(value)) {
+    return std::nullopt;
+  }
+  return value;
+}
+
+std::optional<std::int64_t> to_bytes(std::string_view text) {
+  static constexpr std::pair<std::string_view, double> kUnits[] = {
+      {"KiB", 1024.0}, {"MiB", 1048576.0}, {"GiB", 1073741824.0}, {"TiB", 1099511627776.0},
+      {"KB", 1e3},     {"MB", 1e6},        {"GB", 1e9},           {"TB", 1e12},
+      {"B", 1.0}};
+  double factor = 1;
+  for (const auto& [unit, size] : kUnits) {
+    if (text.size() > unit.size() && text.ends_with(unit)) {
+      factor = size;
+      text.remove_suffix(unit.size());
+      break;
+    }
+  }
+  while (!text.empty() && text.back() == ' ') text.remove_suffix(1);
+  const auto number = to_number(text);
+  if (!number || *number < 0 || *number * factor > 9e18) return std::nullopt;
+  return static_cast<std::int64_t>(*number * factor);
+}
+
+std::optional<bool> to_boolean(std::string_view text) {
+  if (text == "true" || text == "yes" || text == "on" || text == "1") return true;
+  if (text == "false" || text == "no" || text == "off" || text == "0") return false;
+  return std::nullopt;
+}
+
+bool is_choice(std::string_view choices, std::string_view text) {
+  while (!text.empty()) {
+    const auto bar = choices.find('|');
+    if (choices.substr(0, bar) == text) return true;
+    if (bar == std::string_view::npos) return false;
+    choices.remove_prefix(bar + 1);
+  }
+  return false;
+}
+
+void check_model_name(const std::string& name, const std::string& what) {
+  const auto ok_first = [](unsigned char c) { return std::isalnum(c) != 0; };
+  const auto ok = [](unsigned char c) {
+    return std::isalnum(c) != 0 || c == '_' || c == '.' || c == ':' || c == '-' || c == '/';
+  };
+  if (name.empty() || name.size() > 128 || !ok_first(static_cast<unsigned char>(name[0])) ||
+      !std::all_of(name.begin(), name.end(), ok)) {
+    throw ConfigError(what + ": expected a name of 1 to 128 letters, digits or _ . : - /, beginning with a letter or "
+                             "digit, found " + shown(name));
+  }
+  if (name == "default") throw ConfigError(what + ": the name 'default' is reserved for the first model");
+}
+
+bool valid_device(const std::string& device) {
+  if (device == "auto" || device == "cpu" || device == "cuda") return true;
+  if (!device.starts_with("cuda:")) return false;
+  const auto index = to_integer(std::string_view(device).substr(5));
+  return index && *index >= 0 && *index < 64;
+}
+
+bool valid_gpu_layers(const std::string& layers) {
+  if (layers == "auto" || layers == "all") return true;
+  const auto count = to_integer(layers);
+  return count && *count >= 0 && *count <= 100000;
+}
+
+}  // namespace
+
+const SettingKey* find_setting(std::string_view name) {
+  for (const SettingKey& key : setting_keys()) {
+    if (key.name == name) return &key;
+  }
+  return nullptr;
+}
+
+std::string allowed_text(const SettingKey& key) {
+  const std::string also = key.auto_allowed ? "auto or " : "";
+  const std::string range = " from " + plain_number(key.min) + " to " + plain_number(key.max);
+  switch (key.type) {
+    case KeyType::text: return "a text";
+    case KeyType::choice: return std::string(key.choices);
+    case KeyType::integer: return also + "an integer" + range;
+    case KeyType::number: return also + "a number" + range;
+    case KeyType::boolean: return "true or false";
+    case KeyType::bytes: return also + "a size such as 512MiB," + range + " bytes";
+    case KeyType::list: return "a list";
+  }
+  return {};
+}
+
+void set_list(Settings& settings, const SettingKey& key, std::vector<std::string> items, const std::string& where) {
+  if (key.type != KeyType::list) bad_value(where, key.name, allowed_text(key), "a list");
+  if (items.size() > 1000) bad_value(where, key.name, "at most 1000 entries", std::to_string(items.size()));
+  for (const std::string& item : items) {
+    if (item.empty()) bad_value(where, key.name, "no empty entries", item);
+  }
+  settings.*std::get<std::vector<std::string> Settings::*>(key.field) = std::move(items);
+}
+
+void set_value(Settings& settings, const SettingKey& key, const std::string& text, const std::string& where) {
+  if (text.find('\0') != std::string::npos) bad_value(where, key.name, "no NUL bytes", text);
+  const auto out_of_range = [&](double value) { return value < key.min || value > key.max; };
+  switch (key.type) {
+    case KeyType::text:
+      settings.*std::get<std::string Settings::*>(key.field) = text;
+      return;
+    case KeyType::choice:
+      if (!is_choice(key.choices, text)) bad_value(where, key.name, allowed_text(key), text);
+      settings.*std::get<std::string Settings::*>(key.field) = text;
+      return;
+    case KeyType::integer:
+    case KeyType::bytes: {
+      std::int64_t& field = settings.*std::get<std::int64_t Settings::*>(key.field);
+      if (key.auto_allowed && text == "auto") {
+        field = 0;
+        return;
+      }
+      const auto value = key.type == KeyType::bytes ? to_bytes(text) : to_integer(text);
+      if (!value || out_of_range(static_cast<double>(*value))) bad_value(where, key.name, allowed_text(key), text);
+      field = *value;
+      return;
+    }
+    case KeyType::number: {
+      const auto value = to_number(text);
+      if (!value || out_of_range(*value)) bad_value(where, key.name, allowed_text(key), text);
+      settings.*std::get<double Settings::*>(key.field) = *value;
+      return;
+    }
+    case KeyType::boolean: {
+      const auto value = to_boolean(text);
+      if (!value) bad_value(where, key.name, allowed_text(key), text);
+      settings.*std::get<bool Settings::*>(key.field) = *value;
+      return;
+    }
+    case KeyType::list: {
+      std::vector<std::string> items;
+      for (std::size_t begin = 0; begin < text.size();) {
+        const std::size_t comma = std::min(text.find(',', begin), text.size());
+        const std::size_t first = text.find_first_not_of(' ', begin);
+        std::string item = first < comma ? text.substr(first, comma - first) : "";
+        while (!item.empty() && item.back() == ' ') item.pop_back();
+        items.push_back(std::move(item));
+        begin = comma + 1;
+      }
+      set_list(settings, key, std::move(items), where);
+      return;
+    }
+  }
+}
+
+Settings default_settings() {
+  Settings settings;
+  for (const SettingKey& key : setting_keys()) {
+    set_value(settings, key, std::string(key.default_text), "built-in default");
+  }
+  return settings;
+}
+
+std::string default_model_name(const std::string& path) {
+  std::string name = path;
+  while (name.size() > 1 && name.back() == '/') name.pop_back();
+  if (name.starts_with("sim:")) return "sim";
+  if (const auto slash = name.rfind('/'); slash != std::string::npos) name.erase(0, slash + 1);
+  if (name.ends_with(".gguf")) name.resize(name.size() - 5);
+  // "-00001-of-00003" of a split set
+  constexpr std::size_t kPartLength = 15;
+  if (name.size() > kPartLength && name.compare(name.size() - kPartLength, 10, "-00001-of-") == 0 &&
+      std::all_of(name.end() - 5, name.end(), [](unsigned char c) { return std::isdigit(c) != 0; })) {
+    name.resize(name.size() - kPartLength);
+  }
+  return name;
+}
+
+ModelSettings parse_model_argument(const std::string& text, const std::string& where) {
+  ModelSettings model;
+  const auto equals = text.find('=');
+  const bool named = equals != std::string::npos && text.find('/') > equals && equals > 0;
+  // "org/name=/path": a slash before '=' is a name only if what follows is a path of its own
+  const bool slashed = !named && equals != std::string::npos && equals > 0 && text[0] != '/' && text[0] != '.' &&
+                       equals + 1 < text.size() && (text[equals + 1] == '/' || text[equals + 1] == '.');
+  if (named || slashed) {
+    model.name = text.substr(0, equals);
+    model.path = text.substr(equals + 1);
+  } else {
+    model.path = text;
+  }
+  if (model.path.empty()) throw ConfigError(where + ": model: expected [NAME=]PATH, found " + shown(text));
+  return model;
+}
+
+bool is_loopback_host(std::string_view host) {
+  return host == "localhost" || host == "::1" || host == "[::1]" || host.starts_with("127.");
+}
+
+void finish_settings(Settings& settings) {
+  if (!valid_device(settings.device)) {
+    throw ConfigError("device: expected auto, cpu, cuda or cuda:N, found " + shown(settings.device));
+  }
+  if (!valid_gpu_layers(settings.gpu_layers)) {
+    throw ConfigError("gpu_layers: expected auto, all or a number, found " + shown(settings.gpu_layers));
+  }
+  std::set<std::string> names;
+  for (ModelSettings& model : settings.models) {
+    if (model.name.empty()) model.name = default_model_name(model.path);
+    check_model_name(model.name, "model " + shown(model.path));
+    if (!names.insert(model.name).second) {
+      throw ConfigError("models: the name " + shown(model.name) + " is used twice; give one of them NAME=PATH");
+    }
+    if (!model.device.empty() && !valid_device(model.device)) {
+      throw ConfigError("models: " + model.name + ": device: expected auto, cpu, cuda or cuda:N, found " +
+                        shown(model.device));
+    }
+    if (!model.gpu_layers.empty() && !valid_gpu_layers(model.gpu_layers)) {
+      throw ConfigError("models: " + model.name + ": gpu_layers: expected auto, all or a number, found " +
+                        shown(model.gpu_layers));
+    }
+  }
+  for (const ModelSettings& model : settings.models) {
+    for (const std::string& alias : model.aliases) {
+      check_model_name(alias, "models: " + model.name + ": aliases");
+      if (!names.insert(alias).second) throw ConfigError("aliases: the name " + shown(alias) + " is used twice");
+    }
+  }
+  for (const std::string& alias : settings.aliases) {
+    const auto equals = alias.find('=');
+    if (equals == std::string::npos) throw ConfigError("aliases: expected ALIAS=NAME, found " + shown(alias));
+    const std::string name = alias.substr(0, equals), target = alias.substr(equals + 1);
+    check_model_name(name, "aliases");
+    if (!names.insert(name).second) throw ConfigError("aliases: the name " + shown(name) + " is used twice");
+    const auto served = [&](const ModelSettings& model) { return model.name == target; };
+    if (std::none_of(settings.models.begin(), settings.models.end(), served)) {
+      throw ConfigError("aliases: " + shown(name) + " stands for " + shown(target) + ", which is not a served model");
+    }
+  }
+  if (!settings.chat_template.empty() && !settings.models.empty() && settings.models[0].chat_template.empty()) {
+    settings.models[0].chat_template = settings.chat_template;
+  }
+  if (!is_loopback_host(settings.host) && settings.api_key_file.empty() && !settings.allow_unauthenticated) {
+    throw ConfigError("host: " + shown(settings.host) +
+                      " is open to other machines: set api_key_file, or allow_unauthenticated: true");
+  }
+  for (const std::string& origin : settings.cors_origins) {
+    if (origin != "*" && !origin.starts_with("http://") && !origin.starts_with("https://")) {
+      throw ConfigError("cors_origins: expected http://HOST[:PORT], https://HOST[:PORT] or *, found " + shown(origin));
+    }
+  }
+}
+
+}  // namespace inferd

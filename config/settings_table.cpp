@@ -1,0 +1,90 @@
+// The table of configuration keys: to add one, add a field to Settings, a row here and its lines in inferd.yaml.
+#include "config/settings.h"
+
+namespace inferd {
+namespace {
+
+using S = Settings;
+constexpr double kTera = 1e12;
+
+constexpr SettingKey kKeys[] = {
+    {"host", KeyType::text, &S::host, "127.0.0.1", "", "address to listen on; any but a loopback address needs API keys"},
+    {"port", KeyType::integer, &S::port, "8080", "", "TCP port; 0 takes a free one and prints it", 0, 65535},
+    {"device", KeyType::text, &S::device, "auto", "", "where models run: auto, cpu, cuda or cuda:N"},
+    {"gpu_layers", KeyType::text, &S::gpu_layers, "auto", "", "layers of a model kept on the GPU: auto, all or a number"},
+    {"threads", KeyType::integer, &S::threads, "auto", "threads",
+     "CPU worker threads; auto: physical cores this process may use", 1, 1024, true},
+    {"isa", KeyType::choice, &S::isa, "auto", "", "CPU instruction set of the kernels", 0, 0, false,
+     "auto|portable|avx2|avxvnni|avx512vnni"},
+    {"activations", KeyType::choice, &S::activations, "auto", "",
+     "arithmetic of linear layers: auto is the fastest faithful form, f32 is exact and slow", 0, 0, false, "auto|f32"},
+    {"context_length", KeyType::integer, &S::context_length, "auto", "tokens",
+     "prompt and output of one request; auto: the model's maximum or what the KV cache holds", 16, 16e6, true},
+    {"max_batch_tokens", KeyType::integer, &S::max_batch_tokens, "512", "tokens",
+     "rows computed in one step; more is faster for prompts and takes more memory", 16, 65536},
+    {"max_concurrent_requests", KeyType::integer, &S::max_concurrent_requests, "auto", "requests",
+     "requests decoded together; auto: 16 on a CPU", 1, 4096, true},
+    {"max_queued_requests", KeyType::integer, &S::max_queued_requests, "256", "requests",
+     "requests that may wait beyond those; further ones get 429", 1, 100000},
+    {"max_queued_inputs", KeyType::integer, &S::max_queued_inputs, "4096", "inputs",
+     "embedding inputs that may wait; further ones get 429", 2048, 1e6},
+    {"kv_cache_memory", KeyType::bytes, &S::kv_cache_memory, "auto", "bytes",
+     "memory of the KV cache of each model, e.g. 2GiB; auto: a quarter of free RAM, at most 8 full contexts", 1 << 20,
+     64 * kTera, true},
+    {"kv_cache_type", KeyType::choice, &S::kv_cache_type, "f16", "", "number format of the KV cache", 0, 0, false,
+     "f16|f32"},
+    {"prefix_cache", KeyType::boolean, &S::prefix_cache, "true", "",
+     "reuse computed prompt beginnings between requests"},
+    {"default_max_tokens", KeyType::integer, &S::default_max_tokens, "auto", "tokens",
+     "output limit of chat requests that give none; auto: up to the context's end", 1, 16e6, true},
+    {"queue_wait_s", KeyType::number, &S::queue_wait_s, "600", "seconds",
+     "longest wait before a request's first step; then it ends with 503", 1, 86400},
+    {"request_deadline_s", KeyType::number, &S::request_deadline_s, "0", "seconds",
+     "longest time one request may take in all; 0: no limit", 0, 86400},
+    {"drain_s", KeyType::number, &S::drain_s, "120", "seconds",
+     "after SIGTERM, how long running requests may go on before they are ended", 0, 86400},
+    {"stuck_s", KeyType::number, &S::stuck_s, "60", "seconds",
+     "the engine counts as stuck, and the process ends, after so long without progress on waiting work", 5, 86400},
+    {"api_key_file", KeyType::text, &S::api_key_file, "", "",
+     "file of API keys, one a line: the key itself, or sha256:HEX, optionally followed by :SCOPES"},
+    {"allow_unauthenticated", KeyType::boolean, &S::allow_unauthenticated, "false", "",
+     "serve an open address without API keys"},
+    {"allowed_hosts", KeyType::list, &S::allowed_hosts, "", "",
+     "names accepted in the Host header besides localhost (checked on loopback, or whenever this is set)"},
+    {"cors_origins", KeyType::list, &S::cors_origins, "", "",
+     "web origins whose pages may call this server, e.g. https://app.example.com"},
+    {"trusted_proxies", KeyType::list, &S::trusted_proxies, "", "",
+     "addresses whose X-Forwarded-For header is believed"},
+    {"aliases", KeyType::list, &S::aliases, "", "", "further names of served models, as ALIAS=NAME"},
+    {"chat_template", KeyType::text, &S::chat_template, "", "",
+     "Jinja file used instead of the chat template of the first model"},
+    {"parse_special", KeyType::boolean, &S::parse_special, "true", "",
+     "read control tokens in the text of /v1/completions and /tokenize (never in chat messages)"},
+    {"strict_fields", KeyType::boolean, &S::strict_fields, "false", "",
+     "refuse unknown request fields with 400 instead of ignoring them"},
+    {"log_level", KeyType::choice, &S::log_level, "info", "", "least severe messages to log", 0, 0, false,
+     "trace|debug|info|warn|error"},
+    {"max_connections", KeyType::integer, &S::max_connections, "1024", "connections",
+     "connections open at a time; further ones get 503 and are closed", 1, 65536},
+    {"max_body_bytes", KeyType::bytes, &S::max_body_bytes, "16MiB", "bytes", "largest request body", 1024, 1 << 30},
+    {"max_header_bytes", KeyType::bytes, &S::max_header_bytes, "32KiB", "bytes",
+     "largest request line and headers together", 1024, 1 << 20},
+    {"max_messages", KeyType::integer, &S::max_messages, "4096", "messages", "longest list of messages in a request", 1,
+     1e6},
+    {"max_tools", KeyType::integer, &S::max_tools, "128", "tools", "longest list of tools in a request", 1, 1e5},
+    {"header_timeout_s", KeyType::number, &S::header_timeout_s, "10", "seconds",
+     "time in which request line and headers must arrive", 0.1, 3600},
+    {"body_timeout_s", KeyType::number, &S::body_timeout_s, "60", "seconds",
+     "time after which a body arriving at less than 1 KiB/s is given up", 0.1, 3600},
+    {"keep_alive_s", KeyType::number, &S::keep_alive_s, "5", "seconds", "how long an idle connection is kept", 0, 3600},
+    {"write_timeout_s", KeyType::number, &S::write_timeout_s, "30", "seconds",
+     "a client that takes longer to accept one piece of an answer is dropped", 0.1, 3600},
+    {"sse_ping_s", KeyType::number, &S::sse_ping_s, "15", "seconds",
+     "silence after which a stream gets a comment line, so that proxies keep it", 1, 3600},
+};
+
+}  // namespace
+
+std::span<const SettingKey> setting_keys() { return kKeys; }
+
+}  // namespace inferd
