@@ -1,6 +1,7 @@
 // Packing and decoding of tiles. Layouts: packed_format.h (packed), quant_formats.cpp (stored).
 #include "kernels/cpu/linear/pack.h"
 
+#include <algorithm>
 #include <cstring>
 #include <string>
 
@@ -201,21 +202,21 @@ void read_packed_codes(int bits, Bytes payload, int lane, Codes codes) {
   }
 }
 
-/// Where the scales of one block are.
-struct ScalePlace {
+/// Where the parts of one block are in a tile.
+struct BlockPlace {
+  std::size_t payload;
   std::size_t header;
   std::size_t entry;
 };
 
-ScalePlace scale_place(const PackedFormat& format, std::int64_t blocks, std::int64_t block) {
-  const auto base = static_cast<std::size_t>(blocks) * static_cast<std::size_t>(format.payload_bytes);
-  if (format.header_bytes == 0) {
-    return {base, base + static_cast<std::size_t>(block) * static_cast<std::size_t>(format.block_scale_bytes)};
-  }
-  const int super_bytes = format.header_bytes + kSuperBlocks * format.block_scale_bytes;
-  const std::size_t header = base + static_cast<std::size_t>(block / kSuperBlocks) * static_cast<std::size_t>(super_bytes);
-  return {header, header + static_cast<std::size_t>(format.header_bytes) +
-                      static_cast<std::size_t>(block % kSuperBlocks) * static_cast<std::size_t>(format.block_scale_bytes)};
+BlockPlace block_place(const PackedFormat& format, std::int64_t blocks, std::int64_t block) {
+  const std::int64_t group = block / kGroupBlocks;
+  const int index = static_cast<int>(block % kGroupBlocks);
+  const int in_group = static_cast<int>(std::min<std::int64_t>(kGroupBlocks, blocks - group * kGroupBlocks));
+  const std::size_t base = static_cast<std::size_t>(group) * static_cast<std::size_t>(format.group_bytes(kGroupBlocks));
+  const std::size_t header = base + static_cast<std::size_t>(in_group * format.payload_bytes);
+  return {base + static_cast<std::size_t>(index * format.payload_bytes), header,
+          header + static_cast<std::size_t>(format.header_bytes + index * format.block_scale_bytes)};
 }
 
 float half_at(Bytes values, int lane) {
@@ -281,8 +282,9 @@ std::size_t packed_tile_bytes(DType dtype, std::int64_t columns) {
   if (plain_bytes(dtype) == 0) {
     const PackedFormat format = packed_format(dtype);
     const std::int64_t blocks = columns / kBlockColumns;
-    const ScalePlace last = scale_place(format, blocks, blocks - 1);
-    bytes = last.entry + static_cast<std::size_t>(format.block_scale_bytes);
+    const int rest = static_cast<int>(blocks % kGroupBlocks);
+    bytes = static_cast<std::size_t>(blocks / kGroupBlocks) * static_cast<std::size_t>(format.group_bytes(kGroupBlocks));
+    if (rest > 0) bytes += static_cast<std::size_t>(format.group_bytes(rest));
   }
   return (bytes + 63) / 64 * 64;
 }
@@ -310,8 +312,8 @@ void pack_rows(DType dtype, const std::byte* rows, std::int64_t columns, int fir
       const int sub = static_cast<int>(b % subs);
       Codes codes;
       read_codes(dtype, block, sub, codes);
-      write_codes(format.bits, codes, lane, out + b * format.payload_bytes);
-      const ScalePlace place = scale_place(format, blocks, b);
+      const BlockPlace place = block_place(format, blocks, b);
+      write_codes(format.bits, codes, lane, out + place.payload);
       write_scales(dtype, block, sub, lane, out + place.header, out + place.entry);
     }
   }
@@ -328,8 +330,8 @@ void decode_lane(DType dtype, const std::byte* tile, std::int64_t columns, int l
   const std::int64_t blocks = columns / kBlockColumns;
   for (std::int64_t b = 0; b < blocks; ++b) {
     Codes codes;
-    read_packed_codes(format.bits, bytes + b * format.payload_bytes, lane, codes);
-    const ScalePlace place = scale_place(format, blocks, b);
+    const BlockPlace place = block_place(format, blocks, b);
+    read_packed_codes(format.bits, bytes + place.payload, lane, codes);
     widen_codes(format, codes, bytes + place.header, bytes + place.entry, lane, out + b * kBlockColumns);
   }
 }
@@ -343,12 +345,12 @@ void decode_tile(DType dtype, const std::byte* tile, std::int64_t columns, float
   const auto* bytes = reinterpret_cast<Bytes>(tile);
   const std::int64_t blocks = columns / kBlockColumns;
   for (std::int64_t b = 0; b < blocks; ++b) {
-    const ScalePlace place = scale_place(format, blocks, b);
+    const BlockPlace place = block_place(format, blocks, b);
     float* to = out + b * kBlockColumns * kTileRows;
     for (int lane = 0; lane < kTileRows; ++lane) {
       Codes codes;
       float values[kBlockColumns];
-      read_packed_codes(format.bits, bytes + b * format.payload_bytes, lane, codes);
+      read_packed_codes(format.bits, bytes + place.payload, lane, codes);
       widen_codes(format, codes, bytes + place.header, bytes + place.entry, lane, values);
       for (int k = 0; k < kBlockColumns; ++k) to[k * kTileRows + lane] = values[k];
     }

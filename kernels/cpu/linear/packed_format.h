@@ -12,9 +12,9 @@ namespace inferd {
 //
 // Plain types: [columns][16] elements.
 //
-// Quantised types, in blocks of 32 columns:
-//   payload  [columns / 32][payload_bytes], then
-//   scales   per block, or per super-block of 8: a header, then 8 entries of block_scale_bytes.
+// Quantised types: groups of 8 blocks of 32 columns (the last group may have fewer), each
+//   [blocks][payload_bytes], a header if the type has super-blocks, [blocks][block_scale_bytes],
+// and padding to 64 bytes, so that payload vectors are aligned and memory is read in one stream.
 // In a payload "group" g = 0 … 7 stands for columns 4g … 4g+3 of the block, and byte 4 * lane + i of a 64-byte vector
 // for column 4g + i of that lane:
 //   4 bits   4 vectors; vector j has group j in its low and group j + 4 in its high nibbles
@@ -26,7 +26,7 @@ namespace inferd {
 // Nothing is lost: every code and every scale of the file is there, so rows can be decoded bit for bit.
 inline constexpr int kTileRows = 16;
 inline constexpr int kBlockColumns = 32;
-inline constexpr int kSuperBlocks = 8;
+inline constexpr int kGroupBlocks = 8;  // also the blocks of a super-block
 
 /// What a block's scale entry holds, for 16 lanes each. f16 values are kept as in the file.
 enum class ScaleScheme : std::uint8_t {
@@ -44,9 +44,14 @@ struct PackedFormat {
   int bits;               // of a stored code
   int zero_shift;         // codes stand for code - (1 << zero_shift); -1: for themselves
   ScaleScheme scheme;
-  int header_bytes;       // per super-block; 0: no super-blocks
+  int header_bytes;       // per group; 0: no super-blocks
   int block_scale_bytes;  // per block
   bool table;             // codes are indices of kIq4Values
+
+  /// Bytes of a group of `blocks` blocks.
+  constexpr int group_bytes(int blocks) const {
+    return (blocks * (payload_bytes + block_scale_bytes) + header_bytes + 63) / 64 * 64;
+  }
 };
 
 /// Layout of a quantised type; payload_bytes 0 for every other type.

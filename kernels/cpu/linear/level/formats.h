@@ -88,19 +88,14 @@ struct BlockScales {
   vf w0, w1, m0, m1;
 };
 
+/// Of block `index` of a group; scales: the group's header or, without one, its first entry.
 template <DType kType>
-INFERD_ALWAYS_INLINE BlockScales load_scales(const std::byte* scales, std::int64_t block, int part) {
+INFERD_ALWAYS_INLINE BlockScales load_scales(const std::byte* scales, int index, int part) {
   constexpr PackedFormat kPacked = packed_format(kType);
-  const std::byte* super = scales;
-  const std::byte* entry = scales + block * kPacked.block_scale_bytes;
-  if constexpr (kPacked.header_bytes > 0) {
-    super += (block / kSuperBlocks) * (kPacked.header_bytes + kSuperBlocks * kPacked.block_scale_bytes);
-    entry = super + kPacked.header_bytes + (block % kSuperBlocks) * kPacked.block_scale_bytes;
-    entry += part * kLanes;
-  } else {
-    entry += part * kLanes * 2;
-  }
-  super += part * kLanes * 2;
+  constexpr bool kHalfEntries = kPacked.header_bytes == 0;
+  const std::byte* super = scales + part * kLanes * 2;
+  const std::byte* entry =
+      scales + kPacked.header_bytes + index * kPacked.block_scale_bytes + part * kLanes * (kHalfEntries ? 2 : 1);
   BlockScales s;
   s.w1 = s.m0 = s.m1 = zero_f();
   if constexpr (kPacked.scheme == ScaleScheme::d) {

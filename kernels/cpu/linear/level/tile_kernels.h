@@ -53,26 +53,41 @@ INFERD_ALWAYS_INLINE vf add_block(vf acc, const vb* weights, const BlockScales& 
   }
 }
 
+/// How far ahead of its reads a pass asks for memory. Tiles lie in the order they are read, so this runs into the next
+/// tiles, and across the pages at which hardware prefetching stops.
+constexpr std::int64_t kPrefetchAhead = 8192;
+
+template <int kBytes>
+INFERD_ALWAYS_INLINE void prefetch(const std::byte* at) {
+  for (int line = 0; line < kBytes; line += 64) __builtin_prefetch(at + line);
+}
+
 /// raw[t * kRawStride + lane] for kTokens tokens and the tile's 16 lanes.
 template <DType kType, int kTokens>
 void quantized_pass(const std::byte* tile, const PassInput& x, float* raw) {
   using F = Format<kType>;
-  constexpr int kGroups = (kTokens + kActivationGroup - 1) / kActivationGroup;
-  const std::byte* scales = tile + x.kblocks * F::kPacked.payload_bytes;
-  const std::int64_t group_stride = x.kblocks * kActivationGroup;
+  constexpr int kRowGroups = (kTokens + kActivationGroup - 1) / kActivationGroup;
+  constexpr int kGroupBytes = F::kPacked.group_bytes(kGroupBlocks);
+  constexpr int kBytesPerBlock = kGroupBytes / kGroupBlocks;
   for (int part = 0; part < kParts; ++part) {
     vf acc[kTokens];
     for (int t = 0; t < kTokens; ++t) acc[t] = zero_f();
-    const std::byte* payload = tile + part * 4 * kLanes;
-    const ActivationBlock* groups[kGroups];
-    for (int g = 0; g < kGroups; ++g) groups[g] = x.blocks + g * group_stride;
-    for (std::int64_t block = 0; block < x.kblocks; ++block, payload += F::kPacked.payload_bytes) {
-      vb weights[8];
-      F::unpack(payload, weights);
-      const BlockScales s = load_scales<kType>(scales, block, part);
+    const std::byte* group = tile;
+    const ActivationBlock* rows[kRowGroups];
+    for (int g = 0; g < kRowGroups; ++g) rows[g] = x.blocks + g * x.kblocks * kActivationGroup;
+    for (std::int64_t left = x.kblocks; left > 0; left -= kGroupBlocks, group += kGroupBytes) {
+      const int blocks = left < kGroupBlocks ? static_cast<int>(left) : kGroupBlocks;
+      const std::byte* scales = group + blocks * F::kPacked.payload_bytes;
+      for (int block = 0; block < blocks; ++block) {
+        if (kTokens <= 4 && part == 0) prefetch<kBytesPerBlock>(group + kPrefetchAhead + block * kBytesPerBlock);
+        vb weights[8];
+        F::unpack(group + block * F::kPacked.payload_bytes + part * 4 * kLanes, weights);
+        const BlockScales s = load_scales<kType>(scales, block, part);
 #pragma GCC unroll 16
-      for (int t = 0; t < kTokens; ++t) {
-        acc[t] = add_block<kType>(acc[t], weights, s, groups[t / kActivationGroup][block * kActivationGroup + t % 4]);
+        for (int t = 0; t < kTokens; ++t) {
+          acc[t] = add_block<kType>(acc[t], weights, s, rows[t / kActivationGroup][t % kActivationGroup]);
+        }
+        for (int g = 0; g < kRowGroups; ++g) rows[g] += kActivationGroup;
       }
     }
     for (int t = 0; t < kTokens; ++t) store_f(raw + t * kRawStride + part * kLanes, acc[t]);
