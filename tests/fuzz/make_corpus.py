@@ -1,0 +1,115 @@
+#!/usr/bin/env python3
+"""Writes the fuzzers' first inputs into OUT/NAME/, cut down from tests/golden: make_corpus.py OUT"""
+import json
+import pathlib
+import shutil
+import struct
+import sys
+
+GOLDEN = pathlib.Path(__file__).resolve().parent.parent / "golden"
+SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+BLOCKS = {0: (1, 4), 1: (1, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34), 10: (256, 84),
+          11: (256, 110), 12: (256, 144), 13: (256, 176), 14: (256, 210), 20: (32, 18), 23: (256, 136), 30: (1, 2)}
+
+
+class Reader:
+    def __init__(self, data):
+        self.data, self.at = data, 0
+
+    def take(self, size):
+        self.at += size
+        return self.data[self.at - size:self.at]
+
+    def number(self, form):
+        return struct.unpack("<" + form, self.take(struct.calcsize(form)))[0]
+
+    def text(self):
+        return self.take(self.number("Q"))
+
+
+def text(value):
+    return struct.pack("<Q", len(value)) + value
+
+
+def trimmed_value(reader, kind, keep):
+    """The bytes of one metadata value, arrays cut to `keep` elements."""
+    if kind == 8:
+        return text(reader.text()[:200])
+    if kind != 9:
+        return reader.take(SIZES[kind])
+    element, count = reader.number("I"), reader.number("Q")
+    values = [text(reader.text()) if element == 8 else reader.take(SIZES[element]) for _ in range(count)]
+    kept = values[:keep]
+    return struct.pack("<IQ", element, len(kept)) + b"".join(kept)
+
+
+def trimmed_gguf(data):
+    """A GGUF file with short arrays and each matrix cut to two rows; rows keep their length."""
+    reader = Reader(data)
+    reader.take(4)
+    version, tensors, keys = reader.number("I"), reader.number("Q"), reader.number("Q")
+    out = []
+    for _ in range(keys):
+        key, kind = reader.text(), reader.number("I")
+        out.append(text(key) + struct.pack("<I", kind) + trimmed_value(reader, kind, 12))
+    infos, body = [], b""
+    for _ in range(tensors):
+        name, rank = reader.text(), reader.number("I")
+        dims = [reader.number("Q") for _ in range(rank)]
+        kind, _offset = reader.number("I"), reader.number("Q")
+        if len(infos) >= 12:
+            continue
+        dims = dims[:1] + [min(d, 2) for d in dims[1:]]
+        elements, size = BLOCKS[kind]
+        rows = 1
+        for d in dims[1:]:
+            rows *= d
+        infos.append(text(name) + struct.pack(f"<I{len(dims)}QIQ", len(dims), *dims, kind, len(body)))
+        if kind == 0:
+            body += struct.pack("<f", 1.0) * (dims[0] * rows)
+        else:
+            body += bytes(i * 37 % 251 for i in range(dims[0] // elements * size * rows))
+        body += bytes(-len(body) % 128)
+    head = b"GGUF" + struct.pack("<IQQ", version, len(infos), len(out)) + b"".join(out) + b"".join(infos)
+    return head + bytes(-len(head) % 128) + body
+
+
+def small_safetensors(data):
+    """The first tensors of a file, each cut to a few elements."""
+    header = json.loads(data[8:8 + struct.unpack("<Q", data[:8])[0]])
+    size = {"F32": 4, "F16": 2, "BF16": 2, "I64": 8, "F64": 8}
+    out, end = {}, 0
+    for name, entry in list(header.items())[:8]:
+        if name == "__metadata__":
+            out[name] = entry
+            continue
+        shape = [min(d, 3) for d in entry["shape"]]
+        count = size[entry["dtype"]]
+        for d in shape:
+            count *= d
+        out[name] = {"dtype": entry["dtype"], "shape": shape, "data_offsets": [end, end + count]}
+        end += count
+    head = json.dumps(out, separators=(",", ":")).encode()
+    return struct.pack("<Q", len(head)) + head + bytes(i % 256 for i in range(end))
+
+
+def main():
+    out = pathlib.Path(sys.argv[1])
+    for name in ("gguf", "safetensors", "config_json", "tokenizer_json"):
+        (out / name).mkdir(parents=True, exist_ok=True)
+    for file in sorted((GOLDEN / "gguf").glob("*.gguf")):
+        (out / "gguf" / file.stem).write_bytes(trimmed_gguf(file.read_bytes()))
+    for file in sorted((GOLDEN / "models").glob("*/*.safetensors")):
+        name = f"{file.parent.name}.{file.stem}"
+        (out / "safetensors" / name).write_bytes(b"s" + small_safetensors(file.read_bytes()))
+    index = json.loads((GOLDEN / "models/qwen2/model.safetensors.index.json").read_text())
+    index["weight_map"] = dict(list(index["weight_map"].items())[:6])
+    (out / "safetensors" / "index").write_bytes(b"i" + json.dumps(index).encode())
+    for file in sorted((GOLDEN / "models").glob("*/*config*.json")):
+        shutil.copyfile(file, out / "config_json" / f"{file.parent.name}.{file.stem}")
+    for file in sorted((GOLDEN / "models").glob("*/tokenizer.json")):
+        shutil.copyfile(file, out / "tokenizer_json" / file.parent.name)
+
+
+if __name__ == "__main__":
+    main()
