@@ -67,21 +67,26 @@ class LowercaseStep final : public NormalizerStep {
   }
 };
 
+/// Drops marks. BERT drops the non-spacing ones only, the step of that name all of them.
 class StripAccentsStep final : public NormalizerStep {
  public:
+  explicit StripAccentsStep(bool (*is_accent)(char32_t)) : is_accent_(is_accent) {}
   void apply(NormalizedText* text, bool) const override {
     if (is_ascii(text->text)) return;
     TextRewriter rewriter(text);
     rewriter.each_character([&](char32_t c, std::size_t begin, std::size_t end) {
-      if (!is_nonspacing_mark(c)) rewriter.keep(begin, end);
+      if (!is_accent_(c)) rewriter.keep(begin, end);
     });
     rewriter.commit();
   }
+
+ private:
+  bool (*is_accent_)(char32_t);
 };
 
 class BertStep final : public NormalizerStep {
  public:
-  explicit BertStep(const BertNormalizerOptions& options) : options_(options), decompose_(NormalForm::nfd) {}
+  explicit BertStep(const BertNormalizerOptions& options) : options_(options), decompose_(NormalForm::nfd), strip_(is_nonspacing_mark) {}
   void apply(NormalizedText* text, bool first) const override {
     if (options_.clean_text) clean(text);
     if (options_.handle_chinese_chars) space_ideographs(text);
@@ -227,7 +232,7 @@ class CharsmapStep final : public NormalizerStep {
 
 std::unique_ptr<NormalizerStep> make_form_step(NormalForm form) { return std::make_unique<FormStep>(form); }
 std::unique_ptr<NormalizerStep> make_lowercase_step() { return std::make_unique<LowercaseStep>(); }
-std::unique_ptr<NormalizerStep> make_strip_accents_step() { return std::make_unique<StripAccentsStep>(); }
+std::unique_ptr<NormalizerStep> make_strip_accents_step() { return std::make_unique<StripAccentsStep>(is_mark); }
 std::unique_ptr<NormalizerStep> make_bert_step(const BertNormalizerOptions& options) {
   return std::make_unique<BertStep>(options);
 }

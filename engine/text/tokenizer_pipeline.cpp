@@ -266,11 +266,14 @@ std::unique_ptr<Tokenizer> make_tokenizer(TokenizerParts parts) {
   stop.erase(std::unique(stop.begin(), stop.end()), stop.end());
   std::erase_if(stop, [&](TokenId id) { return id < 0; });
   parts.special.stop = std::move(stop);
-  for (const std::vector<TokenId>* ids : {&parts.prefix, &parts.suffix}) {
-    for (const TokenId id : *ids) {
-      if (id >= 0 && id < size) continue;
-      throw CheckpointError(parts.file, "prefix or suffix token", "an id below " + std::to_string(size), std::to_string(id));
-    }
+  std::vector<TokenId> around = parts.prefix;
+  around.insert(around.end(), parts.suffix.begin(), parts.suffix.end());
+  for (const PairItem& item : parts.pair) {
+    if (item.kind == PairItem::Kind::special) around.push_back(item.id);
+  }
+  for (const TokenId id : around) {
+    if (id >= 0 && id < size) continue;
+    throw CheckpointError(parts.file, "special tokens around a text", "ids below " + std::to_string(size), std::to_string(id));
   }
   return std::make_unique<TokenizerPipeline>(std::move(parts));
 }

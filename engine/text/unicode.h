@@ -10,7 +10,8 @@ bool is_white_space(char32_t c);        // Unicode White_Space
 bool is_number(char32_t c);             // N*
 bool is_punctuation(char32_t c);        // P* or ASCII punctuation, as BERT counts it
 bool is_nonspacing_mark(char32_t c);    // Mn
-bool is_control_category(char32_t c);   // Cc, Cf, Co or Cn
+bool is_mark(char32_t c);               // M*
+bool is_control_category(char32_t c);   // Cc, Cf or Co; unassigned ones are kept, as the reference does
 bool is_word_character(char32_t c);     // letters, marks, decimal digits, connectors
 bool is_cjk_ideograph(char32_t c);      // the blocks BERT puts spaces around
 int combining_class(char32_t c);
