@@ -1,0 +1,184 @@
+// The bodies of the endpoints: JSON to structs.
+#include "server/api_types.h"
+
+#include "server/api_error.h"
+#include "server/api_fields.h"
+
+namespace inferd {
+namespace {
+
+constexpr std::size_t kAnyBytes = std::string::npos;
+
+/// tool_choice: "none" and "auto" are served; what would have to be enforced is refused.
+void read_tool_choice(Fields& fields, ChatRequest& out) {
+  std::string choice = "auto";
+  if (const Json* given = fields.find("tool_choice")) {
+    if (given->is_object()) {
+      const auto type = given->find("type");
+      const bool allowed = type != given->end() && *type == "allowed_tools";
+      throw unsupported_value("tool_choice", allowed ? "'tool_choice' of type 'allowed_tools' is not supported."
+                                                     : "A named 'tool_choice' cannot be enforced here yet.");
+    }
+    if (!given->is_string()) throw invalid_value("tool_choice", "Invalid 'tool_choice': expected a string or an object.");
+    choice = given->get<std::string>();
+  }
+  if (choice == "required") {
+    throw unsupported_value("tool_choice", "'tool_choice': \"required\" cannot be enforced here yet; use \"auto\".");
+  }
+  if (choice != "auto" && choice != "none") {
+    throw invalid_value("tool_choice", "Invalid 'tool_choice': expected \"none\" or \"auto\".");
+  }
+  if (choice == "none") out.tools = Json();
+  out.parse_tool_calls = !out.tools.is_null();
+}
+
+void read_response_format(Fields& fields) {
+  const Json* format = fields.object("response_format");
+  if (format == nullptr) return;
+  Fields inner(*format, "response_format.");
+  const std::string type = inner.text("type", 64).value_or("");
+  if (type == "text") return;
+  if (type == "json_schema" && inner.object("json_schema") == nullptr) {
+    throw ApiError(400, "invalid_request_error", "missing_required_parameter", "response_format.json_schema",
+                   "Missing required parameter: 'response_format.json_schema'.");
+  }
+  if (type == "json_object" || type == "json_schema") {
+    throw unsupported_value("response_format", "'response_format' of type '" + type + "' cannot be enforced here yet.");
+  }
+  throw invalid_value("response_format.type",
+                      "Invalid 'response_format.type': expected 'text', 'json_object' or 'json_schema'.");
+}
+
+}  // namespace
+
+ChatRequest read_chat_request(const Json& body, const ApiOptions& options) {
+  Fields fields(body, "");
+  ChatRequest out;
+  read_generation_fields(fields, out.fields);
+  if (out.fields.max_tokens == 0) {
+    ApiError error = invalid_value("max_tokens", "Invalid 'max_tokens': integer below minimum value. Expected a value "
+                                                 ">= 1, but got 0 instead.");
+    error.code = "integer_below_min_value";
+    throw error;
+  }
+  out.messages = read_messages(fields, options);
+  out.tools = read_tools(fields, options);
+  read_tool_choice(fields, out);
+  out.parallel_tool_calls = fields.boolean("parallel_tool_calls").value_or(true);
+  read_response_format(fields);
+  out.logprobs = fields.boolean("logprobs").value_or(false);
+  const auto top = fields.integer("top_logprobs", 0, kMaxTopLogprobs);
+  if (top && !out.logprobs) {
+    throw invalid_value("top_logprobs", "The 'top_logprobs' parameter is only allowed when 'logprobs' is enabled.");
+  }
+  out.top_logprobs = top.value_or(0);
+  out.add_generation_prompt = fields.boolean("add_generation_prompt").value_or(true);
+  if (fields.boolean("continue_final_message").value_or(false)) {
+    throw unsupported_value("continue_final_message", "'continue_final_message' is not supported.");
+  }
+  if (fields.ignore("chat_template")) {
+    throw unsupported_value("chat_template", "A chat template cannot come with a request.");
+  }
+  out.template_kwargs = read_template_kwargs(fields);
+  out.reasoning_effort = fields.text("reasoning_effort", 32);
+  if (out.reasoning_effort) {
+    static constexpr std::string_view kEfforts[] = {"none", "minimal", "low", "medium", "high", "xhigh", "max"};
+    bool known = false;
+    for (const std::string_view effort : kEfforts) known = known || effort == *out.reasoning_effort;
+    if (!known) {
+      throw invalid_value("reasoning_effort", "Invalid 'reasoning_effort': expected none, minimal, low, medium, high, "
+                                              "xhigh or max.");
+    }
+  }
+  report_unknown(fields, options, out.fields.ignored);
+  return out;
+}
+
+CompletionRequest read_completion_request(const Json& body, const ApiOptions& options) {
+  Fields fields(body, "");
+  CompletionRequest out;
+  read_generation_fields(fields, out.fields);
+  out.prompts = read_texts(fields, "prompt", kMaxPrompts);
+  if (out.prompts.size() * static_cast<std::size_t>(out.fields.n) > kMaxPrompts) {
+    throw invalid_value("n", "Invalid 'n': expected at most " + std::to_string(kMaxPrompts) +
+                                 " answers in one request (prompts times n).");
+  }
+  out.logprobs = fields.integer("logprobs", 0, kMaxTopLogprobs);
+  out.echo = fields.boolean("echo").value_or(false);
+  if (out.fields.max_tokens == 0 && !out.echo) {
+    ApiError error = invalid_value("max_tokens", "Invalid 'max_tokens': integer below minimum value. Expected a value "
+                                                 ">= 1, but got 0 instead.");
+    error.code = "integer_below_min_value";
+    throw error;
+  }
+  if (out.echo && out.fields.stream && out.logprobs) {
+    throw unsupported_value("echo", "'echo' with 'logprobs' cannot be combined with 'stream'.");
+  }
+  const auto suffix = fields.text("suffix", kAnyBytes);
+  if (suffix && !suffix->empty()) {
+    throw ApiError(400, "invalid_request_error", "unsupported_parameter", "suffix",
+                   "Unsupported parameter: 'suffix' is not supported with this model.");
+  }
+  const auto best_of = fields.integer("best_of", 1, kMaxChoices);
+  if (best_of && *best_of != out.fields.n) {
+    throw unsupported_value("best_of", "'best_of' is only supported when it equals 'n'.");
+  }
+  read_response_format(fields);
+  out.add_special_tokens = fields.boolean("add_special_tokens").value_or(true);
+  report_unknown(fields, options, out.fields.ignored);
+  return out;
+}
+
+EmbeddingRequest read_embedding_request(const Json& body, const ApiOptions& options) {
+  Fields fields(body, "");
+  EmbeddingRequest out;
+  out.model = read_model(fields);
+  out.inputs = read_texts(fields, "input", kMaxEmbeddingInputs);
+  for (std::size_t i = 0; i < out.inputs.size(); ++i) {
+    const auto* text = std::get_if<std::string>(&out.inputs[i]);
+    if (text != nullptr && text->empty()) throw invalid_value("input", "Invalid 'input': expected no empty strings.");
+  }
+  const std::string format = fields.text("encoding_format", 32).value_or("float");
+  if (format != "float" && format != "base64") {
+    throw invalid_value("encoding_format", "Invalid 'encoding_format': expected 'float' or 'base64'.");
+  }
+  out.base64 = format == "base64";
+  out.dimensions = fields.integer("dimensions", 1, 1'000'000);
+  fields.ignore("user");
+  report_unknown(fields, options, out.ignored);
+  return out;
+}
+
+TokenizeRequest read_tokenize_request(const Json& body, const ApiOptions& options) {
+  Fields fields(body, "");
+  TokenizeRequest out;
+  out.model = read_model(fields);
+  out.prompt = fields.text("prompt", kAnyBytes);
+  out.add_special_tokens = fields.boolean("add_special_tokens");
+  const bool has_messages = body.contains("messages") && !body["messages"].is_null();
+  if (out.prompt.has_value() == has_messages) {
+    throw invalid_value("prompt", "Expected either 'prompt' or 'messages'.");
+  }
+  if (has_messages) {
+    out.messages = read_messages(fields, options);
+    out.tools = read_tools(fields, options);
+  }
+  out.add_generation_prompt = fields.boolean("add_generation_prompt").value_or(true);
+  out.template_kwargs = read_template_kwargs(fields);
+  return out;
+}
+
+DetokenizeRequest read_detokenize_request(const Json& body, const ApiOptions&) {
+  Fields fields(body, "");
+  DetokenizeRequest out;
+  out.model = read_model(fields);
+  const Json* tokens = fields.array("tokens", 1u << 20);
+  if (tokens == nullptr) {
+    throw ApiError(400, "invalid_request_error", "missing_required_parameter", "tokens",
+                   "Missing required parameter: 'tokens'.");
+  }
+  out.tokens = read_token_ids(*tokens, "tokens");
+  return out;
+}
+
+}  // namespace inferd

@@ -1,0 +1,19 @@
+// The commands of the binary, one file each.
+#pragma once
+
+#include <span>
+#include <string>
+
+namespace inferd {
+
+/// `inferd serve [flags]`. Returns the exit code; throws FatalErrors.
+int run_serve(std::span<const std::string> args);
+/// `inferd check-config FILE`: reads the file as `serve` would, and says whether it is good.
+int run_check_config(std::span<const std::string> args);
+/// `inferd version`
+int run_version(std::span<const std::string> args);
+
+/// "0.1.0"
+const char* version_text();
+
+}  // namespace inferd

@@ -1,0 +1,36 @@
+// `inferd serve`.
+#include <malloc.h>
+
+#include <cstdio>
+
+#include "base/errors.h"
+#include "base/log.h"
+#include "server/commands/commands.h"
+#include "server/commands/daemon.h"
+#include "server/commands/serve_options.h"
+
+namespace inferd {
+
+int run_serve(std::span<const std::string> args) {
+  const ParsedFlags parsed = parse_serve_flags(args);
+  if (!parsed.flags) {
+    std::fputs(parsed.message.c_str(), parsed.exit_code == 0 ? stdout : stderr);
+    return parsed.exit_code;
+  }
+  const Settings settings = load_settings(*parsed.flags, process_environment());
+  init_logging(settings.log_level);
+  for (const std::string& name : unknown_variables()) spdlog::warn("{}: no setting reads this variable", log_safe(name));
+  if (settings.models.empty()) {
+    std::fprintf(stderr, "inferd serve: no model given; use --model [NAME=]PATH, or models in the --config file\n");
+    return static_cast<int>(ExitCode::usage);
+  }
+  check_device(settings);
+  install_fault_handlers();
+  raise_descriptor_limit(static_cast<int>(settings.max_connections));
+  // A heap of its own for each of a thousand connection threads would hold memory nobody uses.
+  mallopt(M_ARENA_MAX, 4);
+  Daemon daemon(*parsed.flags, settings);
+  return daemon.run();
+}
+
+}  // namespace inferd

@@ -1,0 +1,184 @@
+// Loading a model: files, tokenizer, template, weights, and its place in the engine.
+#include <algorithm>
+#include <ctime>
+#include <fstream>
+#include <iterator>
+
+#include "base/errors.h"
+#include "base/log.h"
+#include "engine/sim/sim_model.h"
+#include "engine/sim/sim_tokenizer.h"
+#include "engine/weights/checkpoint.h"
+#include "server/served_model.h"
+
+namespace inferd {
+namespace {
+
+constexpr std::size_t kMaxTemplateBytes = 1u << 20;
+constexpr std::string_view kSim = "sim:";
+constexpr std::string_view kSimEncoder = "sim-encoder:";
+
+constexpr char kSimTemplate[] =
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+
+/// FNV-1a, to tell builds, weights and configurations apart.
+class Fingerprint {
+ public:
+  void add(std::string_view bytes) {
+    for (const char byte : bytes) hash_ = (hash_ ^ static_cast<unsigned char>(byte)) * 0x100000001b3ull;
+    hash_ = (hash_ ^ 0xffu) * 0x100000001b3ull;
+  }
+  std::string text() const {
+    char buffer[24];
+    std::snprintf(buffer, sizeof buffer, "fp_%016llx", static_cast<unsigned long long>(hash_));
+    return buffer;
+  }
+
+ private:
+  std::uint64_t hash_ = 0xcbf29ce484222325ull;
+};
+
+std::string fingerprint(const Checkpoint& checkpoint, const LoadContext& context) {
+  constexpr std::size_t kSampleBytes = 64;  // of each tensor
+  Fingerprint print;
+  print.add(context.build);
+  print.add(context.backend->name());
+  for (const StoredTensor& tensor : checkpoint.tensors()) {
+    print.add(tensor.name);
+    print.add(std::to_string(static_cast<int>(tensor.dtype)) + ":" + std::to_string(tensor.bytes));
+    print.add({reinterpret_cast<const char*>(tensor.data), std::min(tensor.bytes, kSampleBytes)});
+  }
+  return print.text();
+}
+
+std::string read_template_file(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  if (!in) throw ConfigError("chat_template: " + path + ": cannot be read");
+  std::string text((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
+  if (text.size() > kMaxTemplateBytes) throw ConfigError("chat_template: " + path + ": expected at most 1 MiB");
+  return text;
+}
+
+std::string special_text(const Tokenizer& tokenizer, TokenId id) {
+  return id >= 0 ? tokenizer.token_bytes(id) : std::string();
+}
+
+void add_stop_ids(ServedModel& model, const std::vector<std::int32_t>& ids) {
+  for (const TokenId id : ids) {
+    const auto known = std::find(model.stop_ids.begin(), model.stop_ids.end(), id);
+    if (id >= 0 && known == model.stop_ids.end()) model.stop_ids.push_back(id);
+  }
+}
+
+void set_template(ServedModel& model, std::unique_ptr<ChatTemplate> chat_template) {
+  model.chat_template = std::move(chat_template);
+  model.thinks = model.chat_template != nullptr &&
+                 model.chat_template->source().find("</think>") != std::string::npos;
+}
+
+void add_decoder(ServedModel& model, std::unique_ptr<Model> decoder, Backend& backend, const ModelSpec& spec,
+                 const LoadContext& context) {
+  EngineOptions options = context.engine_options;
+  if (spec.context_length > 0) options.context_length = spec.context_length;
+  // A limit given for all models does not stretch one whose weights allow less.
+  const std::int64_t most = decoder->info().max_context;
+  if (spec.context_length == 0 && options.context_length > most && most > 0) options.context_length = most;
+  model.handle = context.engine.add_decoder(std::move(decoder), backend, options);
+}
+
+void load_sim(ServedModel& model, const ModelSpec& spec, const LoadContext& context) {
+  const bool encoder = spec.path.starts_with(kSimEncoder);
+  const std::string options_text = spec.path.substr(encoder ? kSimEncoder.size() : kSim.size());
+  SimOptions options = parse_sim_options(options_text);
+  model.tokenizer = std::make_unique<ByteTokenizer>();
+  if (options.vocab_size < model.tokenizer->vocab_size()) {
+    throw ConfigError("sim model: vocab: expected at least " + std::to_string(model.tokenizer->vocab_size()) +
+                      ", found " + std::to_string(options.vocab_size));
+  }
+  options.max_logit_rows = context.engine_options.max_logit_rows;
+  Fingerprint print;
+  print.add(context.build);
+  print.add(options_text);
+  model.fingerprint = print.text();
+  if (encoder) {
+    auto sim = make_sim_encoder(options);
+    model.is_encoder = true;
+    model.embedding_dim = sim->embedding_dim();
+    model.handle = context.engine.add_encoder(std::move(sim), context.sim_backend, context.max_queued_inputs);
+    return;
+  }
+  const std::string source = spec.chat_template_file.empty() ? kSimTemplate : read_template_file(spec.chat_template_file);
+  set_template(model, parse_chat_template(source, spec.chat_template_file.empty() ? "sim" : spec.chat_template_file, "",
+                                          "<|im_end|>"));
+  add_stop_ids(model, model.tokenizer->special().stop);
+  add_stop_ids(model, {options.eos_token});
+  add_decoder(model, make_sim_model(options), context.sim_backend, spec, context);
+}
+
+void load_files(ServedModel& model, const ModelSpec& spec, const LoadContext& context) {
+  const std::unique_ptr<Checkpoint> checkpoint = Checkpoint::open(spec.path);
+  const ModelConfig config = read_model_config(*checkpoint);
+  model.tokenizer = load_tokenizer(*checkpoint);
+  model.defaults = read_generation_defaults(*checkpoint);
+  model.fingerprint = fingerprint(*checkpoint, context);
+
+  ModelOptions options;
+  options.max_batch_tokens = context.engine_options.max_batch_tokens;
+  options.max_logit_rows = context.engine_options.max_logit_rows;
+  if (context.progress) {
+    options.progress = [&](std::size_t done, std::size_t total) { context.progress(spec.name, done, total); };
+  }
+  LoadedModel loaded = load_model(*checkpoint, config, *context.backend, options);
+  if (loaded.encoder) {
+    model.is_encoder = true;
+    model.embedding_dim = loaded.encoder->embedding_dim();
+    model.handle = context.engine.add_encoder(std::move(loaded.encoder), *context.backend, context.max_queued_inputs);
+    return;
+  }
+  if (spec.chat_template_file.empty()) {
+    set_template(model, load_chat_template(*checkpoint, *model.tokenizer));
+  } else {
+    const SpecialTokens& special = model.tokenizer->special();
+    set_template(model, parse_chat_template(read_template_file(spec.chat_template_file), spec.chat_template_file,
+                                            special_text(*model.tokenizer, special.bos),
+                                            special_text(*model.tokenizer, special.eos)));
+  }
+  add_stop_ids(model, model.tokenizer->special().stop);
+  add_stop_ids(model, {model.tokenizer->special().eos});
+  add_stop_ids(model, config.eos_token_ids);
+  add_decoder(model, std::move(loaded.decoder), *context.backend, spec, context);
+}
+
+std::string megabytes(std::size_t bytes) { return std::to_string((bytes + 500'000) / 1'000'000) + " MB"; }
+
+}  // namespace
+
+std::unique_ptr<ServedModel> load_served_model(const ModelSpec& spec, const LoadContext& context) {
+  auto model = std::make_unique<ServedModel>();
+  model->name = spec.name;
+  model->created_unix_s = static_cast<std::int64_t>(std::time(nullptr));
+  model->engine = &context.engine;
+  if (spec.path.starts_with(kSim) || spec.path.starts_with(kSimEncoder)) {
+    load_sim(*model, spec, context);
+  } else {
+    load_files(*model, spec, context);
+  }
+  model->info = context.engine.info(model->handle);
+  model->context_length = context.engine.context_length(model->handle);
+  return model;
+}
+
+void log_served_model(const ServedModel& model) {
+  const ModelInfo& info = model.info;
+  spdlog::info("model {}: {} {}, {:.1f} M parameters, {}, {} ({} resident), {} {} tokens, {}", log_safe(model.name),
+               log_safe(info.family), model.is_encoder ? "encoder" : "decoder", static_cast<double>(info.parameters) / 1e6,
+               log_safe(info.quantization), megabytes(info.weight_bytes), megabytes(info.resident_bytes),
+               model.is_encoder ? "inputs up to" : "context", model.context_length,
+               model.is_encoder ? "no KV cache" : "KV cache " + megabytes(model.engine->kv_bytes(model.handle)));
+  if (!model.is_encoder && model.chat_template == nullptr) {
+    spdlog::warn("model {} has no chat template: /v1/chat/completions will refuse it", log_safe(model.name));
+  }
+}
+
+}  // namespace inferd

@@ -1,0 +1,55 @@
+// ModelTable: the served models and their aliases.
+#include <algorithm>
+
+#include "server/api_error.h"
+#include "server/served_model.h"
+
+namespace inferd {
+
+void ModelTable::add(std::unique_ptr<ServedModel> model, const std::vector<std::string>& aliases) {
+  for (const std::string& alias : aliases) aliases_[alias] = model.get();
+  models_.push_back(std::move(model));
+}
+
+void ModelTable::add_alias(const std::string& alias, const std::string& name) { aliases_[alias] = find(name); }
+
+const ServedModel* ModelTable::find(std::string_view name) const {
+  for (const auto& model : models_) {
+    if (model->name == name) return model.get();
+  }
+  const auto alias = aliases_.find(name);
+  return alias == aliases_.end() ? nullptr : alias->second;
+}
+
+const ServedModel& ModelTable::of_kind(std::string_view name, bool encoder, const std::string& doing) const {
+  if (name.empty() || name == "default") {
+    for (const auto& model : models_) {
+      if (model->is_encoder == encoder) return *model;
+    }
+    throw ApiError(404, "invalid_request_error", "model_not_found", "model", "No served model supports " + doing + ".");
+  }
+  const ServedModel* model = find(name);
+  if (model == nullptr) throw model_not_found(name);
+  if (model->is_encoder != encoder) {
+    throw unsupported_value("model", "The model '" + model->name + "' does not support " + doing + ": it is " +
+                                         (model->is_encoder ? "an embedding model." : "a text generation model."));
+  }
+  return *model;
+}
+
+const ServedModel& ModelTable::decoder(std::string_view name, const std::string& doing) const {
+  return of_kind(name, false, doing);
+}
+
+const ServedModel& ModelTable::encoder(std::string_view name, const std::string& doing) const {
+  return of_kind(name, true, doing);
+}
+
+const ServedModel& ModelTable::any(std::string_view name) const {
+  if ((name.empty() || name == "default") && !models_.empty()) return *models_.front();
+  const ServedModel* model = find(name);
+  if (model == nullptr) throw model_not_found(name);
+  return *model;
+}
+
+}  // namespace inferd

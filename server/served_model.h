@@ -1,0 +1,79 @@
+// ServedModel: one loaded model with everything between its text and the engine; ModelTable: all of them by name.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/engine.h"
+#include "engine/options.h"
+#include "engine/text/chat_template.h"
+#include "engine/text/tokenizer.h"
+#include "engine/weights/model_config.h"
+#include "server/options.h"
+
+namespace inferd {
+
+/// A loaded model. Immutable once in a table; its engine outlives it.
+struct ServedModel {
+  std::string name;
+  std::int64_t created_unix_s = 0;
+  std::string fingerprint;                      // of build, weights and configuration
+  std::unique_ptr<Tokenizer> tokenizer;
+  std::unique_ptr<ChatTemplate> chat_template;  // null: chat is refused
+  GenerationDefaults defaults;
+  std::vector<TokenId> stop_ids;                // ids that end an answer of this model
+  ModelInfo info;
+  bool is_encoder = false;
+  Engine* engine = nullptr;
+  ModelHandle handle = 0;
+  std::int64_t context_length = 0;              // decoder: prompt + output; encoder: longest input
+  std::int64_t embedding_dim = 0;               // encoder
+  bool thinks = false;                          // its template knows <think>…</think>
+};
+
+/// The served models and their aliases. Filled before serving, then read by many threads.
+class ModelTable {
+ public:
+  void add(std::unique_ptr<ServedModel> model, const std::vector<std::string>& aliases);
+  void add_alias(const std::string& alias, const std::string& name);
+
+  /// The model `name` stands for; empty and "default" mean the first that can do it. Throws ApiError: 404 if there is
+  /// none, 400 if it is of the other kind (`doing` names what was asked, e.g. "chat completions").
+  const ServedModel& decoder(std::string_view name, const std::string& doing) const;
+  const ServedModel& encoder(std::string_view name, const std::string& doing) const;
+  const ServedModel& any(std::string_view name) const;
+  /// Every model, in the order given at start.
+  const std::vector<std::unique_ptr<ServedModel>>& all() const { return models_; }
+  /// Aliases, with the model they stand for.
+  const std::map<std::string, const ServedModel*, std::less<>>& aliases() const { return aliases_; }
+  const ServedModel* find(std::string_view name) const;
+
+ private:
+  const ServedModel& of_kind(std::string_view name, bool encoder, const std::string& doing) const;
+  std::vector<std::unique_ptr<ServedModel>> models_;
+  std::map<std::string, const ServedModel*, std::less<>> aliases_;
+};
+
+/// What loading shares between models.
+struct LoadContext {
+  Engine& engine;
+  Backend* backend;                             // null if only sim models are served
+  Backend& sim_backend;
+  EngineOptions engine_options;
+  std::int64_t max_queued_inputs = 4096;
+  std::string build;                            // goes into the fingerprint
+  std::function<void(const std::string& model, std::size_t done_bytes, std::size_t total_bytes)> progress;
+};
+
+/// Opens the files, loads the weights and adds the model to the engine. Throws FatalErrors.
+std::unique_ptr<ServedModel> load_served_model(const ModelSpec& spec, const LoadContext& context);
+
+/// The log line of a loaded model.
+void log_served_model(const ServedModel& model);
+
+}  // namespace inferd
