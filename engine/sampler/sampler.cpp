@@ -15,7 +15,7 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 // Changed logits stay within these bounds, so that differences between them stay finite.
 constexpr float kLogitBound = 1e30f;
 constexpr float kBanBias = -100.0f;
-constexpr std::size_t kFirstTopPCandidates = 64;
+constexpr std::size_t kTopPBuckets = 1400;  // 16 for each factor e, down to e^-87
 
 float bounded(float logit) {
   return logit == -kInfinity ? logit : std::clamp(logit, -kLogitBound, kLogitBound);
@@ -32,8 +32,8 @@ bool has_penalties(const SamplingParams& params) {
 Sampler::Sampler(std::int64_t vocab_size)
     : row_(static_cast<std::size_t>(vocab_size)), weights_(static_cast<std::size_t>(vocab_size)) {
   block_sums_.reserve(row_.size() / kSumBlock + 1);
+  bucket_sums_.resize(kTopPBuckets);
   candidates_.reserve(4096);
-  candidate_weights_.reserve(4096);
 }
 
 float Sampler::logprob_of(TokenId token) const {
@@ -109,9 +109,7 @@ SampleResult Sampler::sample(const SampleInput& input, TokenEvent* out) {
   if (max == -kInfinity) return SampleResult::all_banned;
   out->token = greedy(input.params)
                    ? row_argmax(row_).id
-                   : draw(input.params, max,
-                          uniform_draw(static_cast<std::uint64_t>(input.params.seed),
-                                       static_cast<std::uint64_t>(input.position)));
+                   : draw(input, max);
   if (wants_logprob) {
     for (const auto& [token, raw] : changed) {
       if (token == out->token) {
@@ -124,17 +122,72 @@ SampleResult Sampler::sample(const SampleInput& input, TokenEvent* out) {
   return SampleResult::token;
 }
 
-/// Draws with neither top_k nor top_p: in order of ids, block by block.
-TokenId Sampler::draw_from_all(const SamplingParams& params, float max, double uniform) {
+TokenId Sampler::draw(const SampleInput& input, float max) {
+  const SamplingParams& params = input.params;
+  const double uniform =
+      uniform_draw(static_cast<std::uint64_t>(params.seed), static_cast<std::uint64_t>(input.position));
+  const bool top_k = params.top_k > 0 && static_cast<std::size_t>(params.top_k) < row_.size();
+  return top_k ? draw_from_best(params, max, uniform) : draw_from_row(params, max, uniform);
+}
+
+/// The last candidate, best first, of those that hold top_p of the whole weight. weights_ are set.
+Candidate Sampler::top_p_cutoff(const SamplingParams& params, float max, double total) {
+  // Weights fall by a fixed ratio from bucket to bucket; only the bucket with the border is looked at closely.
+  constexpr float kBucketsPerUnit = 16.0f;
+  const auto bucket_of = [&](std::size_t id) {
+    const float depth = (max - row_[id]) / params.temperature * kBucketsPerUnit;
+    return std::min(static_cast<std::size_t>(depth), bucket_sums_.size() - 1);
+  };
+  std::fill(bucket_sums_.begin(), bucket_sums_.end(), 0.0);
+  for (std::size_t id = 0; id < row_.size(); ++id) {
+    if (weights_[id] > 0.0f) bucket_sums_[bucket_of(id)] += static_cast<double>(weights_[id]);
+  }
+  const double wanted = std::max(static_cast<double>(params.top_p), 0.0) * total;
+  double mass = 0.0;
+  std::size_t border = 0;
+  for (std::size_t bucket = 0; bucket < bucket_sums_.size(); ++bucket) {
+    if (bucket_sums_[bucket] <= 0.0) continue;
+    border = bucket;
+    if (mass + bucket_sums_[bucket] >= wanted) break;
+    mass += bucket_sums_[bucket];
+  }
+  candidates_.clear();
+  for (std::size_t id = 0; id < row_.size(); ++id) {
+    if (weights_[id] > 0.0f && bucket_of(id) == border) {
+      candidates_.push_back({row_[id], static_cast<std::int32_t>(id)});
+    }
+  }
+  // Halves the bucket until one candidate is left: the better half either reaches the border or counts as a whole.
+  std::size_t low = 0, high = candidates_.size();
+  while (high - low > 1) {
+    const std::size_t middle = low + (high - low) / 2;
+    const auto at = [this](std::size_t i) { return candidates_.begin() + static_cast<std::ptrdiff_t>(i); };
+    std::nth_element(at(low), at(middle), at(high), better);
+    double half = 0.0;
+    for (std::size_t i = low; i < middle; ++i) half += static_cast<double>(weights_[static_cast<std::size_t>(candidates_[i].id)]);
+    if (mass + half >= wanted) {
+      high = middle;
+    } else {
+      mass += half;
+      low = middle;
+    }
+  }
+  return candidates_[low];
+}
+
+/// Without top_k: over the whole row, block by block.
+TokenId Sampler::draw_from_row(const SamplingParams& params, float max, double uniform) {
   double total = exp_weights(row_, max, params.temperature, weights_.data(), &block_sums_);
-  if (params.min_p > 0.0f) {
-    // The best candidate weighs 1. Dropped ones leave holes; the sums are taken again.
+  if (params.min_p > 0.0f || params.top_p < 1.0f) {
+    const Candidate cutoff = params.top_p < 1.0f ? top_p_cutoff(params, max, total) : Candidate{-kInfinity, 0};
+    const float min_weight = std::min(params.min_p, 1.0f);  // the best candidate weighs 1
     total = 0.0;
     for (std::size_t block = 0; block < block_sums_.size(); ++block) {
       const std::size_t end = std::min(weights_.size(), (block + 1) * kSumBlock);
       double sum = 0.0;
       for (std::size_t i = block * kSumBlock; i < end; ++i) {
-        if (weights_[i] < std::min(params.min_p, 1.0f)) weights_[i] = 0.0f;
+        const bool dropped = weights_[i] < min_weight || better(cutoff, {row_[i], static_cast<std::int32_t>(i)});
+        if (dropped) weights_[i] = 0.0f;
         sum += static_cast<double>(weights_[i]);
       }
       block_sums_[block] = sum;
@@ -142,8 +195,7 @@ TokenId Sampler::draw_from_all(const SamplingParams& params, float max, double u
     }
   }
   double left = uniform * total;
-  std::size_t block = 0;
-  std::size_t last_weighty = 0;
+  std::size_t block = 0, last_weighty = 0;
   for (std::size_t b = 0; b < block_sums_.size(); ++b) {
     if (block_sums_[b] > 0.0) last_weighty = b;
   }
@@ -159,53 +211,28 @@ TokenId Sampler::draw_from_all(const SamplingParams& params, float max, double u
   return static_cast<TokenId>(chosen);
 }
 
-void Sampler::weigh_candidates(const SamplingParams& params, float max) {
-  candidate_weights_.clear();
-  for (const Candidate& candidate : candidates_) {
-    candidate_weights_.push_back(std::exp(static_cast<double>((candidate.logit - max) / params.temperature)));
-  }
-}
-
-/// Fills candidates_ and returns how many of them, best first, hold top_p of the weight that top_k left.
-std::size_t Sampler::keep_top_p(const SamplingParams& params, float max) {
-  const auto count_until = [this](double mass, double total) {
-    double sum = 0.0;
-    for (std::size_t i = 0; i < candidate_weights_.size(); ++i) {
-      sum += candidate_weights_[i];
-      if (sum >= mass * total) return i + 1;
-    }
-    return std::size_t{0};  // not reached
+/// With top_k: only the k best are looked at.
+TokenId Sampler::draw_from_best(const SamplingParams& params, float max, double uniform) {
+  select_best(row_, static_cast<std::size_t>(params.top_k), &candidates_);
+  const auto weight = [&](const Candidate& candidate) {
+    return std::exp(static_cast<double>((candidate.logit - max) / params.temperature));
   };
-  const double top_p = std::max(static_cast<double>(params.top_p), 0.0);
-  if (params.top_k > 0 && static_cast<std::size_t>(params.top_k) < row_.size()) {
-    select_best(row_, static_cast<std::size_t>(params.top_k), &candidates_);
-    weigh_candidates(params, max);
-    if (params.top_p >= 1.0f) return candidates_.size();
-    double total = 0.0;
-    for (const double weight : candidate_weights_) total += weight;
-    const std::size_t kept = count_until(top_p, total);
-    return kept > 0 ? kept : candidates_.size();
-  }
-  const double total = exp_weights(row_, max, params.temperature, nullptr, nullptr);
-  for (std::size_t wanted = kFirstTopPCandidates;; wanted *= 8) {
-    select_best(row_, wanted, &candidates_);
-    weigh_candidates(params, max);
-    if (const std::size_t kept = count_until(top_p, total); kept > 0) return kept;
-    if (wanted >= row_.size()) return candidates_.size();
-  }
-}
-
-TokenId Sampler::draw(const SamplingParams& params, float max, double uniform) {
-  const bool top_k = params.top_k > 0 && static_cast<std::size_t>(params.top_k) < row_.size();
-  if (!top_k && !(params.top_p < 1.0f)) return draw_from_all(params, max, uniform);
-  std::size_t kept = keep_top_p(params, max);
-  const double min_weight = static_cast<double>(std::min(params.min_p, 1.0f));
-  while (kept > 1 && candidate_weights_[kept - 1] < min_weight) --kept;
   double total = 0.0;
-  for (std::size_t i = 0; i < kept; ++i) total += candidate_weights_[i];
-  double left = uniform * total;
+  for (const Candidate& candidate : candidates_) total += weight(candidate);
+  const double wanted = params.top_p < 1.0f ? std::max(static_cast<double>(params.top_p), 0.0) * total : total * 2.0;
+  const double min_weight = static_cast<double>(std::min(params.min_p, 1.0f));
+  double mass = 0.0;
+  std::size_t kept = 0;
+  for (; kept < candidates_.size(); ++kept) {
+    const double w = weight(candidates_[kept]);
+    if (kept > 0 && (mass >= wanted || w < min_weight)) break;
+    mass += w;
+  }
+  std::sort(candidates_.begin(), candidates_.begin() + static_cast<std::ptrdiff_t>(kept),
+            [](const Candidate& a, const Candidate& b) { return a.id < b.id; });
+  double left = uniform * mass;
   for (std::size_t i = 0; i + 1 < kept; ++i) {
-    left -= candidate_weights_[i];
+    left -= weight(candidates_[i]);
     if (left < 0.0) return candidates_[i].id;
   }
   return candidates_[kept - 1].id;

@@ -28,7 +28,8 @@ struct SampleInput {
 enum class SampleResult { token, all_banned, not_finite };
 
 /// Rules apply in this order: log-probabilities of the raw row are noted; logit_bias; bans; repetition, presence and
-/// frequency penalties; temperature; top_k; top_p (over what top_k left); min_p (relative to the best); draw.
+/// frequency penalties; temperature; top_k; top_p (over what top_k left); min_p (relative to the best); draw, walking
+/// the ids that are left in rising order until the uniform number is used up.
 /// Engine thread only; reuses its buffers. Owned by EngineCore.
 class Sampler {
  public:
@@ -43,10 +44,10 @@ class Sampler {
 
  private:
   void apply_rules(const SampleInput& input);
-  TokenId draw(const SamplingParams& params, float max, double uniform);
-  TokenId draw_from_all(const SamplingParams& params, float max, double uniform);
-  std::size_t keep_top_p(const SamplingParams& params, float max);
-  void weigh_candidates(const SamplingParams& params, float max);
+  TokenId draw(const SampleInput& input, float max);
+  TokenId draw_from_row(const SamplingParams& params, float max, double uniform);
+  TokenId draw_from_best(const SamplingParams& params, float max, double uniform);
+  Candidate top_p_cutoff(const SamplingParams& params, float max, double total);
   void note_logprobs(int top, TokenEvent* out);
   float logprob_of(TokenId token) const;
 
@@ -54,7 +55,7 @@ class Sampler {
   std::vector<float> weights_;
   std::vector<double> block_sums_;
   std::vector<Candidate> candidates_;
-  std::vector<double> candidate_weights_;
+  std::vector<double> bucket_sums_;
   float raw_max_ = 0.0f;
   double raw_log_sum_ = 0.0;
 };

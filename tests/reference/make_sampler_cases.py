@@ -39,7 +39,7 @@ def formula_row(salt, size):
 
 
 def survivors(row, p):
-    """Ids and probabilities after all rules, in the order the draw walks them; None if all are banned."""
+    """Ids (rising) and probabilities after all rules; None if all are banned."""
     x = row.astype(np.float64).copy()
     for token, bias in p["logit_bias"]:
         x[token] = -np.inf if bias <= -100 else x[token] + bias
@@ -67,7 +67,7 @@ def survivors(row, p):
         keep = before < p["top_p"]
         keep[0] = True
         order = order[keep]
-    order = order[w[order] >= p["min_p"]]
+    order = np.sort(order[w[order] >= p["min_p"]])
     return [int(i) for i in order], [float(v) for v in w[order] / w[order].sum()]
 
 
