@@ -123,7 +123,7 @@ inline void kv_write(std::vector<std::byte>& memory, DType type, std::size_t at,
   std::memcpy(&memory[at * 2], &bits, 2);
 }
 
-/// KV memory of one layer, all NaN.
+/// KV memory of one layer, all NaN. On the CPU a block holds keys by component and values by token.
 struct PagedKv {
   PagedKv(int blocks, int heads, int dim, DType dtype, int block = 16)
       : num_blocks(blocks), num_heads(heads), head_dim(dim), block_size(block), type(dtype) {
@@ -138,8 +138,11 @@ struct PagedKv {
     out.block_size = block_size;
     return out;
   }
-  std::size_t at(int block, int head, int offset) const {
-    return ((static_cast<std::size_t>(block) * num_heads + head) * block_size + offset) * head_dim;
+  std::size_t value_at(int block, int head, int offset, int d) const {
+    return ((static_cast<std::size_t>(block) * num_heads + head) * block_size + offset) * head_dim + d;
+  }
+  std::size_t key_at(int block, int head, int offset, int d) const {
+    return ((static_cast<std::size_t>(block) * num_heads + head) * head_dim + d) * block_size + offset;
   }
   int num_blocks, num_heads, head_dim, block_size;
   DType type;

@@ -156,8 +156,9 @@ TEST_CASE("the QKV stage normalises, rotates and stores") {
             REQUIRE(std::fabs(now - expected) <= 2e-6 * (4 + std::fabs(expected)));
             if (is_query) continue;
             const int kv_head = (h - c.heads) % c.kv_heads;
-            const std::size_t at = kv.at(slots[t] / 16, kv_head, slots[t] % 16) + d;
-            const double kept = kv_read(is_value ? kv.values : kv.keys, c.type, at);
+            const int block = slots[t] / 16, offset = slots[t] % 16;
+            const double kept = is_value ? kv_read(kv.values, c.type, kv.value_at(block, kv_head, offset, d))
+                                         : kv_read(kv.keys, c.type, kv.key_at(block, kv_head, offset, d));
             const double rounded = c.type == DType::f16    ? decode_half(encode_half(now))
                                    : c.type == DType::bf16 ? decode_bfloat(encode_bfloat(now))
                                                            : now;

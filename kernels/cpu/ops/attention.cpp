@@ -120,7 +120,7 @@ AttentionTile make_tile(const Job& job, const TileIndex& index) {
     skip = static_cast<std::int64_t>(index.kv_head) * tile.source.block_size * job.head_dim;
   } else {
     tile.num_keys = query_count(*job.batch, index.sequence);
-    skip = starts[index.sequence] * tile.source.key_stride + static_cast<std::int64_t>(index.kv_head) * job.head_dim;
+    skip = starts[index.sequence] * tile.source.row_stride + static_cast<std::int64_t>(index.kv_head) * job.head_dim;
   }
   tile.source.keys = advance(tile.source.keys, skip);
   tile.source.values = advance(tile.source.values, skip);
@@ -227,7 +227,8 @@ void cpu_attention(CpuContext& context, const AttentionArgs& args) {
   source.element = kv_element(args.kv.keys.dtype);
   source.block_table = args.batch->block_tables.as<const std::int32_t>();
   source.block_size = args.kv.block_size;
-  source.key_stride = args.head_dim;
+  INFERD_CHECK(args.kv.block_size % 16 == 0);
+  source.row_stride = args.head_dim;
   source.block_stride = static_cast<std::int64_t>(args.num_kv_heads) * args.kv.block_size * args.head_dim;
   set_out(context, job, args.out);
   run_job(context, job, args.out_activation);
@@ -247,7 +248,7 @@ void cpu_encoder_attention(CpuContext& context, const EncoderAttentionArgs& args
   job.shared.source.keys = job.q + columns;
   job.shared.source.values = job.q + 2 * columns;
   job.shared.source.element = KvElement::f32;
-  job.shared.source.key_stride = args.qkv.row_stride;
+  job.shared.source.row_stride = args.qkv.row_stride;
   set_out(context, job, args.out);
   run_job(context, job, args.out_activation);
 }

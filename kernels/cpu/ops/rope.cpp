@@ -38,6 +38,7 @@ void cpu_qkv_post(CpuContext& context, const QkvPostArgs& args) {
   base.interleaved = args.style == RopeStyle::interleaved;
   base.element = kv_element(args.kv.keys.dtype);
   base.head_stride = block_size * args.head_dim;
+  base.key_stride = block_size;
   for_rows(context.pool, args.qkv.dim(0), [&](std::int64_t token, int) {
     QkvPostRow row = base;
     row.qkv = args.qkv.as<float>() + token * args.qkv.row_stride;
@@ -45,9 +46,11 @@ void cpu_qkv_post(CpuContext& context, const QkvPostArgs& args) {
     if (args.q_scale) row.q_scale = args.q_scale.as<const float>()[token];
     const std::int64_t slot = args.slots.as<const std::int32_t>()[token];
     const std::int64_t block = slot / block_size, offset = slot % block_size;
-    const std::int64_t at = (block * args.num_kv_heads * block_size + offset) * args.head_dim;
-    row.keys = args.kv.keys.as<std::byte>() + static_cast<std::size_t>(at) * element_bytes;
-    row.values = args.kv.values.as<std::byte>() + static_cast<std::size_t>(at) * element_bytes;
+    const std::int64_t block_at = block * args.num_kv_heads * block_size * args.head_dim;
+    // Keys by component, values by token (KeySource).
+    row.keys = args.kv.keys.as<std::byte>() + static_cast<std::size_t>(block_at + offset) * element_bytes;
+    row.values =
+        args.kv.values.as<std::byte>() + static_cast<std::size_t>(block_at + offset * args.head_dim) * element_bytes;
     kernels.qkv_post(row);
   });
 }

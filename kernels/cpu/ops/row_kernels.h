@@ -22,21 +22,25 @@ struct QkvPostRow {
   bool interleaved = false;
   float q_scale = 1.0f;
   KvElement element = KvElement::f32;
-  void* keys = nullptr;               // this token's slot in head 0; null: nothing is stored
+  void* keys = nullptr;               // this token's slot in head 0
   void* values = nullptr;
   std::int64_t head_stride = 0;       // elements from one kv head's slot to the next head's
+  std::int64_t key_stride = 0;        // elements from one component of a key to the next: block_size
 };
 
-/// Where the keys and values of one kv head of one sequence lie. Key j is element
-/// block_table[j / block_size] * block_stride + (j % block_size) * key_stride, or j * key_stride without a table.
+/// Where the keys and values of one kv head of one sequence lie.
+/// Paged: key j is in block b = block_table[j / block_size] at offset o = j % block_size. On the CPU a block holds its
+/// keys by component, [head_dim, block_size], so that scores of neighbouring keys come from one register; component d is
+/// element b * block_stride + d * block_size + o. Values lie by key: b * block_stride + o * row_stride + d.
+/// Without a table both lie by key, j * row_stride + d, and are f32.
 struct KeySource {
   const void* keys = nullptr;         // at this head
   const void* values = nullptr;
   KvElement element = KvElement::f32;
   const std::int32_t* block_table = nullptr;
-  int block_size = 16;
+  int block_size = 16;                // a multiple of 16
   std::int64_t block_stride = 0;
-  std::int64_t key_stride = 0;
+  std::int64_t row_stride = 0;
 };
 
 /// One unit of attention: some consecutive queries of one sequence, some heads that share one kv head, and a stretch of
@@ -68,7 +72,7 @@ constexpr int kMaxHeadDim = 256;
 /// Keys are visited in tiles of kTileKeys from position 0 on, softmax states are merged at multiples of kPartitionKeys:
 /// so a query's result has one order of additions, however a prompt is chunked and work is shared out.
 constexpr int kTileKeys = 64;
-constexpr int kPartitionKeys = 512;
+constexpr int kPartitionKeys = 256;
 
 /// Pure functions of their arguments; no allocation, no state.
 struct RowKernels {

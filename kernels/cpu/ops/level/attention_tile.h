@@ -19,6 +19,43 @@ struct RowState {
   float sum;
 };
 
+/// Asks for the memory of the next tile a few lines at a time, between pieces of work on this one: blocks are scattered,
+/// so the hardware does not see them coming, and asking for all at once would stall the core.
+class NextTile {
+ public:
+  /// Lines of keys [first, end), paged; nothing for an empty range. They are asked for in about `steps` steps.
+  template <typename T>
+  void start(const KeySource& source, std::int64_t first, std::int64_t end, int dim, int steps) {
+    count_ = 0;
+    next_ = 0;
+    lines_ = (static_cast<std::int64_t>(sizeof(T)) * source.block_size * dim + kLineBytes - 1) / kLineBytes;
+    for (std::int64_t key = first; key < end; key += source.block_size) {
+      const std::int64_t at = source.block_table[key / source.block_size] * source.block_stride;
+      parts_[count_++] = reinterpret_cast<const char*>(static_cast<const T*>(source.keys) + at);
+      parts_[count_++] = reinterpret_cast<const char*>(static_cast<const T*>(source.values) + at);
+    }
+    step_ = (lines_ * count_ + steps - 1) / steps;
+  }
+  void stop() { count_ = 0; }
+  void step() {
+    if (count_ == 0) return;
+    for (std::int64_t i = 0; i < step_; ++i) {
+      __builtin_prefetch(parts_[count_ - 1] + next_ * kLineBytes);
+      if (++next_ < lines_) continue;
+      next_ = 0;
+      if (--count_ == 0) return;
+    }
+  }
+
+ private:
+  static constexpr std::int64_t kLineBytes = 64;
+  const char* parts_[2 * kTileKeys / 16];  // keys and values of blocks, taken from the end
+  int count_ = 0;
+  std::int64_t next_ = 0;   // line of the part at the end
+  std::int64_t lines_ = 0;  // of a part
+  std::int64_t step_ = 0;
+};
+
 /// Everything one tile needs, on the worker's stack (about 230 KiB).
 struct TileScratch {
   alignas(64) float q[kMaxTileRows * kPaddedDim];
@@ -29,48 +66,70 @@ struct TileScratch {
   alignas(64) float total[kMaxTileRows * kPaddedDim];    // and of all partitions before
   RowState current_state[kMaxTileRows];
   RowState total_state[kMaxTileRows];
+  NextTile next;
   int low[kMaxTileRows];   // keys of the tile the row sees: [low, high)
   int high[kMaxTileRows];
 };
 
+/// Keys [first, first + count) of a paged cache into scratch.keys. Lanes beyond `count` hold whatever the block holds
+/// there: they are masked.
 template <typename T>
-inline const T* key_address(const KeySource& source, const void* base, std::int64_t key) {
-  std::int64_t at = key * source.key_stride;
-  if (source.block_table != nullptr) {
-    at = source.block_table[key / source.block_size] * source.block_stride +
-         key % source.block_size * source.key_stride;
+void load_keys(const KeySource& source, std::int64_t first, int count, int dim, TileScratch& scratch) {
+  const std::int64_t size = source.block_size;
+  for (int group = 0; group < count; group += kVec) {
+    const std::int64_t key = first + group;
+    const T* from = static_cast<const T*>(source.keys) + source.block_table[key / size] * source.block_stride + key % size;
+    float* to = scratch.keys + group;
+    scratch.next.step();
+    for (int d = 0; d < dim; ++d) v_store(to + static_cast<std::int64_t>(d) * kTileKeys, v_load(from + d * size));
   }
-  return static_cast<const T*>(base) + at;
 }
 
-/// Widens keys [first, first + count) into scratch.keys (transposed) and their values into scratch.values.
-template <typename T>
-void load_tile(const KeySource& source, std::int64_t first, int count, int dim, int padded, TileScratch& scratch) {
+/// The same from rows of keys (encoders), transposing.
+void load_key_rows(const KeySource& source, std::int64_t first, int count, int dim, TileScratch& scratch) {
   for (int group = 0; group < count; group += kVec) {
-    const T* rows[kVec];
+    const float* rows[kVec];
     for (int i = 0; i < kVec; ++i) {  // beyond the last key: the last again, masked later
       const int key = group + i < count ? group + i : count - 1;
-      rows[i] = key_address<T>(source, source.keys, first + key);
+      rows[i] = static_cast<const float*>(source.keys) + (first + key) * source.row_stride;
     }
-    int d = 0;
     Vec block[kVec];
-    for (; d + kVec <= dim; d += kVec) {
-#pragma GCC unroll 16
-      for (int i = 0; i < kVec; ++i) block[i] = v_load(rows[i] + d);
-      transpose_store(block, scratch.keys + static_cast<std::int64_t>(d) * kTileKeys + group, kTileKeys);
-    }
-    if (d < dim) {
-      for (int i = 0; i < kVec; ++i) block[i] = v_load_first(rows[i] + d, dim - d);
+    for (int d = 0; d < dim; d += kVec) {
+      for (int i = 0; i < kVec; ++i) {
+        block[i] = d + kVec <= dim ? v_load(rows[i] + d) : v_load_first(rows[i] + d, dim - d);
+      }
       transpose_store(block, scratch.keys + static_cast<std::int64_t>(d) * kTileKeys + group, kTileKeys);
     }
   }
-  for (int key = 0; key < count; ++key) {
-    const T* row = key_address<T>(source, source.values, first + key);
-    float* out = scratch.values + static_cast<std::int64_t>(key) * padded;
+}
+
+/// Values of keys [first, first + count), widened, padded with zeros.
+template <typename T>
+void load_values(const KeySource& source, std::int64_t first, int count, int dim, int padded, TileScratch& scratch) {
+  for (int i = 0; i < count; ++i) {
+    if (i % kVec == 0) scratch.next.step();
+    const std::int64_t key = first + i;
+    std::int64_t at = key * source.row_stride;
+    if (source.block_table != nullptr) {
+      at = source.block_table[key / source.block_size] * source.block_stride + key % source.block_size * source.row_stride;
+    }
+    const T* row = static_cast<const T*>(source.values) + at;
+    float* out = scratch.values + static_cast<std::int64_t>(i) * padded;
     int d = 0;
     for (; d + kVec <= dim; d += kVec) v_store(out + d, v_load(row + d));
     if (d < dim) v_store(out + d, v_load_first(row + d, dim - d));
   }
+}
+
+/// Widens the tile's keys into scratch.keys (transposed) and its values into scratch.values.
+template <typename T>
+void load_tile(const KeySource& source, std::int64_t first, int count, int dim, int padded, TileScratch& scratch) {
+  if (source.block_table == nullptr) {
+    load_key_rows(source, first, count, dim, scratch);
+  } else {
+    load_keys<T>(source, first, count, dim, scratch);
+  }
+  load_values<T>(source, first, count, dim, padded, scratch);
 }
 
 /// scores[rows, columns * kVec keys] = q k^T, one register per (row, key vector).
@@ -103,15 +162,18 @@ inline void score_block(const float* q, std::int64_t q_stride, const float* keys
 // Registers allow 4 x 4 accumulators at 32 registers, 4 x 2 at 16.
 constexpr int kBlockColumns = kVec == 16 ? 4 : 2;
 
-inline void score_tile(const TileScratch& s, int rows, int count, int dim, std::int64_t q_stride, float* scores) {
+inline void score_tile(TileScratch& s, int rows, int count, int dim, std::int64_t q_stride, float* scores) {
   const int vectors = (count + kVec - 1) / kVec;
   int c = 0;
   for (; c + kBlockColumns <= vectors; c += kBlockColumns) {
     int r = 0;
+    s.next.step();
     for (; r + 4 <= rows; r += 4) {
+      s.next.step();
       score_block<4, kBlockColumns>(s.q + r * q_stride, q_stride, s.keys + c * kVec, dim, scores + r * kTileKeys + c * kVec);
     }
     for (; r < rows; ++r) {
+      s.next.step();
       score_block<1, kBlockColumns>(s.q + r * q_stride, q_stride, s.keys + c * kVec, dim, scores + r * kTileKeys + c * kVec);
     }
   }
@@ -126,11 +188,7 @@ inline void score_tile(const TileScratch& s, int rows, int count, int dim, std::
   }
 }
 
-inline float exp_scalar(float x) {
-  float lanes[kVec];
-  v_store(lanes, v_exp(v_set(x)));
-  return lanes[0];
-}
+inline float exp_scalar(float x) { return v_first(v_exp(v_set(x))); }
 
 /// c tanh(x / c) with tanh(y) = 1 - 2 / (e^2y + 1).
 inline Vec soft_cap(Vec x, float cap) {
@@ -237,8 +295,10 @@ void value_tile(TileScratch& s, int rows, int padded) {
       const int low = equal_low ? common : s.low[row + r];
       if (low < s.high[row + r]) value_rows<1>(s, row + r, low, s.high[row + r], padded);
     }
+    s.next.step();
   }
   for (; row < rows; ++row) {
+    s.next.step();
     if (s.low[row] < s.high[row]) value_rows<1>(s, row, s.low[row], s.high[row], padded);
   }
 }
@@ -250,10 +310,7 @@ inline void merge_state(RowState& total, float* total_values, const RowState& cu
   const float maximum = current.maximum > total.maximum ? current.maximum : total.maximum;
   const Vec old_factor = v_set(exp_scalar(total.maximum - maximum));
   const Vec new_factor = v_set(exp_scalar(current.maximum - maximum));
-  float factors[2][kVec];
-  v_store(factors[0], old_factor);
-  v_store(factors[1], new_factor);
-  total.sum = total.sum * factors[0][0] + current.sum * factors[1][0];
+  total.sum = total.sum * v_first(old_factor) + current.sum * v_first(new_factor);
   total.maximum = maximum;
   for (int d = 0; d < padded; d += kVec) {
     const Vec scaled = v_mul(v_load(total_values + d), old_factor);
@@ -275,17 +332,29 @@ inline void set_visible(const AttentionTile& tile, TileScratch& s, int rows, std
   }
 }
 
+/// Adds keys [begin, end) to the current state. Keys below `limit` will be visited by this call or the next.
 template <typename T>
-void run_partition(const AttentionTile& tile, TileScratch& s, int rows, int padded, std::int64_t begin, std::int64_t end) {
+void run_partition(const AttentionTile& tile, TileScratch& s, int rows, int padded, std::int64_t begin, std::int64_t end,
+                   std::int64_t limit) {
   for (std::int64_t first = begin; first < end; first += kTileKeys) {
     const int count = static_cast<int>(end - first < kTileKeys ? end - first : kTileKeys);
     set_visible(tile, s, rows, first, count);
     bool any = false;
     for (int row = 0; row < rows; ++row) any = any || s.low[row] < s.high[row];
     if (!any) continue;
+    if (tile.source.block_table != nullptr && first + kTileKeys < limit) {
+      const std::int64_t next_end = first + 2 * kTileKeys < limit ? first + 2 * kTileKeys : limit;
+      // Steps: each group of keys, of values, and rows in the stages after.
+      s.next.start<T>(tile.source, first + kTileKeys, next_end, tile.head_dim, 2 * kTileKeys / kVec + 2 * rows);
+    } else {
+      s.next.stop();
+    }
     load_tile<T>(tile.source, first, count, tile.head_dim, padded, s);
     score_tile(s, rows, count, tile.head_dim, padded, s.scores);
-    for (int row = 0; row < rows; ++row) softmax_row(tile, s, row, first, padded);
+    for (int row = 0; row < rows; ++row) {
+      s.next.step();
+      softmax_row(tile, s, row, first, padded);
+    }
     value_tile(s, rows, padded);
   }
 }
@@ -314,14 +383,16 @@ void attention_tile(const AttentionTile& tile) {
   // Beyond the last query's position nothing is visible.
   const std::int64_t last = tile.first_position + tile.num_queries;
   const std::int64_t keys = tile.causal && last < tile.num_keys ? last : tile.num_keys;
+  const std::int64_t last_key = static_cast<std::int64_t>(tile.end_partition) * kPartitionKeys;
+  const std::int64_t limit = last_key < keys ? last_key : keys;
   for (int partition = tile.first_partition; partition < tile.end_partition; ++partition) {
     const std::int64_t begin = static_cast<std::int64_t>(partition) * kPartitionKeys;
     const std::int64_t end = begin + kPartitionKeys < keys ? begin + kPartitionKeys : keys;
     reset_rows(s.current_state, s.current, rows, padded);
     switch (tile.source.element) {
-      case KvElement::f32: run_partition<float>(tile, s, rows, padded, begin, end); break;
-      case KvElement::f16: run_partition<Half>(tile, s, rows, padded, begin, end); break;
-      case KvElement::bf16: run_partition<Bfloat>(tile, s, rows, padded, begin, end); break;
+      case KvElement::f32: run_partition<float>(tile, s, rows, padded, begin, end, limit); break;
+      case KvElement::f16: run_partition<Half>(tile, s, rows, padded, begin, end, limit); break;
+      case KvElement::bf16: run_partition<Bfloat>(tile, s, rows, padded, begin, end, limit); break;
     }
     for (int row = 0; row < rows; ++row) {
       merge_state(s.total_state[row], s.total + static_cast<std::int64_t>(row) * padded, s.current_state[row],

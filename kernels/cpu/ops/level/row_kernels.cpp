@@ -78,11 +78,21 @@ void store_head(const float* head, int head_dim, T* out) {
   });
 }
 
+/// Keys lie by component: neighbours are `stride` apart.
+template <typename T>
+void store_key(const float* head, int head_dim, std::int64_t stride, T* out) {
+  for_row(head, head_dim, [&](Vec v, std::int64_t at, int lanes) {
+    T stored[kVec];
+    v_store(stored, v);
+    for (int i = 0; i < lanes; ++i) out[(at + i) * stride] = stored[i];
+  });
+}
+
 template <typename T>
 void store_heads(const QkvPostRow& row, const float* k, const float* v) {
   for (int head = 0; head < row.num_kv_heads; ++head) {
     const std::int64_t from = static_cast<std::int64_t>(head) * row.head_dim;
-    store_head(k + from, row.head_dim, static_cast<T*>(row.keys) + head * row.head_stride);
+    store_key(k + from, row.head_dim, row.key_stride, static_cast<T*>(row.keys) + head * row.head_stride);
     store_head(v + from, row.head_dim, static_cast<T*>(row.values) + head * row.head_stride);
   }
 }
@@ -99,7 +109,6 @@ void qkv_post(const QkvPostRow& row) {
       for (std::int64_t i = 0; i < dim; ++i) x[i] *= row.q_scale;
     }
   }
-  if (row.keys == nullptr) return;
   const float* k = row.qkv + row.num_heads * dim;
   const float* v = k + row.num_kv_heads * dim;
   switch (row.element) {

@@ -267,23 +267,42 @@ inline void v_store_first(T* p, Vec x, int n) {
   std::memcpy(p, lanes, static_cast<std::size_t>(n) * sizeof(T));
 }
 
-/// Sum and maximum over the lanes, in one fixed order.
-inline float v_sum(Vec x) {
-  float lanes[kVec];
-  v_store(lanes, x);
-  for (int half = kVec / 2; half > 0; half /= 2) {
-    for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
-  }
-  return lanes[0];
+/// Sum and maximum over the lanes, in one fixed order: halves onto each other.
+#if INFERD_LEVEL_RANK >= 1
+inline __m128 fold_to_four(Vec x, __m128 (*combine)(__m128, __m128)) {
+#if INFERD_LEVEL_RANK >= 3
+  const __m256 low = _mm512_castps512_ps256(x), high = _mm512_extractf32x8_ps(x, 1);
+  const __m128 a = combine(_mm256_castps256_ps128(low), _mm256_castps256_ps128(high));
+  const __m128 b = combine(_mm256_extractf128_ps(low, 1), _mm256_extractf128_ps(high, 1));
+  return combine(a, b);
+#else
+  return combine(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+#endif
 }
+inline float fold(Vec x, __m128 (*combine)(__m128, __m128)) {
+  __m128 y = fold_to_four(x, combine);
+  y = combine(y, _mm_movehl_ps(y, y));
+  return _mm_cvtss_f32(combine(y, _mm_movehdup_ps(y)));
+}
+inline __m128 add_lanes(__m128 a, __m128 b) { return _mm_add_ps(a, b); }
+inline __m128 larger_lanes(__m128 a, __m128 b) { return _mm_max_ps(a, b); }
+inline float v_first(Vec x) {
+#if INFERD_LEVEL_RANK >= 3
+  return _mm512_cvtss_f32(x);
+#else
+  return _mm256_cvtss_f32(x);
+#endif
+}
+inline float v_sum(Vec x) { return fold(x, add_lanes); }
+inline float v_lane_max(Vec x) { return fold(x, larger_lanes); }
+#else
+inline float v_first(Vec x) { return x[0]; }
+inline float v_sum(Vec x) { return (x[0] + x[2]) + (x[1] + x[3]); }
 inline float v_lane_max(Vec x) {
-  float lanes[kVec];
-  v_store(lanes, x);
-  for (int half = kVec / 2; half > 0; half /= 2) {
-    for (int i = 0; i < half; ++i) lanes[i] = lanes[i] > lanes[i + half] ? lanes[i] : lanes[i + half];
-  }
-  return lanes[0];
+  const float a = x[0] > x[2] ? x[0] : x[2], b = x[1] > x[3] ? x[1] : x[3];
+  return a > b ? a : b;
 }
+#endif
 
 /// e^x for x ≤ 88, relative error below 2e-7; 0 below -87.3; NaN stays NaN; exactly 1 at 0.
 /// x = n ln 2 + r with |r| ≤ ln 2 / 2, then Taylor's polynomial of e^r to the seventh power.
