@@ -13,7 +13,12 @@ constexpr const char* kCallId = "call00001";  // some templates insist on nine l
 class Prober {
  public:
   Prober(const jinja::Template& parsed, const std::vector<jinja::Variable>& model_variables)
-      : parsed_(parsed), model_variables_(model_variables) {}
+      : parsed_(parsed), model_variables_(model_variables) {
+    const Json messages = Json::array({message("user", kNeedle)});
+    if (!render(messages, Json()) && render(messages, Json::array())) no_tools_ = Json::array();
+  }
+
+  bool takes_null_tools() const { return no_tools_.is_null(); }
 
   /// The rendering, or nullopt if the template refuses.
   std::optional<std::string> render(const Json& messages, const Json& tools) const {
@@ -101,7 +106,7 @@ class Prober {
   /// The word stands in the rendering, and not as part of a printed list.
   bool shows(const Json& messages) const {
     const bool calls = messages.back()["role"] == "tool";
-    const auto text = render(messages, calls ? tool_definition() : Json());
+    const auto text = render(messages, calls ? tool_definition() : no_tools_);
     const std::string needle = kNeedle;
     return contains(text, needle) && !contains(text, "'text': '" + needle) && !contains(text, "\"text\": \"" + needle) &&
            !contains(text, "\"text\":\"" + needle) && !contains(text, "\\\"" + needle);
@@ -109,6 +114,7 @@ class Prober {
 
   const jinja::Template& parsed_;
   const std::vector<jinja::Variable>& model_variables_;
+  Json no_tools_;
 };
 
 }  // namespace
@@ -117,6 +123,7 @@ TemplateAbilities probe_template(const jinja::Template& parsed, const std::strin
                                  const std::vector<jinja::Variable>& model_variables) {
   const Prober prober(parsed, model_variables);
   TemplateAbilities abilities;
+  abilities.null_tools = prober.takes_null_tools();
   abilities.system = prober.content_ability("system");
   abilities.user = prober.content_ability("user");
   abilities.assistant = prober.content_ability("assistant");

@@ -26,6 +26,9 @@ class ProbedTemplate {
       : parsed_(parse(source)), abilities_(probe_template(parsed_, source.text, model_variables)) {}
 
   MarkedText render(const ChatInput& input, std::vector<jinja::Variable> variables) const {
+    const bool has_tools = input.tools.is_array() && !input.tools.empty();
+    const Json no_tools = abilities_.null_tools ? Json() : Json::array();
+    variables.push_back({"tools", has_tools ? input.tools : no_tools});
     variables.push_back({"messages", adapt_messages(input.messages, abilities_)});
     return parsed_.render(variables, input.now_unix_s);
   }
@@ -53,8 +56,6 @@ class JinjaChatTemplate final : public ChatTemplate {
 
   MarkedText render(const ChatInput& input) const override {
     std::vector<jinja::Variable> variables = model_variables_;
-    const bool has_tools = input.tools.is_array() && !input.tools.empty();
-    variables.push_back({"tools", has_tools ? input.tools : Json()});
     variables.push_back({"documents", Json()});
     variables.push_back({"add_generation_prompt", input.add_generation_prompt, true});
     if (input.template_kwargs.is_object()) {
@@ -65,6 +66,7 @@ class JinjaChatTemplate final : public ChatTemplate {
         variables.push_back({name, value});
       }
     }
+    const bool has_tools = input.tools.is_array() && !input.tools.empty();
     return (has_tools && with_tools_ ? *with_tools_ : plain_).render(input, std::move(variables));
   }
 

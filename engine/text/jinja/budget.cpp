@@ -30,7 +30,7 @@ void Budget::check() {
 
 void Budget::take(std::size_t bytes) {
   if (bytes > kMaxLiveBytes || live_bytes_ > kMaxLiveBytes - bytes) {
-    throw TemplateError("the template holds more than 32 MiB");
+    throw TemplateError("the template holds more than 24 MiB");
   }
   live_bytes_ += bytes;
 }

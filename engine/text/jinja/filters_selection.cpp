@@ -17,8 +17,13 @@ std::string take_name(Arguments* arguments) {
   return name;
 }
 
+/// jinja2 looks at the input only when the result is used, so none is no error before; here it gives nothing.
+std::vector<Value> lazy_items(Interpreter& interpreter, const Value& input) {
+  return input.is_none() ? std::vector<Value>() : interpreter.iterate(input);
+}
+
 Value map(Interpreter& interpreter, const Value& input, Arguments& arguments) {
-  std::vector<Value> items = interpreter.iterate(input);
+  std::vector<Value> items = lazy_items(interpreter, input);
   if (!arguments.positional.empty()) {
     const std::string name = take_name(&arguments);
     for (Value& item : items) {
@@ -42,7 +47,7 @@ Value choose(Interpreter& interpreter, const Value& input, Arguments& arguments,
   const bool tested = !arguments.positional.empty();
   const std::string name = tested ? take_name(&arguments) : "";
   std::vector<Value> kept;
-  for (Value& item : interpreter.iterate(input)) {
+  for (Value& item : lazy_items(interpreter, input)) {
     interpreter.budget().step();
     const Value subject = path == nullptr ? item : path->get(interpreter, item);
     Arguments copy = arguments;

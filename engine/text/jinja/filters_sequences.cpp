@@ -119,9 +119,38 @@ Value second_parts(Interpreter& interpreter, std::vector<KeyedItem> keyed) {
   return interpreter.list(std::move(sorted));
 }
 
+std::vector<Text> split_at_commas(const Text& text) {
+  std::vector<Text> parts;
+  for (std::size_t begin = 0; begin <= text.size();) {
+    const std::size_t end = std::min(text.bytes().find(',', begin), text.size());
+    parts.push_back(text.slice(begin, end));
+    begin = end + 1;
+  }
+  return parts;
+}
+
+/// Keys each item by its attributes: one path, or several with commas between.
+void add_sort_keys(Interpreter& interpreter, const Value& attribute, bool case_sensitive, std::vector<KeyedItem>* keyed) {
+  std::vector<AttributePath> paths;
+  if (attribute.is_string()) {
+    for (const Text& part : split_at_commas(attribute.text())) paths.emplace_back(Value::string(nullptr, part));
+  } else {
+    paths.emplace_back(attribute);
+  }
+  for (KeyedItem& entry : *keyed) {
+    std::vector<Value> keys;
+    for (const AttributePath& path : paths) {
+      keys.push_back(sort_key(interpreter, path.get(interpreter, entry.second), case_sensitive));
+    }
+    entry.first = interpreter.list(std::move(keys));
+  }
+}
+
 Value sort(Interpreter& interpreter, const Value& input, Arguments& arguments) {
   const Parameters parameters("sort", arguments, {"reverse", "case_sensitive", "attribute"});
-  auto keyed = key_items(interpreter, input, parameters.get(2), parameters.flag(1, false));
+  const bool by_attribute = parameters.given(2);
+  auto keyed = key_items(interpreter, input, nullptr, by_attribute || parameters.flag(1, false));
+  if (by_attribute) add_sort_keys(interpreter, *parameters.get(2), parameters.flag(1, false), &keyed);
   sort_by_key(interpreter, &keyed, parameters.flag(0, false));
   return second_parts(interpreter, std::move(keyed));
 }

@@ -97,14 +97,14 @@ Value indent(Interpreter& interpreter, const Value& input, Arguments& arguments)
   }
   Text padded = input.text();
   padded.append("\n", true);
-  const std::vector<Text> lines = split_lines(interpreter.budget(), padded, false);
+  const std::vector<Value> lines = split_lines(interpreter, padded, false, false);
   Text out;
   if (parameters.flag(1, false)) out.append(prefix);
   for (std::size_t i = 0; i < lines.size(); ++i) {
     if (i > 0) out.append("\n", true);
     interpreter.budget().touch(prefix.size() + 64);
-    if (i > 0 && (parameters.flag(2, false) || !lines[i].empty())) out.append(prefix);
-    out.append(lines[i]);
+    if (i > 0 && (parameters.flag(2, false) || !lines[i].text().empty())) out.append(prefix);
+    out.append(lines[i].text());
   }
   return interpreter.string(std::move(out), is_markup(input));
 }

@@ -198,13 +198,9 @@ Interpreter::Flow Interpreter::run_loop(const Statement& node, std::vector<Value
                                         const std::shared_ptr<Frame>& outer) {
   Charge charge(&budget_);
   charge.add(items.capacity() * sizeof(Value));
-  int loop_depth = 1;
-  if (const Value* around = loop_symbol_ < 0 ? nullptr : outer->find(loop_symbol_);
-      around != nullptr && around->is_object()) {
-    if (const auto* loop = dynamic_cast<const LoopObject*>(&around->as_object())) loop_depth = loop->depth() + 1;
-  }
-  const auto loop = std::make_shared<LoopObject>(std::move(items), loop_depth);
+  const auto loop = std::make_shared<LoopObject>(std::move(items));
   for (std::size_t i = 0; i < loop->items().size(); ++i) {
+    budget_.step();
     loop->move_to(i);
     frame_ = child_of(outer);
     assign(node.target, loop->items()[i]);

@@ -66,15 +66,19 @@ Value swapcase(Interpreter& interpreter, const Value& self, Arguments&) {
 }
 
 /// Pieces of `text` around white space, from the left or from the right.
-std::vector<Text> split_at_space(Budget& budget, const Text& text, std::int64_t limit, bool from_right) {
-  std::vector<Text> pieces;
+std::vector<Value> split_at_space(Interpreter& interpreter, const Value& self, std::int64_t limit, bool from_right) {
+  const Text& text = self.text();
+  std::vector<Value> pieces;
+  const auto add = [&](std::size_t from, std::size_t to) {
+    pieces.push_back(interpreter.string(text.slice(from, to), self.as_string().markup));
+  };
   auto [begin, end] = strip_range(text.bytes(), nullptr, true, true);
   const std::string_view bytes = text.bytes();
   while (begin < end) {
-    budget.step();
+    interpreter.budget().step();
     if (limit >= 0 && static_cast<std::int64_t>(pieces.size()) == limit) {
       // The rest keeps its far end as it was.
-      pieces.push_back(from_right ? text.slice(0, end) : text.slice(begin, bytes.size()));
+      add(from_right ? 0 : begin, from_right ? end : bytes.size());
       break;
     }
     if (from_right) {
@@ -83,13 +87,13 @@ std::vector<Text> split_at_space(Budget& budget, const Text& text, std::int64_t 
         --cut;
         while (cut > begin && (static_cast<unsigned char>(bytes[cut]) & 0xc0) == 0x80) --cut;
       }
-      pieces.push_back(text.slice(cut, end));
+      add(cut, end);
       end = begin + strip_range(bytes.substr(begin, cut - begin), nullptr, false, true).second;
     } else {
       std::size_t cut = begin;
       for (std::size_t next = cut; cut < end && !is_space(decode_utf8(bytes, &next)); cut = next) {
       }
-      pieces.push_back(text.slice(begin, cut));
+      add(begin, cut);
       begin = cut + strip_range(bytes.substr(cut, end - cut), nullptr, true, false).first;
     }
   }
@@ -97,48 +101,44 @@ std::vector<Text> split_at_space(Budget& budget, const Text& text, std::int64_t 
   return pieces;
 }
 
-std::vector<Text> split_at(Budget& budget, const Text& text, const std::string& separator, std::int64_t limit,
-                           bool from_right) {
+std::vector<Value> split_at(Interpreter& interpreter, const Value& self, const std::string& separator, std::int64_t limit,
+                            bool from_right) {
+  const Text& text = self.text();
   const std::string& bytes = text.bytes();
-  std::vector<Text> pieces;
+  std::vector<Value> pieces;
+  const auto add = [&](std::size_t from, std::size_t to) {
+    pieces.push_back(interpreter.string(text.slice(from, to), self.as_string().markup));
+  };
   std::size_t begin = 0;
   std::size_t end = bytes.size();
   while (limit < 0 || static_cast<std::int64_t>(pieces.size()) < limit) {
-    budget.step();
+    interpreter.budget().step();
     if (from_right) {
       if (end < separator.size()) break;
       const std::size_t found = bytes.rfind(separator, end - separator.size());
       if (found == std::string::npos) break;
-      pieces.push_back(text.slice(found + separator.size(), end));
+      add(found + separator.size(), end);
       end = found;
     } else {
       const std::size_t found = bytes.find(separator, begin);
       if (found == std::string::npos) break;
-      pieces.push_back(text.slice(begin, found));
+      add(begin, found);
       begin = found + separator.size();
     }
   }
-  pieces.push_back(text.slice(begin, end));
+  add(begin, end);
   if (from_right) std::reverse(pieces.begin(), pieces.end());
   return pieces;
-}
-
-Value strings_of(Interpreter& interpreter, const Value& self, std::vector<Text> pieces) {
-  std::vector<Value> items;
-  items.reserve(pieces.size());
-  for (Text& piece : pieces) items.push_back(interpreter.string(std::move(piece), self.as_string().markup));
-  return interpreter.list(std::move(items));
 }
 
 Value split_sides(Interpreter& interpreter, const Value& self, Arguments& arguments, bool from_right) {
   const Parameters parameters("split()", arguments, {"sep", "maxsplit"});
   const Text* separator = parameters.text(0);
   const std::int64_t limit = parameters.integer(1, -1);
-  Budget& budget = interpreter.budget();
-  budget.touch(self.text().size());
-  if (separator == nullptr) return strings_of(interpreter, self, split_at_space(budget, self.text(), limit, from_right));
+  interpreter.budget().touch(self.text().size());
+  if (separator == nullptr) return interpreter.list(split_at_space(interpreter, self, limit, from_right));
   if (separator->empty()) throw TemplateError("empty separator");
-  return strings_of(interpreter, self, split_at(budget, self.text(), separator->bytes(), limit, from_right));
+  return interpreter.list(split_at(interpreter, self, separator->bytes(), limit, from_right));
 }
 
 Value split(Interpreter& i, const Value& self, Arguments& a) { return split_sides(i, self, a, false); }
@@ -146,7 +146,7 @@ Value rsplit(Interpreter& i, const Value& self, Arguments& a) { return split_sid
 
 Value splitlines(Interpreter& interpreter, const Value& self, Arguments& arguments) {
   const Parameters parameters("splitlines()", arguments, {"keepends"});
-  return strings_of(interpreter, self, split_lines(interpreter.budget(), self.text(), parameters.flag(0, false)));
+  return interpreter.list(split_lines(interpreter, self.text(), parameters.flag(0, false), self.as_string().markup));
 }
 
 Value partition_sides(Interpreter& interpreter, const Value& self, Arguments& arguments, bool from_right) {

@@ -56,8 +56,9 @@ std::optional<Value> LoopObject::attribute(Interpreter&, std::string_view name) 
   if (name == "first") return Value::boolean(index == 0);
   if (name == "last") return Value::boolean(index + 1 == length);
   if (name == "length") return Value::integer(length);
-  if (name == "depth") return Value::integer(depth_);
-  if (name == "depth0") return Value::integer(depth_ - 1);
+  // The depth of recursive loops, which there are none of.
+  if (name == "depth") return Value::integer(1);
+  if (name == "depth0") return Value::integer(0);
   if (name == "previtem") return index > 0 ? items_[index_ - 1] : Value::undefined("there is no previous item");
   if (name == "nextitem") {
     return index + 1 < length ? items_[index_ + 1] : Value::undefined("there is no next item");

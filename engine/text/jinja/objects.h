@@ -80,21 +80,19 @@ class NamespaceObject final : public NativeObject {
 /// `loop` inside a for.
 class LoopObject final : public NativeObject {
  public:
-  LoopObject(std::vector<Value> items, int depth) : items_(std::move(items)), depth_(depth) {}
+  explicit LoopObject(std::vector<Value> items) : items_(std::move(items)) {}
   std::string describe() const override { return "<LoopContext>"; }
   std::optional<Value> attribute(Interpreter& interpreter, std::string_view name) override;
   void clear() override;
 
   const std::vector<Value>& items() const { return items_; }
   void move_to(std::size_t index) { index_ = index; }
-  int depth() const { return depth_; }
   Value cycle(Arguments& arguments) const;
   Value changed(Interpreter& interpreter, Arguments& arguments);
 
  private:
   std::vector<Value> items_;
   std::size_t index_ = 0;
-  int depth_;  // 1 for an outermost loop
   std::vector<Value> last_changed_;
   bool changed_before_ = false;
 };

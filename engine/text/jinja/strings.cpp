@@ -20,7 +20,8 @@ Text map_characters(const Text& text, Map map) {
     std::string mapped;
     for (std::size_t at = 0; at < run.size();) {
       const std::size_t begin = at;
-      map(decode_utf8(run, &at), run.substr(begin, at - begin), &mapped);
+      const char32_t c = decode_utf8(run, &at);
+      map(c, run.substr(begin, at - begin), &mapped);
     }
     out.append(mapped, trusted);
   });
@@ -233,21 +234,21 @@ Text replace_text(Budget& budget, const Text& text, const Text& old, const Text&
   return out;
 }
 
-std::vector<Text> split_lines(Budget& budget, const Text& text, bool keep_ends) {
+std::vector<Value> split_lines(Interpreter& interpreter, const Text& text, bool keep_ends, bool markup) {
   const std::string& bytes = text.bytes();
-  std::vector<Text> lines;
+  std::vector<Value> lines;
   std::size_t begin = 0;
   for (std::size_t at = 0; at < bytes.size();) {
     const std::size_t end = at;
     const char32_t c = decode_utf8(bytes, &at);
     const bool breaks = (c >= 0x0a && c <= 0x0d) || (c >= 0x1c && c <= 0x1e) || c == 0x85 || c == 0x2028 || c == 0x2029;
     if (!breaks) continue;
-    budget.step();
+    interpreter.budget().step();
     if (c == '\r' && at < bytes.size() && bytes[at] == '\n') ++at;
-    lines.push_back(text.slice(begin, keep_ends ? at : end));
+    lines.push_back(interpreter.string(text.slice(begin, keep_ends ? at : end), markup));
     begin = at;
   }
-  if (begin < bytes.size()) lines.push_back(text.slice(begin, bytes.size()));
+  if (begin < bytes.size()) lines.push_back(interpreter.string(text.slice(begin, bytes.size()), markup));
   return lines;
 }
 

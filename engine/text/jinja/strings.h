@@ -36,6 +36,6 @@ std::pair<std::size_t, std::size_t> strip_range(std::string_view text, const std
 /// At most `count` replacements, all if negative.
 Text replace_text(Budget& budget, const Text& text, const Text& old, const Text& fresh, std::int64_t count);
 /// Python's str.splitlines().
-std::vector<Text> split_lines(Budget& budget, const Text& text, bool keep_ends);
+std::vector<Value> split_lines(Interpreter& interpreter, const Text& text, bool keep_ends, bool markup);
 
 }  // namespace inferd::jinja

@@ -25,10 +25,10 @@ bool is_iterable(Interpreter&, const Value& value, Arguments&) {
   return value.is_undefined() || value.is_string() || value.is_sequence() || value.is_dict();
 }
 bool is_sequence(Interpreter&, const Value& value, Arguments&) {
-  return value.is_string() || value.is_sequence() || value.is_dict();
+  return value.is_undefined() || value.is_string() || value.is_sequence() || value.is_dict();
 }
 bool is_callable(Interpreter&, const Value& value, Arguments&) {
-  return value.is_object() && value.as_object().callable();
+  return value.is_undefined() || (value.is_object() && value.as_object().callable());
 }
 bool is_escaped(Interpreter&, const Value& value, Arguments&) { return value.is_string() && value.as_string().markup; }
 

@@ -10,7 +10,9 @@
 namespace inferd::jinja {
 namespace {
 
-constexpr std::size_t kObjectBytes = 64;          // an object's own size and its control block
+// What the heap holds for an object beside its text or items, with the control block and the allocator's own words.
+constexpr std::size_t kStringBytes = 160;
+constexpr std::size_t kListBytes = 96;
 constexpr std::size_t kUnindexedEntries = 12;     // dicts up to this size are searched from end to end
 constexpr std::size_t kMaxTupleKeyBytes = 65536;
 constexpr std::size_t kEntryBytes = 2 * sizeof(Value) + 96;
@@ -138,12 +140,12 @@ std::string Value::undefined_message() const {
 
 StringObject::StringObject(Budget* budget, Text value, bool is_markup)
     : text(std::move(value)), characters(count_characters(text.bytes())), markup(is_markup), charge_(budget) {
-  charge_.add(kObjectBytes + text.footprint());
+  charge_.add(kStringBytes + text.footprint());
   if (budget != nullptr) budget->touch(text.size());
 }
 
 ListObject::ListObject(Budget* budget, std::vector<Value> values) : items(std::move(values)), charge_(budget) {
-  charge_.add(kObjectBytes + items.capacity() * sizeof(Value));
+  charge_.add(kListBytes + items.capacity() * sizeof(Value));
   if (budget != nullptr) budget->step(static_cast<std::int64_t>(items.size() / 16));
 }
 
