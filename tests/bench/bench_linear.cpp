@@ -15,7 +15,7 @@ using namespace inferd::testing;
 
 namespace {
 
-constexpr int kPasses = 10;
+constexpr int kPasses = 5;
 constexpr std::size_t kWorkingSet = std::size_t{192} << 20;  // several times a large cache
 
 double seconds_now() {

@@ -6,20 +6,17 @@ namespace inferd {
 namespace {
 
 /// Splits `tokens` (at most kTokenChunk, from a multiple of 4) into passes whose accumulators fit the registers.
-template <template <int> class Pass, typename... Args>
+template <int kMost, template <int> class Pass, typename... Args>
 INFERD_ALWAYS_INLINE void for_passes(int tokens, const Args&... args) {
   int done = 0;
-  while (tokens - done >= kMaxPassTokens) {
-    Pass<kMaxPassTokens>::run(done, args...);
-    done += kMaxPassTokens;
-  }
-  if constexpr (kMaxPassTokens > 8) {
+  for (; tokens - done >= kMost; done += kMost) Pass<kMost>::run(done, args...);
+  if constexpr (kMost > 8) {
     if (tokens - done >= 8) {
       Pass<8>::run(done, args...);
       done += 8;
     }
   }
-  if constexpr (kMaxPassTokens > 4) {
+  if constexpr (kMost > 4) {
     if (tokens - done >= 4) {
       Pass<4>::run(done, args...);
       done += 4;
@@ -50,45 +47,47 @@ struct Quantized {
   };
 };
 
-template <typename Elements>
+template <typename Elements, int kTiles>
 struct Plain {
   template <int kTokens>
   struct Pass {
-    static void run(int done, const std::byte* tile, std::int64_t columns, const PassInput& chunk, float* raw) {
-      if constexpr (kTokens > 8) {  // two vectors of weights leave room for eight tokens
-        Pass<8>::run(done, tile, columns, chunk, raw);
-        Pass<kTokens - 8>::run(done + 8, tile, columns, chunk, raw);
-      } else {
-        plain_pass<Elements, kTokens>(tile, columns, input_from(chunk, done), raw + done * kRawStride);
-      }
+    static void run(int done, const std::byte* const* tiles, std::int64_t columns, const PassInput& chunk, float* raw) {
+      plain_pass<Elements, kTokens, kTiles>(tiles, columns, input_from(chunk, done), raw + done * kRawStride);
     }
   };
 };
 
 template <DType kType>
 void quantized_tile(const std::byte* tile, int tokens, const PassInput& chunk, float* raw) {
-  for_passes<Quantized<kType>::template Pass>(tokens, tile, chunk, raw);
+  for_passes<kMaxPassTokens, Quantized<kType>::template Pass>(tokens, tile, chunk, raw);
 }
 
-template <typename Elements>
-void plain_tile(const std::byte* tile, std::int64_t columns, int tokens, const PassInput& chunk, float* raw) {
-  for_passes<Plain<Elements>::template Pass>(tokens, tile, columns, chunk, raw);
+/// kTiles plain tiles whose lanes stand side by side in raw.
+template <int kTiles>
+void plain_tiles(DType dtype, const std::byte* const* tiles, std::int64_t columns, int tokens, const PassInput& chunk,
+                 float* raw) {
+  switch (dtype) {
+    case DType::f16:
+      return for_passes<kMaxPlainTokens, Plain<F16Elements, kTiles>::template Pass>(tokens, tiles, columns, chunk, raw);
+    case DType::bf16:
+      return for_passes<kMaxPlainTokens, Plain<Bf16Elements, kTiles>::template Pass>(tokens, tiles, columns, chunk, raw);
+    default:
+      return for_passes<kMaxPlainTokens, Plain<F32Elements, kTiles>::template Pass>(tokens, tiles, columns, chunk, raw);
+  }
 }
+
+constexpr bool is_plain(DType dtype) { return dtype == DType::f32 || dtype == DType::f16 || dtype == DType::bf16; }
 
 /// One packed tile times a chunk of tokens.
 void run_tile(const LinearJob& job, const TilePiece& piece, int tokens, const PassInput& chunk, float* raw,
               float* decode_scratch) {
   const std::byte* tile = piece.tile;
   const std::int64_t columns = job.in_columns;
-  switch (piece.dtype) {
-    case DType::f32: return plain_tile<F32Elements>(tile, columns, tokens, chunk, raw);
-    case DType::f16: return plain_tile<F16Elements>(tile, columns, tokens, chunk, raw);
-    case DType::bf16: return plain_tile<Bf16Elements>(tile, columns, tokens, chunk, raw);
-    default: break;
-  }
+  if (is_plain(piece.dtype)) return plain_tiles<1>(piece.dtype, &tile, columns, tokens, chunk, raw);
   if (job.exact) {
     job.decode_tile(piece.dtype, tile, columns, decode_scratch);
-    return plain_tile<F32Elements>(reinterpret_cast<const std::byte*>(decode_scratch), columns, tokens, chunk, raw);
+    tile = reinterpret_cast<const std::byte*>(decode_scratch);
+    return plain_tiles<1>(DType::f32, &tile, columns, tokens, chunk, raw);
   }
   switch (piece.dtype) {
     case DType::q4_0: return quantized_tile<DType::q4_0>(tile, tokens, chunk, raw);
@@ -125,6 +124,23 @@ void run_output_tile(const LinearJob& job, std::int64_t output_tile, int tokens,
   }
 }
 
+/// The first `tiles` (1 or 2) tiles of a unit, from output tile `tile` on.
+void run_unit_tiles(const LinearJob& job, std::int64_t tile, int tiles, int tokens, const PassInput& chunk, float* raw,
+                    float* decode_scratch) {
+  const std::uint32_t first = job.piece_starts[tile];
+  // With 512-bit vectors a plain tile is one vector: two tiles at a time share the activations.
+  if (kParts == 1 && tiles == 2 && job.piece_starts[tile + 2] - first == 2) {
+    const TilePiece* pieces = job.pieces + first;
+    if (is_plain(pieces[0].dtype) && pieces[0].dtype == pieces[1].dtype) {
+      const std::byte* const both[2] = {pieces[0].tile, pieces[1].tile};
+      return plain_tiles<2>(pieces[0].dtype, both, job.in_columns, tokens, chunk, raw);
+    }
+  }
+  for (int i = 0; i < tiles; ++i) {
+    run_output_tile(job, tile + i, tokens, chunk, raw + i * kTileRows, decode_scratch);
+  }
+}
+
 void run_units(const LinearJob& job, std::int64_t unit_begin, std::int64_t unit_end, std::int64_t token_begin,
                std::int64_t token_end, float* decode_scratch) {
   const bool gated = job.epilogue == Epilogue::silu_gated || job.epilogue == Epilogue::gelu_tanh_gated;
@@ -140,12 +156,8 @@ void run_units(const LinearJob& job, std::int64_t unit_begin, std::int64_t unit_
       chunk.f32_stride = job.x.f32_stride;
       if (job.x.blocks != nullptr) chunk.blocks = job.x.blocks + token * job.x.kblocks;
       if (job.x.f32 != nullptr) chunk.f32 = job.x.f32 + token * job.x.f32_stride;
-      for (int i = 0; i < tiles; ++i) {
-        run_output_tile(job, tile + i, tokens, chunk, raw + i * kTileRows, decode_scratch);
-        if (gated) {
-          run_output_tile(job, tile + i + job.up_tiles, tokens, chunk, raw_up + i * kTileRows, decode_scratch);
-        }
-      }
+      run_unit_tiles(job, tile, tiles, tokens, chunk, raw, decode_scratch);
+      if (gated) run_unit_tiles(job, tile + job.up_tiles, tiles, tokens, chunk, raw_up, decode_scratch);
       if (tiles == 1) {  // the missing half is beyond the last column, but is read
         for (int t = 0; t < tokens; ++t) {
           std::memset(raw + t * kRawStride + kTileRows, 0, kTileRows * sizeof(float));

@@ -79,7 +79,7 @@ void quantized_pass(const std::byte* tile, const PassInput& x, float* raw) {
       const int blocks = left < kGroupBlocks ? static_cast<int>(left) : kGroupBlocks;
       const std::byte* scales = group + blocks * F::kPacked.payload_bytes;
       for (int block = 0; block < blocks; ++block) {
-        if (kTokens <= 4 && part == 0) prefetch<kBytesPerBlock>(group + kPrefetchAhead + block * kBytesPerBlock);
+        if (part == 0) prefetch<kBytesPerBlock>(group + kPrefetchAhead + block * kBytesPerBlock);
         vb weights[8];
         F::unpack(group + block * F::kPacked.payload_bytes + part * 4 * kLanes, weights);
         const BlockScales s = load_scales<kType>(scales, block, part);
@@ -110,25 +110,39 @@ struct Bf16Elements {
 /// Columns summed before their sum joins the total: keeps the rounding error of long rows small.
 constexpr std::int64_t kPlainRun = 256;
 
-/// raw for kTokens tokens and the 16 lanes of a [columns][16] tile.
-template <typename Elements, int kTokens>
-void plain_pass(const std::byte* tile, std::int64_t columns, const PassInput& x, float* raw) {
-  constexpr int kVectors = kParts < 2 ? kParts : 2;
-  for (int part = 0; part < kParts; part += kVectors) {
+/// Tokens of one pass over plain tiles: fewer than of quantised ones, for two vectors of weights share each activation.
+constexpr int kMaxPlainTokens = INFERD_LEVEL_RANK == 3 ? 8 : 4;
+
+/// raw for kTokens tokens and the lanes of kTiles neighbouring [columns][16] tiles.
+template <typename Elements, int kTokens, int kTiles>
+void plain_pass(const std::byte* const* tiles, std::int64_t columns, const PassInput& x, float* raw) {
+  constexpr int kTileVectors = kParts < 2 ? 1 : 2;  // of one tile, together in registers
+  constexpr int kVectors = kTiles * kTileVectors;
+  constexpr int kStep = kTileRows * Elements::kBytes;
+  // Tiles read side by side are not one stream: ask for the same place in the tiles that follow.
+  const std::int64_t ahead = kTiles > 1 ? columns * kStep * kTiles : kPrefetchAhead;
+  for (int part = 0; part < kParts; part += kTileVectors) {
     vf total[kTokens][kVectors];
     for (int t = 0; t < kTokens; ++t) {
       for (int v = 0; v < kVectors; ++v) total[t][v] = zero_f();
     }
-    const std::byte* at = tile + part * kLanes * Elements::kBytes;
+    const std::byte* at[kTiles];
+    for (int i = 0; i < kTiles; ++i) at[i] = tiles[i] + part * kLanes * Elements::kBytes;
     for (std::int64_t begin = 0; begin < columns; begin += kPlainRun) {
       const std::int64_t end = begin + kPlainRun < columns ? begin + kPlainRun : columns;
       vf acc[kTokens][kVectors];
       for (int t = 0; t < kTokens; ++t) {
         for (int v = 0; v < kVectors; ++v) acc[t][v] = zero_f();
       }
-      for (std::int64_t k = begin; k < end; ++k, at += kTileRows * Elements::kBytes) {
+      for (std::int64_t k = begin; k < end; ++k) {
         vf w[kVectors];
-        for (int v = 0; v < kVectors; ++v) w[v] = Elements::load(at + v * kLanes * Elements::kBytes);
+        for (int i = 0; i < kTiles; ++i) {
+          for (int v = 0; v < kTileVectors; ++v) {
+            w[i * kTileVectors + v] = Elements::load(at[i] + v * kLanes * Elements::kBytes);
+          }
+          if (part == 0) __builtin_prefetch(at[i] + ahead, 0, kTiles > 1 ? 2 : 3);
+          at[i] += kStep;
+        }
 #pragma GCC unroll 16
         for (int t = 0; t < kTokens; ++t) {
           const vf value = splat(x.f32[t * x.f32_stride + k]);
@@ -140,7 +154,11 @@ void plain_pass(const std::byte* tile, std::int64_t columns, const PassInput& x,
       }
     }
     for (int t = 0; t < kTokens; ++t) {
-      for (int v = 0; v < kVectors; ++v) store_f(raw + t * kRawStride + (part + v) * kLanes, total[t][v]);
+      for (int i = 0; i < kTiles; ++i) {
+        for (int v = 0; v < kTileVectors; ++v) {
+          store_f(raw + t * kRawStride + i * kTileRows + (part + v) * kLanes, total[t][i * kTileVectors + v]);
+        }
+      }
     }
   }
 }
