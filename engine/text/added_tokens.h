@@ -16,8 +16,8 @@ namespace inferd {
 struct AddedToken {
   TokenId id = -1;
   std::string content;
-  bool special = false;      // hidden in answers
-  bool single_word = false;  // only between characters that are not of a word
+  bool special = false;                 // hidden in answers
+  bool single_word = false;             // only between characters that are not of a word
   bool lstrip = false, rstrip = false;  // takes the white space before or after with it
   bool normalized = false;              // matched after normalisation
   bool anywhere = false;                // blank tokens: ordinary text, so matched in untrusted runs too
@@ -39,8 +39,8 @@ class AddedTokens {
   }
   bool empty() const { return tokens_.empty(); }
 
-  /// All matches in `text`, leftmost then longest. `is_trusted(begin, end)` says whether control tokens may be read there;
-  /// it is called with ascending `begin`.
+  /// All matches in `text`, leftmost then longest. `is_trusted(begin, end)` says whether control tokens may be read
+  /// there; it is called with ascending `begin`.
   template <typename IsTrusted>
   std::vector<Match> find(std::string_view text, IsTrusted&& is_trusted) const {
     std::vector<Match> matches;

@@ -11,7 +11,8 @@ std::optional<std::string> decode_base64(std::string_view text) {
     text.remove_suffix(1);
     ++padding;
   }
-  if (text.size() % 4 == 1 || (padding > 0 && (text.size() + static_cast<std::size_t>(padding)) % 4 != 0)) return std::nullopt;
+  if (text.size() % 4 == 1 || (padding > 0 && (text.size() + static_cast<std::size_t>(padding)) % 4 != 0))
+    return std::nullopt;
   std::string bytes;
   bytes.reserve(text.size() / 4 * 3 + 3);
   std::uint32_t buffer = 0;

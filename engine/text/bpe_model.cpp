@@ -33,8 +33,9 @@ BpeModel::BpeModel(const Vocabulary& vocabulary, const std::vector<BpeMerge>& me
   }
   for (const BpeMerge& merge : merges) {
     if (!is_matchable(vocabulary, static_cast<std::size_t>(merge.result))) continue;
-    merges_.insert((std::uint64_t{static_cast<std::uint32_t>(merge.left)} << 32) | static_cast<std::uint32_t>(merge.right),
-                   (std::uint64_t{merge.rank} << 32) | static_cast<std::uint32_t>(merge.result));
+    merges_.insert(
+        (std::uint64_t{static_cast<std::uint32_t>(merge.left)} << 32) | static_cast<std::uint32_t>(merge.right),
+        (std::uint64_t{merge.rank} << 32) | static_cast<std::uint32_t>(merge.result));
   }
   // Most words of a text are one piece; knowing which pieces their own merges lead to saves merging them again.
   whole_.assign(vocabulary.size(), false);
@@ -112,9 +113,8 @@ void BpeModel::first_symbols(std::string_view word, std::vector<TokenId>* symbol
 
 void BpeModel::append_unknown(std::string_view character, bool* after_unknown, std::vector<TokenId>* symbols) const {
   if (has_fallback_) {
-    const bool complete = std::all_of(character.begin(), character.end(), [&](char c) {
-      return fallback_bytes_[static_cast<unsigned char>(c)] >= 0;
-    });
+    const bool complete = std::all_of(character.begin(), character.end(),
+                                      [&](char c) { return fallback_bytes_[static_cast<unsigned char>(c)] >= 0; });
     if (complete) {
       for (const char c : character) symbols->push_back(fallback_bytes_[static_cast<unsigned char>(c)]);
       *after_unknown = false;

@@ -13,8 +13,8 @@ namespace inferd {
 /// Immutable and thread-safe.
 class Charsmap {
  public:
-  /// Reads `precompiled_charsmap`: u32 size of the trie in bytes, its u32 units, NUL-terminated replacements (all little
-  /// endian). Throws CheckpointError(`file`, …).
+  /// Reads `precompiled_charsmap`: u32 size of the trie in bytes, its u32 units, NUL-terminated replacements (all
+  /// little endian). Throws CheckpointError(`file`, …).
   static Charsmap parse(std::string_view blob, const std::string& file);
 
   /// The longest rule that starts `text`: bytes matched and what replaces them.

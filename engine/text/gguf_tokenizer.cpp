@@ -64,7 +64,8 @@ TokenId GgufReader::id(std::string_view name) const {
 void GgufReader::read_vocabulary() {
   const std::vector<std::string>* tokens = metadata_.strings(kTokensKey);
   if (tokens == nullptr || tokens->empty()) fail(kTokensKey, "a list of tokens", "nothing");
-  if (tokens->size() > kMaxVocabulary) fail(kTokensKey, "at most " + std::to_string(kMaxVocabulary), std::to_string(tokens->size()));
+  if (tokens->size() > kMaxVocabulary)
+    fail(kTokensKey, "at most " + std::to_string(kMaxVocabulary), std::to_string(tokens->size()));
   Vocabulary& vocabulary = parts.vocabulary;
   vocabulary.pieces.reserve(tokens->size());
   for (const std::string& token : *tokens) {
@@ -73,7 +74,8 @@ void GgufReader::read_vocabulary() {
   }
   vocabulary.kinds.assign(tokens->size(), PieceKind::normal);
   if (const auto types = metadata_.integers(kTypesKey)) {
-    if (types->size() != tokens->size()) fail(kTypesKey, std::to_string(tokens->size()) + " entries", std::to_string(types->size()));
+    if (types->size() != tokens->size())
+      fail(kTypesKey, std::to_string(tokens->size()) + " entries", std::to_string(types->size()));
     for (std::size_t i = 0; i < types->size(); ++i) {
       const std::int64_t type = (*types)[i];
       if (type < 0 || type > 6) fail(kTypesKey, "types from 0 to 6", std::to_string(type));
@@ -94,7 +96,8 @@ void GgufReader::read_special_ids() {
   special.mask = id("mask_token_id");
   special.stop = {id("eot_token_id"), id("eom_token_id")};
   if (metadata_.has(kTypesKey)) return;
-  for (const TokenId control : {special.bos, special.eos, special.pad, special.cls, special.sep, special.mask, special.stop[0], special.stop[1]}) {
+  for (const TokenId control : {special.bos, special.eos, special.pad, special.cls, special.sep, special.mask,
+                                special.stop[0], special.stop[1]}) {
     if (control >= 0) parts.vocabulary.kinds[static_cast<std::size_t>(control)] = PieceKind::control;
   }
 }
@@ -107,7 +110,8 @@ void GgufReader::read_affixes(bool bos_default, bool eos_default) {
 TokenId GgufReader::find_control(std::string_view text) const {
   for (std::size_t i = 0; i < parts.vocabulary.size(); ++i) {
     const PieceKind kind = parts.vocabulary.kinds[i];
-    if (kind != PieceKind::normal && kind != PieceKind::unused && parts.vocabulary.pieces[i] == text) return static_cast<TokenId>(i);
+    if (kind != PieceKind::normal && kind != PieceKind::unused && parts.vocabulary.pieces[i] == text)
+      return static_cast<TokenId>(i);
   }
   return -1;
 }
@@ -128,17 +132,20 @@ const SplitRecipe& GgufReader::recipe() const {
   if (!name && architecture == "gpt2") return *find_split_recipe("gpt-2");
   if (!name && architecture == "bloom") return *find_split_recipe("bloom");
   const SplitRecipe* found = name ? find_split_recipe(*name) : nullptr;
-  if (found == nullptr) fail("tokenizer.ggml.pre", "one of " + split_recipe_names(), name ? "\"" + *name + "\"" : "nothing");
+  if (found == nullptr)
+    fail("tokenizer.ggml.pre", "one of " + split_recipe_names(), name ? "\"" + *name + "\"" : "nothing");
   return *found;
 }
 
 std::vector<BpeMerge> GgufReader::read_merges() const {
   const std::vector<std::string>* list = metadata_.strings(kMergesKey);
   if (list == nullptr) fail(kMergesKey, "a list of merges", "nothing");
-  if (list->size() > kMaxVocabulary) fail(kMergesKey, "at most " + std::to_string(kMaxVocabulary), std::to_string(list->size()));
+  if (list->size() > kMaxVocabulary)
+    fail(kMergesKey, "at most " + std::to_string(kMaxVocabulary), std::to_string(list->size()));
   std::unordered_map<std::string_view, TokenId> ids;
   ids.reserve(parts.vocabulary.size());
-  for (std::size_t i = 0; i < parts.vocabulary.size(); ++i) ids.emplace(parts.vocabulary.pieces[i], static_cast<TokenId>(i));
+  for (std::size_t i = 0; i < parts.vocabulary.size(); ++i)
+    ids.emplace(parts.vocabulary.pieces[i], static_cast<TokenId>(i));
   std::vector<BpeMerge> merges;
   merges.reserve(list->size());
   std::string joined;
@@ -183,7 +190,8 @@ void GgufReader::read_sentencepiece(bool unigram) {
   Vocabulary& vocabulary = parts.vocabulary;
   const std::optional<std::vector<float>> scores = metadata_.floats(kScoresKey);
   if (!scores || scores->size() != vocabulary.size()) {
-    fail(kScoresKey, std::to_string(vocabulary.size()) + " scores", scores ? std::to_string(scores->size()) : "nothing");
+    fail(kScoresKey, std::to_string(vocabulary.size()) + " scores",
+         scores ? std::to_string(scores->size()) : "nothing");
   }
   for (const float score : *scores) {
     if (!std::isfinite(score)) fail(kScoresKey, "finite scores", "another");
@@ -191,11 +199,13 @@ void GgufReader::read_sentencepiece(bool unigram) {
   vocabulary.scores.assign(scores->begin(), scores->end());
   for (std::size_t i = 0; i < vocabulary.size(); ++i) {
     // Rows that a converter added to fill the matrix: no text.
-    if (vocabulary.kinds[i] == PieceKind::unused && vocabulary.pieces[i].starts_with("[PAD")) vocabulary.pieces[i].clear();
+    if (vocabulary.kinds[i] == PieceKind::unused && vocabulary.pieces[i].starts_with("[PAD"))
+      vocabulary.pieces[i].clear();
   }
   SentencePieceSpec spec;
   spec.unigram = unigram;
-  spec.byte_fallback = std::find(vocabulary.kinds.begin(), vocabulary.kinds.end(), PieceKind::byte) != vocabulary.kinds.end();
+  spec.byte_fallback =
+      std::find(vocabulary.kinds.begin(), vocabulary.kinds.end(), PieceKind::byte) != vocabulary.kinds.end();
   spec.add_dummy_prefix = flag("add_space_prefix", true);
   spec.remove_extra_whitespaces = flag("remove_extra_whitespaces", false);
   if (const auto map = metadata_.integers("tokenizer.ggml.precompiled_charsmap")) {

@@ -23,13 +23,14 @@ std::optional<std::string> token_text(const TokenizerFields& fields, std::string
 /// Ids by the roles that tokenizer_config.json or special_tokens_map.json name.
 void read_roles(const TokenizerFields& fields, TokenizerParts* parts) {
   const std::pair<std::string_view, TokenId*> roles[] = {
-      {"bos_token", &parts->special.bos}, {"eos_token", &parts->special.eos}, {"unk_token", &parts->special.unk},
-      {"pad_token", &parts->special.pad}, {"cls_token", &parts->special.cls}, {"sep_token", &parts->special.sep},
+      {"bos_token", &parts->special.bos},  {"eos_token", &parts->special.eos}, {"unk_token", &parts->special.unk},
+      {"pad_token", &parts->special.pad},  {"cls_token", &parts->special.cls}, {"sep_token", &parts->special.sep},
       {"mask_token", &parts->special.mask}};
   for (const auto& [key, id] : roles) {
     const std::optional<std::string> text = token_text(fields, key);
     if (!text || text->empty()) continue;
-    const auto added = std::find_if(parts->added.begin(), parts->added.end(), [&](const AddedToken& t) { return t.content == *text; });
+    const auto added =
+        std::find_if(parts->added.begin(), parts->added.end(), [&](const AddedToken& t) { return t.content == *text; });
     if (added != parts->added.end()) {
       *id = added->id;
       continue;
@@ -88,7 +89,8 @@ std::unique_ptr<Tokenizer> load_folder_tokenizer(const Checkpoint& checkpoint) {
   }
   if (!parts) {
     throw CheckpointError(checkpoint.path(), "tokenizer",
-                          "tokenizer.json, tokenizer.model, qwen.tiktoken, vocab.json with merges.txt, or vocab.txt", "none of them");
+                          "tokenizer.json, tokenizer.model, qwen.tiktoken, vocab.json with merges.txt, or vocab.txt",
+                          "none of them");
   }
   if (const auto map = read_tokenizer_json(checkpoint, "special_tokens_map.json")) {
     read_roles(TokenizerFields(*map, checkpoint.path() + "/special_tokens_map.json", ""), &*parts);
@@ -103,7 +105,8 @@ std::unique_ptr<Tokenizer> load_folder_tokenizer(const Checkpoint& checkpoint) {
 
 std::unique_ptr<Tokenizer> load_tokenizer(const Checkpoint& checkpoint) {
   if (checkpoint.format() == CheckpointFormat::gguf) {
-    if (checkpoint.metadata() == nullptr) throw CheckpointError(checkpoint.path(), "metadata", "tokenizer.ggml keys", "none");
+    if (checkpoint.metadata() == nullptr)
+      throw CheckpointError(checkpoint.path(), "metadata", "tokenizer.ggml keys", "none");
     return load_gguf_tokenizer(*checkpoint.metadata(), checkpoint.path());
   }
   return load_folder_tokenizer(checkpoint);

@@ -86,7 +86,8 @@ class StripAccentsStep final : public NormalizerStep {
 
 class BertStep final : public NormalizerStep {
  public:
-  explicit BertStep(const BertNormalizerOptions& options) : options_(options), decompose_(NormalForm::nfd), strip_(is_nonspacing_mark) {}
+  explicit BertStep(const BertNormalizerOptions& options)
+      : options_(options), decompose_(NormalForm::nfd), strip_(is_nonspacing_mark) {}
   void apply(NormalizedText* text, bool first) const override {
     if (options_.clean_text) clean(text);
     if (options_.handle_chinese_chars) space_ideographs(text);
@@ -150,7 +151,8 @@ class AffixStep final : public NormalizerStep {
 
 class ReplaceStep final : public NormalizerStep {
  public:
-  ReplaceStep(std::string pattern, bool is_regex, std::string with) : literal_(std::move(pattern)), with_(std::move(with)) {
+  ReplaceStep(std::string pattern, bool is_regex, std::string with)
+      : literal_(std::move(pattern)), with_(std::move(with)) {
     if (literal_.empty()) throw std::invalid_argument("empty pattern");
     if (is_regex) regex_ = std::make_unique<Regex>(literal_);
   }
@@ -245,7 +247,9 @@ std::unique_ptr<NormalizerStep> make_append_step(std::string suffix) {
 std::unique_ptr<NormalizerStep> make_replace_step(std::string pattern, bool is_regex, std::string with) {
   return std::make_unique<ReplaceStep>(std::move(pattern), is_regex, std::move(with));
 }
-std::unique_ptr<NormalizerStep> make_strip_step(bool left, bool right) { return std::make_unique<StripStep>(left, right); }
+std::unique_ptr<NormalizerStep> make_strip_step(bool left, bool right) {
+  return std::make_unique<StripStep>(left, right);
+}
 std::unique_ptr<NormalizerStep> make_charsmap_step(Charsmap charsmap) {
   return std::make_unique<CharsmapStep>(std::move(charsmap));
 }

@@ -119,7 +119,8 @@ class StringSplitStep final : public SplitStep {
 /// Every character of a class is a match of its own.
 class CharacterSplitStep final : public SplitStep {
  public:
-  CharacterSplitStep(bool (*is_match)(char32_t), SplitBehavior behavior) : SplitStep(behavior, false), is_match_(is_match) {}
+  CharacterSplitStep(bool (*is_match)(char32_t), SplitBehavior behavior)
+      : SplitStep(behavior, false), is_match_(is_match) {}
 
  protected:
   void find(std::string_view text, std::vector<Span>* matches) const override {
@@ -195,7 +196,8 @@ std::unique_ptr<PreTokenizerStep> make_string_split_step(std::string text, Split
   return std::make_unique<StringSplitStep>(std::move(text), behavior, invert);
 }
 std::unique_ptr<PreTokenizerStep> make_digits_step(bool individual) {
-  return std::make_unique<CharacterSplitStep>(is_number, individual ? SplitBehavior::isolated : SplitBehavior::contiguous);
+  return std::make_unique<CharacterSplitStep>(is_number,
+                                              individual ? SplitBehavior::isolated : SplitBehavior::contiguous);
 }
 std::unique_ptr<PreTokenizerStep> make_punctuation_step(SplitBehavior behavior) {
   return std::make_unique<CharacterSplitStep>(is_punctuation, behavior);

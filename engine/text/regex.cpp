@@ -21,10 +21,20 @@ constexpr std::size_t kMaxPatternBytes = 64 << 10;
 std::string translate_escape(char c, bool in_set) {
   std::string_view set;
   switch (c) {
-    case 's': case 'S': set = kSpace; break;
-    case 'w': case 'W': set = kWord; break;
-    case 'h': case 'H': set = kHex; break;
-    default: return std::string("\\") + c;
+    case 's':
+    case 'S':
+      set = kSpace;
+      break;
+    case 'w':
+    case 'W':
+      set = kWord;
+      break;
+    case 'h':
+    case 'H':
+      set = kHex;
+      break;
+    default:
+      return std::string("\\") + c;
   }
   const bool negated = c < 'a';
   if (!in_set) return (negated ? "[^" : "[") + std::string(set) + "]";
@@ -93,9 +103,8 @@ Regex::Regex(std::string_view pattern) : compiled_(std::make_unique<Compiled>())
   pcre2_set_parens_nest_limit(context.get(), 64);
   int error = 0;
   PCRE2_SIZE at = 0;
-  compiled_->code =
-      pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(),
-                    PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &error, &at, context.get());
+  compiled_->code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(),
+                                  PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &error, &at, context.get());
   if (compiled_->code == nullptr) {
     PCRE2_UCHAR message[160] = {};
     pcre2_get_error_message(error, message, sizeof message);
@@ -115,9 +124,10 @@ void Regex::find_all(std::string_view text, std::vector<std::pair<std::size_t, s
   std::unique_ptr<pcre2_match_data, void (*)(pcre2_match_data*)> data(pcre2_match_data_create(1, nullptr),
                                                                       pcre2_match_data_free);
   std::unique_ptr<pcre2_match_context, void (*)(pcre2_match_context*)> context(pcre2_match_context_create(nullptr),
-                                                                              pcre2_match_context_free);
+                                                                               pcre2_match_context_free);
   if (data == nullptr || context == nullptr) throw std::bad_alloc();
-  const std::size_t limit = std::min<std::size_t>(10'000'000 + 16 * text.size(), std::numeric_limits<std::uint32_t>::max());
+  const std::size_t limit =
+      std::min<std::size_t>(10'000'000 + 16 * text.size(), std::numeric_limits<std::uint32_t>::max());
   pcre2_set_match_limit(context.get(), static_cast<std::uint32_t>(limit));
   const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data());
   const PCRE2_SIZE* range = pcre2_get_ovector_pointer(data.get());
@@ -128,7 +138,8 @@ void Regex::find_all(std::string_view text, std::vector<std::pair<std::size_t, s
                            context.get());
     }
     if (result == PCRE2_ERROR_NOMATCH) return;
-    if (result < 0) throw std::runtime_error("the tokenizer's pattern failed on this text (PCRE2 " + std::to_string(result) + ")");
+    if (result < 0)
+      throw std::runtime_error("the tokenizer's pattern failed on this text (PCRE2 " + std::to_string(result) + ")");
     if (range[1] > range[0]) {
       matches->emplace_back(range[0], range[1]);
       at = range[1];

@@ -18,8 +18,8 @@ namespace {
 struct ProtoField {
   std::uint32_t number = 0;
   std::uint32_t wire = 0;
-  std::uint64_t value = 0;     // wire types 0, 1 and 5
-  std::string_view bytes;      // wire type 2
+  std::uint64_t value = 0;  // wire types 0, 1 and 5
+  std::string_view bytes;   // wire type 2
 };
 
 /// Walks the fields of one message; every length is checked against the bytes that are left.
@@ -37,17 +37,25 @@ class ProtoReader {
     field.number = static_cast<std::uint32_t>(tag >> 3);
     field.wire = static_cast<std::uint32_t>(tag & 7);
     switch (field.wire) {
-      case 0: field.value = varint(); break;
-      case 1: field.value = fixed(8); break;
-      case 5: field.value = fixed(4); break;
+      case 0:
+        field.value = varint();
+        break;
+      case 1:
+        field.value = fixed(8);
+        break;
+      case 5:
+        field.value = fixed(4);
+        break;
       case 2: {
         const std::uint64_t length = varint();
-        if (length > bytes_.size() - at_) fail(std::to_string(length) + " more bytes", std::to_string(bytes_.size() - at_));
+        if (length > bytes_.size() - at_)
+          fail(std::to_string(length) + " more bytes", std::to_string(bytes_.size() - at_));
         field.bytes = bytes_.substr(at_, static_cast<std::size_t>(length));
         at_ += static_cast<std::size_t>(length);
         break;
       }
-      default: fail("wire type 0, 1, 2 or 5", std::to_string(field.wire));
+      default:
+        fail("wire type 0, 1, 2 or 5", std::to_string(field.wire));
     }
     return field;
   }
@@ -57,7 +65,8 @@ class ProtoReader {
   }
   void want(const ProtoField& field, std::uint32_t wire) const {
     if (field.wire != wire) {
-      fail("wire type " + std::to_string(wire) + " for field " + std::to_string(field.number), std::to_string(field.wire));
+      fail("wire type " + std::to_string(wire) + " for field " + std::to_string(field.number),
+           std::to_string(field.wire));
     }
   }
 
@@ -125,16 +134,30 @@ void read_trainer(std::string_view bytes, const std::string& file, SentencePiece
     switch (field->number) {
       case 3:
         reader.want(*field, 0);
-        if (field->value != 1 && field->value != 2) reader.fail("model_type unigram (1) or BPE (2)", std::to_string(field->value));
+        if (field->value != 1 && field->value != 2)
+          reader.fail("model_type unigram (1) or BPE (2)", std::to_string(field->value));
         spec->unigram = field->value == 1;
         break;
-      case 24: spec->whitespace_as_suffix = field->value != 0; break;
-      case 35: spec->byte_fallback = field->value != 0; break;
-      case 40: spec->unk = read_id(reader, *field); break;
-      case 41: spec->bos = read_id(reader, *field); break;
-      case 42: spec->eos = read_id(reader, *field); break;
-      case 43: spec->pad = read_id(reader, *field); break;
-      default: break;
+      case 24:
+        spec->whitespace_as_suffix = field->value != 0;
+        break;
+      case 35:
+        spec->byte_fallback = field->value != 0;
+        break;
+      case 40:
+        spec->unk = read_id(reader, *field);
+        break;
+      case 41:
+        spec->bos = read_id(reader, *field);
+        break;
+      case 42:
+        spec->eos = read_id(reader, *field);
+        break;
+      case 43:
+        spec->pad = read_id(reader, *field);
+        break;
+      default:
+        break;
     }
   }
 }
@@ -147,10 +170,17 @@ void read_normalizer_spec(std::string_view bytes, const std::string& file, Sente
         reader.want(*field, 2);
         spec->charsmap.assign(field->bytes);
         break;
-      case 3: spec->add_dummy_prefix = field->value != 0; break;
-      case 4: spec->remove_extra_whitespaces = field->value != 0; break;
-      case 5: spec->escape_whitespaces = field->value != 0; break;
-      default: break;
+      case 3:
+        spec->add_dummy_prefix = field->value != 0;
+        break;
+      case 4:
+        spec->remove_extra_whitespaces = field->value != 0;
+        break;
+      case 5:
+        spec->escape_whitespaces = field->value != 0;
+        break;
+      default:
+        break;
     }
   }
 }
@@ -164,7 +194,8 @@ SentencePieceSpec read_sentencepiece_file(std::string_view bytes, TokenizerParts
     if (field->number > 3) continue;
     reader.want(*field, 2);
     if (field->number == 1) {
-      if (parts->vocabulary.size() >= kMaxVocabulary) reader.fail("at most " + std::to_string(kMaxVocabulary) + " pieces", "more");
+      if (parts->vocabulary.size() >= kMaxVocabulary)
+        reader.fail("at most " + std::to_string(kMaxVocabulary) + " pieces", "more");
       read_piece(field->bytes, parts);
     } else if (field->number == 2) {
       read_trainer(field->bytes, parts->file, &spec);
@@ -176,7 +207,8 @@ SentencePieceSpec read_sentencepiece_file(std::string_view bytes, TokenizerParts
   if (size == 0) throw CheckpointError(parts->file, "pieces", "at least one", "none");
   // The file's defaults name ids that a vocabulary need not have; a control piece has another kind than normal.
   for (TokenId* id : {&spec.bos, &spec.eos, &spec.pad}) {
-    if (*id >= size || (*id >= 0 && parts->vocabulary.kinds[static_cast<std::size_t>(*id)] == PieceKind::normal)) *id = -1;
+    if (*id >= size || (*id >= 0 && parts->vocabulary.kinds[static_cast<std::size_t>(*id)] == PieceKind::normal))
+      *id = -1;
   }
   spec.unk = -1;
   for (TokenId id = 0; id < size && spec.unk < 0; ++id) {
@@ -206,7 +238,8 @@ void build_sentencepiece(const SentencePieceSpec& spec, PrefixScheme scheme, Tok
   }
   parts->decode.replace.emplace_back("\u2581", " ");
   parts->decode.byte_fallback = true;
-  parts->decode.strip_leading_space = (spec.add_dummy_prefix && !spec.whitespace_as_suffix) || spec.remove_extra_whitespaces;
+  parts->decode.strip_leading_space =
+      (spec.add_dummy_prefix && !spec.whitespace_as_suffix) || spec.remove_extra_whitespaces;
   parts->special.unk = spec.unk;
   parts->special.bos = spec.bos;
   parts->special.eos = spec.eos;

@@ -49,10 +49,29 @@ struct Join {
   std::uint32_t left, right;  // symbols
   std::uint32_t size;         // bytes when offered; a mismatch means the offer is outdated
   TokenId piece;
-  bool operator<(const Join& other) const {
-    return score != other.score ? score < other.score : left > other.left;
-  }
+  bool operator<(const Join& other) const { return score != other.score ? score < other.score : left > other.left; }
 };
+
+/// One symbol a character, but blank user-defined pieces in one.
+std::vector<Symbol> split_symbols(std::string_view word, const ByteTrie& blanks) {
+  std::vector<Symbol> symbols;
+  symbols.reserve(word.size());
+  for (std::size_t at = 0; at < word.size();) {
+    std::size_t size = 0;
+    blanks.each_prefix(word.substr(at), [&](std::size_t length, std::int32_t) { size = length; });
+    const bool frozen = size > 0;
+    if (!frozen) {
+      std::size_t next = at;
+      decode_utf8(word, &next);
+      size = next - at;
+    }
+    const auto index = static_cast<std::int64_t>(symbols.size());
+    symbols.push_back({index - 1, index + 1, static_cast<std::uint32_t>(at), static_cast<std::uint32_t>(size), frozen});
+    at += size;
+  }
+  if (!symbols.empty()) symbols.back().next = -1;
+  return symbols;
+}
 
 }  // namespace
 
@@ -71,23 +90,8 @@ SpmBpeModel::SpmBpeModel(const Vocabulary& vocabulary, TokenId unk, bool byte_fa
 }
 
 void SpmBpeModel::encode(std::string_view word, std::vector<TokenId>* out) const {
-  std::vector<Symbol> symbols;
-  symbols.reserve(word.size());
-  for (std::size_t at = 0; at < word.size();) {
-    std::size_t size = 0;
-    blanks_.each_prefix(word.substr(at), [&](std::size_t length, std::int32_t) { size = length; });
-    const bool frozen = size > 0;
-    if (!frozen) {
-      std::size_t next = at;
-      decode_utf8(word, &next);
-      size = next - at;
-    }
-    const auto index = static_cast<std::int64_t>(symbols.size());
-    symbols.push_back({index - 1, index + 1, static_cast<std::uint32_t>(at), static_cast<std::uint32_t>(size), frozen});
-    at += size;
-  }
+  std::vector<Symbol> symbols = split_symbols(word, blanks_);
   if (symbols.empty()) return;
-  symbols.back().next = -1;
 
   std::priority_queue<Join> queue;
   const auto offer = [&](std::int64_t left) {
@@ -97,8 +101,8 @@ void SpmBpeModel::encode(std::string_view word, std::vector<TokenId>* out) const
     if (a.frozen || b.frozen) return;
     const TokenId piece = lookup_.find(word.substr(a.begin, a.size + b.size));
     if (piece < 0) return;
-    queue.push({scores_[piece], static_cast<std::uint32_t>(left), static_cast<std::uint32_t>(a.next), a.size + b.size,
-                piece});
+    queue.push(
+        {scores_[piece], static_cast<std::uint32_t>(left), static_cast<std::uint32_t>(a.next), a.size + b.size, piece});
   };
   for (std::size_t i = 0; i + 1 < symbols.size(); ++i) offer(static_cast<std::int64_t>(i));
   // How unused pieces came about: they are taken apart again if they are left at the end.

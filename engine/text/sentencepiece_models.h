@@ -10,8 +10,8 @@
 
 namespace inferd {
 
-/// Ids for characters that no piece covers: their <0xXX> pieces where the vocabulary has them all and `fallback` is set,
-/// else one unknown id for each run of them.
+/// Ids for characters that no piece covers: their <0xXX> pieces where the vocabulary has them all and `fallback` is
+/// set, else one unknown id for each run of them.
 class UnknownCharacters {
  public:
   UnknownCharacters(const Vocabulary& vocabulary, TokenId unk, bool fallback);

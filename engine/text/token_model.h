@@ -12,7 +12,8 @@ namespace inferd {
 class TokenModel {
  public:
   virtual ~TokenModel() = default;
-  /// Appends the ids of `word`, valid UTF-8 (any bytes for byte-level BPE). Never yields a control token but the unknown one.
+  /// Appends the ids of `word`, valid UTF-8 (any bytes for byte-level BPE). Never yields a control token but the
+  /// unknown one.
   virtual void encode(std::string_view word, std::vector<TokenId>* out) const = 0;
 };
 

@@ -32,9 +32,9 @@ class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
 
-  /// Ids of `text`. Special (added) tokens are matched in trusted runs only; text across a run boundary of equal meaning
-  /// is tokenised as one string otherwise. `add_special`: put the tokenizer's own prefix and suffix around (BOS,
-  /// [CLS] … [SEP]), never doubling a prefix that is there. Input must be valid UTF-8.
+  /// Ids of `text`. Special (added) tokens are matched in trusted runs only; text across a run boundary of equal
+  /// meaning is tokenised as one string otherwise. `add_special`: put the tokenizer's own prefix and suffix around
+  /// (BOS, [CLS] … [SEP]), never doubling a prefix that is there. Input must be valid UTF-8.
   virtual std::vector<TokenId> encode(const MarkedText& text, bool add_special) const = 0;
 
   /// The bytes a token adds to the output: may be a part of a UTF-8 character; empty for ids without a piece.
@@ -59,11 +59,12 @@ class Tokenizer {
   /// The id whose piece is exactly `text` among special/added tokens.
   virtual std::optional<TokenId> special_id(std::string_view text) const = 0;
 
-  virtual std::int64_t vocab_size() const = 0;   // ids are < this; the model's may be larger
+  virtual std::int64_t vocab_size() const = 0;  // ids are < this; the model's may be larger
   virtual const SpecialTokens& special() const = 0;
 };
 
-/// Builds the tokenizer of a checkpoint: GGUF metadata, tokenizer.json, tokenizer.model, vocab.txt … . Throws CheckpointError.
+/// Builds the tokenizer of a checkpoint: GGUF metadata, tokenizer.json, tokenizer.model, vocab.txt … . Throws
+/// CheckpointError.
 std::unique_ptr<Tokenizer> load_tokenizer(const Checkpoint& checkpoint);
 
 }  // namespace inferd

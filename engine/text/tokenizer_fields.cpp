@@ -10,7 +10,8 @@ namespace inferd {
 
 TokenizerFields::TokenizerFields(const Json& value, std::string file, std::string path)
     : value_(&value), file_(std::move(file)), path_(std::move(path)) {
-  if (!value.is_object()) throw CheckpointError(file_, path_.empty() ? "top level" : path_, "an object", value.type_name());
+  if (!value.is_object())
+    throw CheckpointError(file_, path_.empty() ? "top level" : path_, "an object", value.type_name());
 }
 
 const Json* TokenizerFields::find(std::string_view key) const {
@@ -69,8 +70,9 @@ std::optional<TokenizerFields> TokenizerFields::object(std::string_view key) con
 std::int32_t checked_id(const Json& value, const std::string& file, const std::string& field) {
   const std::string expected = "an id below " + std::to_string(kMaxVocabulary);
   if (!value.is_number_integer()) throw CheckpointError(file, field, expected, value.type_name());
-  if (value.is_number_unsigned() ? value.get<std::uint64_t>() >= kMaxVocabulary
-                                 : (value.get<std::int64_t>() < 0 || value.get<std::int64_t>() >= std::int64_t{kMaxVocabulary})) {
+  if (value.is_number_unsigned()
+          ? value.get<std::uint64_t>() >= kMaxVocabulary
+          : (value.get<std::int64_t>() < 0 || value.get<std::int64_t>() >= std::int64_t{kMaxVocabulary})) {
     throw CheckpointError(file, field, expected, dump_json(value));
   }
   return value.get<std::int32_t>();

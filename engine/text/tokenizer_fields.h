@@ -19,7 +19,9 @@ class TokenizerFields {
 
   const std::string& file() const { return file_; }
   const std::string& path() const { return path_; }
-  std::string path_of(std::string_view key) const { return path_.empty() ? std::string(key) : path_ + "." + std::string(key); }
+  std::string path_of(std::string_view key) const {
+    return path_.empty() ? std::string(key) : path_ + "." + std::string(key);
+  }
 
   bool boolean(std::string_view key, bool otherwise) const;
   std::optional<std::string> string(std::string_view key) const;
@@ -40,7 +42,8 @@ class TokenizerFields {
 /// An id from a file: an integer in [0, kMaxVocabulary). Throws CheckpointError.
 std::int32_t checked_id(const Json& value, const std::string& file, const std::string& field);
 
-/// Reads and parses a JSON file of the folder with limits fit for vocabularies. nullopt if absent. Throws CheckpointError.
+/// Reads and parses a JSON file of the folder with limits fit for vocabularies. nullopt if absent. Throws
+/// CheckpointError.
 std::optional<Json> read_tokenizer_json(const Checkpoint& checkpoint, std::string_view file);
 
 }  // namespace inferd

@@ -24,7 +24,8 @@ void check_piece(const std::string& piece, const TokenizerFields& model) {
 /// {"token": id, …}
 void read_vocab_object(const TokenizerFields& model, Vocabulary* vocabulary) {
   const Json* vocab = model.find("vocab");
-  if (vocab == nullptr || !vocab->is_object()) model.fail("vocab", "an object", vocab == nullptr ? "nothing" : vocab->type_name());
+  if (vocab == nullptr || !vocab->is_object())
+    model.fail("vocab", "an object", vocab == nullptr ? "nothing" : vocab->type_name());
   for (const auto& [piece, value] : vocab->get_ref<const Json::object_t&>()) {
     check_piece(piece, model);
     const auto id = static_cast<std::size_t>(checked_id(value, model.file(), model.path_of("vocab")));
@@ -39,7 +40,8 @@ void read_vocab_object(const TokenizerFields& model, Vocabulary* vocabulary) {
 void read_vocab_list(const TokenizerFields& model, Vocabulary* vocabulary) {
   const Json* vocab = model.array("vocab");
   if (vocab == nullptr) model.fail("vocab", "an array", "nothing");
-  if (vocab->size() > kMaxVocabulary) model.fail("vocab", "at most " + std::to_string(kMaxVocabulary) + " tokens", std::to_string(vocab->size()));
+  if (vocab->size() > kMaxVocabulary)
+    model.fail("vocab", "at most " + std::to_string(kMaxVocabulary) + " tokens", std::to_string(vocab->size()));
   vocabulary->scores.reserve(vocab->size());
   for (const Json& entry : *vocab) {
     if (!entry.is_array() || entry.size() != 2 || !entry[0].is_string() || !entry[1].is_number()) {
@@ -50,20 +52,24 @@ void read_vocab_list(const TokenizerFields& model, Vocabulary* vocabulary) {
     vocabulary->scores.push_back(entry[1].get<double>());
     vocabulary->pieces.push_back(entry[0].get<std::string>());
     vocabulary->kinds.push_back(PieceKind::normal);
-    if (!(vocabulary->scores[id] > -1e30 && vocabulary->scores[id] < 1e30)) model.fail("vocab", "finite scores", "another");
+    if (!(vocabulary->scores[id] > -1e30 && vocabulary->scores[id] < 1e30))
+      model.fail("vocab", "finite scores", "another");
   }
 }
 
 /// Merges as "a b" or ["a", "b"], turned into ids.
-std::vector<BpeMerge> read_merges(const TokenizerFields& model, const std::unordered_map<std::string_view, TokenId>& ids) {
+std::vector<BpeMerge> read_merges(const TokenizerFields& model,
+                                  const std::unordered_map<std::string_view, TokenId>& ids) {
   std::vector<BpeMerge> merges;
   const Json* list = model.array("merges");
   if (list == nullptr) return merges;
-  if (list->size() > kMaxVocabulary) model.fail("merges", "at most " + std::to_string(kMaxVocabulary), std::to_string(list->size()));
+  if (list->size() > kMaxVocabulary)
+    model.fail("merges", "at most " + std::to_string(kMaxVocabulary), std::to_string(list->size()));
   merges.reserve(list->size());
   const auto id_of = [&](std::string_view piece) {
     const auto found = ids.find(piece);
-    if (found == ids.end()) model.fail("merges[" + std::to_string(merges.size()) + "]", "tokens of the vocabulary", "another");
+    if (found == ids.end())
+      model.fail("merges[" + std::to_string(merges.size()) + "]", "tokens of the vocabulary", "another");
     return found->second;
   };
   std::string joined;
@@ -72,7 +78,8 @@ std::vector<BpeMerge> read_merges(const TokenizerFields& model, const std::unord
     if (entry.is_string()) {
       const std::string_view text = entry.get_ref<const std::string&>();
       const std::size_t space = text.find(' ');
-      if (space == std::string_view::npos) model.fail("merges[" + std::to_string(merges.size()) + "]", "two tokens", "one");
+      if (space == std::string_view::npos)
+        model.fail("merges[" + std::to_string(merges.size()) + "]", "two tokens", "one");
       left = text.substr(0, space);
       right = text.substr(space + 1);
     } else if (entry.is_array() && entry.size() == 2 && entry[0].is_string() && entry[1].is_string()) {
@@ -143,7 +150,8 @@ void add_token(const TokenizerFields& fields, std::int32_t id, TokenizerParts* p
   token.rstrip = fields.boolean("rstrip", false);
   token.normalized = fields.boolean("normalized", !token.special);
   if (token.content.empty()) return;
-  if (token.content.size() > kMaxPieceBytes) fields.fail("content", "at most 64 KiB", std::to_string(token.content.size()));
+  if (token.content.size() > kMaxPieceBytes)
+    fields.fail("content", "at most 64 KiB", std::to_string(token.content.size()));
   token.anywhere = !token.special && is_blank_piece(token.content);
   const auto index = static_cast<std::size_t>(id);
   if (index < vocabulary.size() && vocabulary.kinds[index] != PieceKind::hole) {
@@ -163,7 +171,8 @@ void add_config_tokens(const TokenizerFields& config, TokenizerParts* parts) {
   for (const auto& [key, value] : table->get_ref<const Json::object_t&>()) {
     std::int32_t id = -1;
     const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), id);
-    if (error != std::errc() || end != key.data() + key.size() || id < 0 || id >= static_cast<std::int32_t>(kMaxVocabulary)) {
+    if (error != std::errc() || end != key.data() + key.size() || id < 0 ||
+        id >= static_cast<std::int32_t>(kMaxVocabulary)) {
       config.fail("added_tokens_decoder", "ids below " + std::to_string(kMaxVocabulary), "another key");
     }
     add_token(TokenizerFields(value, config.file(), "added_tokens_decoder." + key), id, parts);
@@ -211,7 +220,8 @@ TokenizerParts read_tokenizer_parts(const Json& document, const std::string& fil
   } else if (type == "Unigram") {
     UnigramOptions options;
     const std::int64_t unk = model->integer("unk_id").value_or(-1);
-    if (unk >= static_cast<std::int64_t>(parts.vocabulary.size())) model->fail("unk_id", "an id of the vocabulary", std::to_string(unk));
+    if (unk >= static_cast<std::int64_t>(parts.vocabulary.size()))
+      model->fail("unk_id", "an id of the vocabulary", std::to_string(unk));
     options.unk = static_cast<TokenId>(std::max<std::int64_t>(unk, -1));
     options.byte_fallback = model->boolean("byte_fallback", false);
     parts.special.unk = options.unk;

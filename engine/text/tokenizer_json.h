@@ -10,8 +10,8 @@
 namespace inferd {
 
 /// Parts of the tokenizer that tokenizer.json describes, with the added_tokens_decoder of `config`
-/// (tokenizer_config.json; may be null); special ids and stop ids are left to the caller. Truncation and padding settings
-/// are ignored. Throws CheckpointError, also for component types that are not supported.
+/// (tokenizer_config.json; may be null); special ids and stop ids are left to the caller. Truncation and padding
+/// settings are ignored. Throws CheckpointError, also for component types that are not supported.
 TokenizerParts read_tokenizer_parts(const Json& root, const std::string& file, const TokenizerFields* config);
 
 /// The components of the file, each from its JSON object (or null).

@@ -12,7 +12,8 @@ namespace {
 
 constexpr std::size_t kMaxSteps = 64;
 
-/// Calls read(fields) for `fields` or, if it is a Sequence, for each of its members, at any depth (JSON depth is bounded).
+/// Calls read(fields) for `fields` or, if it is a Sequence, for each of its members, at any depth (JSON depth is
+/// bounded).
 template <typename Read>
 void each_step(const TokenizerFields& fields, std::string_view list_key, Read&& read) {
   if (fields.required_string("type") != "Sequence") {
@@ -137,7 +138,8 @@ void read_decoder_step(const TokenizerFields& fields, DecodeRules* rules) {
     rules->strip_leading_space = read_scheme(fields) != PrefixScheme::never;
   } else if (type == "Strip") {
     const std::int64_t start = fields.integer("start").value_or(0);
-    if (fields.string("content").value_or(" ") != " " || fields.integer("stop").value_or(0) != 0 || start < 0 || start > 1) {
+    if (fields.string("content").value_or(" ") != " " || fields.integer("stop").value_or(0) != 0 || start < 0 ||
+        start > 1) {
       fields.fail("start", "at most one space stripped from the front", "something else");
     }
     rules->strip_leading_space = start == 1;
@@ -163,7 +165,8 @@ std::vector<TokenId> template_ids(const TokenizerFields& fields, const std::stri
   const std::optional<TokenizerFields> table = fields.object("special_tokens");
   const std::optional<TokenizerFields> entry = table ? table->object(name) : std::nullopt;
   const Json* list = entry ? entry->array("ids") : nullptr;
-  if (list == nullptr || list->empty() || list->size() > 16) fields.fail("special_tokens." + name, "a list of ids", "something else");
+  if (list == nullptr || list->empty() || list->size() > 16)
+    fields.fail("special_tokens." + name, "a list of ids", "something else");
   std::vector<TokenId> ids;
   for (const Json& id : *list) ids.push_back(checked_id(id, fields.file(), fields.path_of("special_tokens." + name)));
   return ids;
@@ -203,7 +206,11 @@ void read_post_processor_step(const TokenizerFields& fields, TokenizerParts* par
     parts->suffix.assign(1, sep);
     using Kind = PairItem::Kind;
     if (type == "BertProcessing") {
-      parts->pair = {{Kind::special, cls, 0}, {Kind::first, -1, 0}, {Kind::special, sep, 0}, {Kind::second, -1, 1}, {Kind::special, sep, 1}};
+      parts->pair = {{Kind::special, cls, 0},
+                     {Kind::first, -1, 0},
+                     {Kind::special, sep, 0},
+                     {Kind::second, -1, 1},
+                     {Kind::special, sep, 1}};
     } else {
       parts->pair = {{Kind::special, cls, 0}, {Kind::first, -1, 0},  {Kind::special, sep, 0},
                      {Kind::special, sep, 0}, {Kind::second, -1, 0}, {Kind::special, sep, 0}};

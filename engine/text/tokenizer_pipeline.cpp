@@ -12,7 +12,7 @@ namespace inferd {
 namespace {
 
 /// Tokens that end an answer wherever a vocabulary has them as added tokens.
-constexpr std::string_view kChatEnds[] = {"<|im_end|>",  "<|eot_id|>", "<|endoftext|>", "<|end_of_text|>",
+constexpr std::string_view kChatEnds[] = {"<|im_end|>", "<|eot_id|>", "<|endoftext|>",  "<|end_of_text|>",
                                           "<|eom_id|>", "<|user|>",   "<|observation|>"};
 
 /// Runs of a marked text by end offset; answers whether a range lies within one trusted run.
@@ -20,8 +20,8 @@ class TrustMap {
  public:
   void append(std::size_t end, bool trusted) { runs_.push_back({end, trusted}); }
   bool covers(std::size_t begin, std::size_t end) const {
-    const auto run = std::upper_bound(runs_.begin(), runs_.end(), begin,
-                                      [](std::size_t at, const Run& r) { return at < r.end; });
+    const auto run =
+        std::upper_bound(runs_.begin(), runs_.end(), begin, [](std::size_t at, const Run& r) { return at < r.end; });
     return run != runs_.end() && run->trusted && end <= run->end;
   }
   /// One byte per byte of [begin, end).
@@ -165,9 +165,15 @@ PairEncoding TokenizerPipeline::encode_pair(const MarkedText& first, const Marke
   }
   for (const PairItem& item : pair_) {
     switch (item.kind) {
-      case PairItem::Kind::special: append({item.id}, item.type_id); break;
-      case PairItem::Kind::first: append(encode(first, false), item.type_id); break;
-      case PairItem::Kind::second: append(encode(second, false), item.type_id); break;
+      case PairItem::Kind::special:
+        append({item.id}, item.type_id);
+        break;
+      case PairItem::Kind::first:
+        append(encode(first, false), item.type_id);
+        break;
+      case PairItem::Kind::second:
+        append(encode(second, false), item.type_id);
+        break;
     }
   }
   return pair;
@@ -273,7 +279,8 @@ std::unique_ptr<Tokenizer> make_tokenizer(TokenizerParts parts) {
   }
   for (const TokenId id : around) {
     if (id >= 0 && id < size) continue;
-    throw CheckpointError(parts.file, "special tokens around a text", "ids below " + std::to_string(size), std::to_string(id));
+    throw CheckpointError(parts.file, "special tokens around a text", "ids below " + std::to_string(size),
+                          std::to_string(id));
   }
   return std::make_unique<TokenizerPipeline>(std::move(parts));
 }

@@ -18,7 +18,15 @@ inline constexpr std::size_t kMaxVocabulary = std::size_t{1} << 22;
 inline constexpr std::size_t kMaxPieceBytes = std::size_t{1} << 16;
 
 /// Numbers as in SentencePiece and GGUF token types; `hole` is an id that no file names.
-enum class PieceKind : std::uint8_t { hole = 0, normal = 1, unknown = 2, control = 3, user_defined = 4, unused = 5, byte = 6 };
+enum class PieceKind : std::uint8_t {
+  hole = 0,
+  normal = 1,
+  unknown = 2,
+  control = 3,
+  user_defined = 4,
+  unused = 5,
+  byte = 6
+};
 
 /// Pieces by id. A piece is in the form its model matches: bytes for byte-level BPE, else UTF-8 text.
 struct Vocabulary {
@@ -31,8 +39,8 @@ struct Vocabulary {
   void set(std::size_t id, std::string piece, PieceKind kind);
 };
 
-/// A piece of nothing but spaces and line ends (or SentencePiece's "▁") steers no model, so even when a vocabulary lists
-/// it as user-defined it is ordinary text.
+/// A piece of nothing but spaces and line ends (or SentencePiece's "▁") steers no model, so even when a vocabulary
+/// lists it as user-defined it is ordinary text.
 bool is_blank_piece(std::string_view piece);
 
 /// True if ordinary text may become this piece: control, unknown and user-defined pieces come from trusted text only.

@@ -21,23 +21,36 @@ namespace {
 constexpr std::size_t kMaxFileBytes = std::size_t{64} << 20;
 
 /// The specials that GLM-4's code puts behind its tiktoken ranks, and ChatGLM2/3's behind its pieces.
-constexpr std::string_view kGlm4Specials[] = {
-    "<|endoftext|>", "[MASK]",        "[gMASK]",         "[sMASK]",            "<sop>",            "<eop>",             "<|system|>",
-    "<|user|>",      "<|assistant|>", "<|observation|>", "<|begin_of_image|>", "<|end_of_image|>", "<|begin_of_video|>", "<|end_of_video|>"};
-constexpr std::string_view kChatGlmSpecials[] = {"[MASK]",     "[gMASK]",  "[sMASK]",       "sop",            "eop",
-                                                 "<|system|>", "<|user|>", "<|assistant|>", "<|observation|>"};
+constexpr std::string_view kGlm4Specials[] = {"<|endoftext|>",
+                                              "[MASK]",
+                                              "[gMASK]",
+                                              "[sMASK]",
+                                              "<sop>",
+                                              "<eop>",
+                                              "<|system|>",
+                                              "<|user|>",
+                                              "<|assistant|>",
+                                              "<|observation|>",
+                                              "<|begin_of_image|>",
+                                              "<|end_of_image|>",
+                                              "<|begin_of_video|>",
+                                              "<|end_of_video|>"};
+constexpr std::string_view kChatGlmSpecials[] = {
+    "[MASK]", "[gMASK]", "[sMASK]", "sop", "eop", "<|system|>", "<|user|>", "<|assistant|>", "<|observation|>"};
 
 /// Appends a control token behind the vocabulary and returns its id.
 TokenId append_control(std::string_view content, TokenizerParts* parts) {
   const std::size_t id = parts->vocabulary.size();
-  if (id >= kMaxVocabulary) throw CheckpointError(parts->file, "vocabulary", "at most " + std::to_string(kMaxVocabulary), "more");
+  if (id >= kMaxVocabulary)
+    throw CheckpointError(parts->file, "vocabulary", "at most " + std::to_string(kMaxVocabulary), "more");
   parts->vocabulary.set(id, std::string(content), PieceKind::control);
   return static_cast<TokenId>(id);
 }
 
 TokenId find_control(const TokenizerParts& parts, std::string_view content) {
   for (std::size_t id = 0; id < parts.vocabulary.size(); ++id) {
-    if (parts.vocabulary.kinds[id] == PieceKind::control && parts.vocabulary.pieces[id] == content) return static_cast<TokenId>(id);
+    if (parts.vocabulary.kinds[id] == PieceKind::control && parts.vocabulary.pieces[id] == content)
+      return static_cast<TokenId>(id);
   }
   return -1;
 }
@@ -65,12 +78,14 @@ FolderConfig read_config(const Checkpoint& checkpoint) {
     if (fields->find("add_eos_token") != nullptr) config.add_eos = fields->boolean("add_eos_token", false);
   }
   if (const auto model = read_tokenizer_json(checkpoint, "config.json")) {
-    config.model_type = TokenizerFields(*model, checkpoint.path() + "/config.json", "").string("model_type").value_or("");
+    config.model_type =
+        TokenizerFields(*model, checkpoint.path() + "/config.json", "").string("model_type").value_or("");
   }
   return config;
 }
 
-/// Tokens that only tokenizer_config.json names. Their flags for normalisation belong to tokenizer.json and mean nothing here.
+/// Tokens that only tokenizer_config.json names. Their flags for normalisation belong to tokenizer.json and mean
+/// nothing here.
 void add_tokens(const FolderConfig& config, TokenizerParts* parts) {
   if (const auto fields = config.fields()) add_config_tokens(*fields, parts);
   for (AddedToken& token : parts->added) token.normalized = false;
@@ -79,7 +94,8 @@ void add_tokens(const FolderConfig& config, TokenizerParts* parts) {
 void read_sentencepiece_model(const std::string& bytes, const FolderConfig& config, TokenizerParts* parts) {
   const std::string& type = config.tokenizer_class;
   if (type.starts_with("XLMRoberta") || type.starts_with("Camembert") || type.starts_with("MBart")) {
-    throw CheckpointError(parts->file, "tokenizer_class", "tokenizer.json for " + type + " (its ids are not the file's)", "none");
+    throw CheckpointError(parts->file, "tokenizer_class",
+                          "tokenizer.json for " + type + " (its ids are not the file's)", "none");
   }
   const SentencePieceSpec spec = read_sentencepiece_file(bytes, parts);
   const bool chatglm = type == "ChatGLMTokenizer" || config.model_type == "chatglm";
@@ -99,7 +115,8 @@ void read_sentencepiece_model(const std::string& bytes, const FolderConfig& conf
 
 void read_glm4(const std::string& text, const FolderConfig& config, TokenizerParts* parts) {
   if (config.tokenizer_class != "ChatGLM4Tokenizer" && config.model_type != "chatglm") {
-    throw CheckpointError(parts->file, "tokenizer_class", "ChatGLM4Tokenizer for a tiktoken vocabulary, or a tokenizer.json",
+    throw CheckpointError(parts->file, "tokenizer_class",
+                          "ChatGLM4Tokenizer for a tiktoken vocabulary, or a tokenizer.json",
                           config.tokenizer_class.empty() ? "nothing" : config.tokenizer_class);
   }
   const std::vector<BpeMerge> merges = read_tiktoken(text, parts);
@@ -131,31 +148,37 @@ void each_line(std::string_view text, Visit&& visit) {
   }
 }
 
-void read_vocab_and_merges(const Json& vocab, const std::string& merges_text, const FolderConfig& config, TokenizerParts* parts) {
+void read_vocab_and_merges(const Json& vocab, const std::string& merges_text, const FolderConfig& config,
+                           TokenizerParts* parts) {
   static constexpr std::pair<std::string_view, std::string_view> kFamilies[] = {
       {"qwen2", "qwen2"}, {"qwen3", "qwen2"}, {"gpt2", "gpt-2"}, {"phi", "phi-2"}, {"bloom", "bloom"}};
-  const auto family = std::find_if(std::begin(kFamilies), std::end(kFamilies), [&](const auto& f) { return f.first == config.model_type; });
+  const auto family = std::find_if(std::begin(kFamilies), std::end(kFamilies),
+                                   [&](const auto& f) { return f.first == config.model_type; });
   if (family == std::end(kFamilies)) {
-    throw CheckpointError(parts->file, "model_type", "a family whose pre-tokenizer is known, or a tokenizer.json", config.model_type);
+    throw CheckpointError(parts->file, "model_type", "a family whose pre-tokenizer is known, or a tokenizer.json",
+                          config.model_type);
   }
   if (!vocab.is_object()) throw CheckpointError(parts->file, "top level", "an object", vocab.type_name());
   std::unordered_map<std::string_view, TokenId> ids;
   for (const auto& [piece, value] : vocab.get_ref<const Json::object_t&>()) {
     const TokenId id = checked_id(value, parts->file, "vocabulary");
     const std::optional<std::string> bytes = bytes_of_gpt2_piece(piece);
-    parts->vocabulary.set(static_cast<std::size_t>(id), bytes.value_or(piece), bytes ? PieceKind::normal : PieceKind::unused);
+    parts->vocabulary.set(static_cast<std::size_t>(id), bytes.value_or(piece),
+                          bytes ? PieceKind::normal : PieceKind::unused);
     ids.emplace(piece, id);
   }
   std::vector<BpeMerge> merges;
   each_line(merges_text, [&](std::string_view line, std::size_t number) {
     if (line.empty() || (number == 1 && line.starts_with("#version"))) return;
     const std::size_t space = line.find(' ');
-    const std::string joined = space == std::string_view::npos ? "" : std::string(line.substr(0, space)).append(line.substr(space + 1));
+    const std::string joined =
+        space == std::string_view::npos ? "" : std::string(line.substr(0, space)).append(line.substr(space + 1));
     const auto left = ids.find(line.substr(0, std::min(space, line.size())));
     const auto right = space == std::string_view::npos ? ids.end() : ids.find(line.substr(space + 1));
     const auto result = ids.find(joined);
     if (left == ids.end() || right == ids.end() || result == ids.end()) {
-      throw CheckpointError(parts->file, "merges.txt line " + std::to_string(number), "two tokens of the vocabulary", "something else");
+      throw CheckpointError(parts->file, "merges.txt line " + std::to_string(number), "two tokens of the vocabulary",
+                            "something else");
     }
     merges.push_back({left->second, right->second, result->second, static_cast<std::uint32_t>(merges.size())});
   });
@@ -167,7 +190,8 @@ void read_vocab_txt(const std::string& text, const FolderConfig& config, Tokeniz
   Vocabulary& vocabulary = parts->vocabulary;
   each_line(text, [&](std::string_view line, std::size_t) {
     if (vocabulary.size() >= kMaxVocabulary || line.size() > kMaxPieceBytes || !is_valid_utf8(line)) {
-      throw CheckpointError(parts->file, "line " + std::to_string(vocabulary.size() + 1), "a short UTF-8 token", "something else");
+      throw CheckpointError(parts->file, "line " + std::to_string(vocabulary.size() + 1), "a short UTF-8 token",
+                            "something else");
     }
     const bool special = line == "[PAD]" || line == "[UNK]" || line == "[CLS]" || line == "[SEP]" || line == "[MASK]";
     vocabulary.pieces.emplace_back(line);

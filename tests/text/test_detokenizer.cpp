@@ -25,8 +25,9 @@ std::string stream(const Tokenizer& tokenizer, const std::vector<TokenId>& ids, 
 }
 
 std::string random_text(std::mt19937* rng, std::size_t characters) {
-  static constexpr std::pair<char32_t, char32_t> kRanges[] = {{0x20, 0x7E}, {0x20, 0x7E}, {0x01, 0x1F},     {0xA0, 0x24F},   {0x300, 0x36F},
-                                                              {0x400, 0x4FF}, {0x4E00, 0x9FFF}, {0xAC00, 0xD7A3}, {0x1F300, 0x1F6FF}, {0x10000, 0x10FFFF}};
+  static constexpr std::pair<char32_t, char32_t> kRanges[] = {
+      {0x20, 0x7E},   {0x20, 0x7E},     {0x01, 0x1F},     {0xA0, 0x24F},      {0x300, 0x36F},
+      {0x400, 0x4FF}, {0x4E00, 0x9FFF}, {0xAC00, 0xD7A3}, {0x1F300, 0x1F6FF}, {0x10000, 0x10FFFF}};
   std::string text;
   for (std::size_t i = 0; i < characters; ++i) {
     const auto& [low, high] = kRanges[(*rng)() % std::size(kRanges)];
@@ -56,12 +57,14 @@ TEST_CASE("streamed text is decode's text, for every tokenizer and random ids") 
 TEST_CASE("every tail of an answer streams as it decodes") {
   const auto& all = small_tokenizers();
   const std::string text = "héllo 你好 🙂👩‍💻 \u0e01\u0e33 \U00020000 ok";
-  for (const char* name : {"llama2", "llama3", "qwen2", "llama2.F16.gguf", "bpe_fallback.model", "unigram_fallback.model"}) {
+  for (const char* name :
+       {"llama2", "llama3", "qwen2", "llama2.F16.gguf", "bpe_fallback.model", "unigram_fallback.model"}) {
     const Tokenizer& tokenizer = *all.at(name);
     const auto ids = tokenizer.encode(MarkedText::untrusted(text), false);
     for (std::size_t first = 0; first <= ids.size(); ++first) {
       for (std::size_t last = first; last <= ids.size(); ++last) {
-        const std::vector<TokenId> part(ids.begin() + static_cast<std::ptrdiff_t>(first), ids.begin() + static_cast<std::ptrdiff_t>(last));
+        const std::vector<TokenId> part(ids.begin() + static_cast<std::ptrdiff_t>(first),
+                                        ids.begin() + static_cast<std::ptrdiff_t>(last));
         CHECK(stream(tokenizer, part, true) == tokenizer.decode(part, true));
       }
     }
@@ -71,14 +74,16 @@ TEST_CASE("every tail of an answer streams as it decodes") {
 TEST_CASE("byte-level vocabularies give every text back") {
   std::mt19937 rng(5);
   const auto& all = small_tokenizers();
-  for (const char* name : {"llama3", "llama3.bf16.gguf", "bloom_like.json", "contiguous.json", "merged_next.json", "blank_added.json"}) {
+  for (const char* name :
+       {"llama3", "llama3.bf16.gguf", "bloom_like.json", "contiguous.json", "merged_next.json", "blank_added.json"}) {
     const Tokenizer& tokenizer = *all.at(name);
     CAPTURE(name);
     for (int round = 0; round < 300; ++round) {
       const std::string text = random_text(&rng, rng() % 60);
       CHECK(tokenizer.decode(tokenizer.encode(MarkedText::untrusted(text), false), true) == text);
     }
-    for (const std::string& text : corpus_texts()) CHECK(tokenizer.decode(tokenizer.encode(MarkedText::untrusted(text), false), true) == text);
+    for (const std::string& text : corpus_texts())
+      CHECK(tokenizer.decode(tokenizer.encode(MarkedText::untrusted(text), false), true) == text);
   }
 }
 
@@ -121,7 +126,8 @@ TEST_CASE("long words cost no more than their length warrants") {
     CAPTURE(name);
     std::string mixed;
     for (int i = 0; i < 40'000; ++i) mixed += static_cast<char>('a' + i * 7919 % 26);
-    for (const std::string& text : {std::string(200'000, 'a'), std::string(200'000, ' '), mixed, std::string(100'000, '\n')}) {
+    for (const std::string& text :
+         {std::string(200'000, 'a'), std::string(200'000, ' '), mixed, std::string(100'000, '\n')}) {
       CHECK(tokenizer->encode(MarkedText::untrusted(text), false).size() <= text.size() + 2);
     }
     std::string marks = "e";

@@ -39,8 +39,17 @@ Outcome expected(const std::vector<std::string>& stops, const std::string& text)
 }  // namespace
 
 TEST_CASE("every split of a text gives the same outcome") {
-  const std::vector<std::vector<std::string>> stop_sets = {
-      {}, {""}, {"c"}, {"ab"}, {"aba"}, {"abab"}, {"b", "ab"}, {"abc", "bcd"}, {"aaab", "aab"}, {"\n\n", "\n\nUser:"}, {"cab", "abcabc"}};
+  const std::vector<std::vector<std::string>> stop_sets = {{},
+                                                           {""},
+                                                           {"c"},
+                                                           {"ab"},
+                                                           {"aba"},
+                                                           {"abab"},
+                                                           {"b", "ab"},
+                                                           {"abc", "bcd"},
+                                                           {"aaab", "aab"},
+                                                           {"\n\n", "\n\nUser:"},
+                                                           {"cab", "abcabc"}};
   for (const auto& stops : stop_sets) {
     for (const std::string text : {"", "a", "abcab", "aabab", "abababc", "aaaaab", "x\n\nUser", "xabcabx", "bcdabc"}) {
       const Outcome want = expected(stops, text);

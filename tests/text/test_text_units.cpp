@@ -1,9 +1,9 @@
 // The small parts of engine/text: patterns, base64, tables, normal forms.
 #include <utf8proc.h>
 
-#include <random>
 #include <cstdlib>
 #include <map>
+#include <random>
 #include <set>
 #include <stdexcept>
 
@@ -47,8 +47,10 @@ TEST_CASE("patterns mean what they mean in Oniguruma") {
 }
 
 TEST_CASE("published patterns cut as published") {
-  CHECK(matches(std::string(kGpt2Pattern), "I'm  at 12 o'clock!") == std::vector<std::string>{"I", "'m", " ", " at", " 12", " o", "'", "clock", "!"});
-  CHECK(matches(std::string(kLlama3Pattern), "12345 (x)\n\n y") == std::vector<std::string>{"123", "45", " (", "x", ")\n\n", " y"});
+  CHECK(matches(std::string(kGpt2Pattern), "I'm  at 12 o'clock!") ==
+        std::vector<std::string>{"I", "'m", " ", " at", " 12", " o", "'", "clock", "!"});
+  CHECK(matches(std::string(kLlama3Pattern), "12345 (x)\n\n y") ==
+        std::vector<std::string>{"123", "45", " (", "x", ")\n\n", " y"});
   CHECK(matches(std::string(kQwenPattern), "123") == std::vector<std::string>{"1", "2", "3"});
   CHECK(find_split_recipe("qwen2")->nfc);
   CHECK(find_split_recipe("no-such") == nullptr);
@@ -102,7 +104,8 @@ TEST_CASE("tables find what was put in, and only that") {
     std::vector<std::int32_t> prefixes, wanted;
     trie.each_prefix(text, [&](std::size_t, std::int32_t value) { prefixes.push_back(value); });
     for (std::size_t n = 1; n <= text.size(); ++n) {
-      if (const auto prefix = first.find(text.substr(0, n)); prefix != first.end()) wanted.push_back(static_cast<std::int32_t>(prefix->second));
+      if (const auto prefix = first.find(text.substr(0, n)); prefix != first.end())
+        wanted.push_back(static_cast<std::int32_t>(prefix->second));
     }
     CHECK(prefixes == wanted);
   }
@@ -114,14 +117,17 @@ TEST_CASE("normal forms are those of the Unicode library, at a cost that does no
   for (int round = 0; round < 500; ++round) {
     std::string text;
     for (unsigned n = rng() % 12; n > 0; --n) {
-      static constexpr char32_t kBase[] = {0x41, 0x300, 0xAC00, 0x1100, 0x1160, 0x11A0, 0xF900, 0xFB00, 0x1D15E, 0x900, 0x3300, 0x320};
+      static constexpr char32_t kBase[] = {0x41,   0x300,  0xAC00,  0x1100, 0x1160, 0x11A0,
+                                           0xF900, 0xFB00, 0x1D15E, 0x900,  0x3300, 0x320};
       append_utf8(&text, kBase[rng() % std::size(kBase)] + rng() % 64);
     }
-    for (const auto& [form, options] : {std::pair{NormalForm::nfc, UTF8PROC_COMPOSE}, std::pair{NormalForm::nfd, UTF8PROC_DECOMPOSE}}) {
+    for (const auto& [form, options] :
+         {std::pair{NormalForm::nfc, UTF8PROC_COMPOSE}, std::pair{NormalForm::nfd, UTF8PROC_DECOMPOSE}}) {
       for (const bool compatible : {false, true}) {
         utf8proc_uint8_t* wanted = nullptr;
-        const auto size = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()), static_cast<utf8proc_ssize_t>(text.size()), &wanted,
-                                       static_cast<utf8proc_option_t>(UTF8PROC_STABLE | options | (compatible ? UTF8PROC_COMPAT : 0)));
+        const auto size = utf8proc_map(
+            reinterpret_cast<const utf8proc_uint8_t*>(text.data()), static_cast<utf8proc_ssize_t>(text.size()), &wanted,
+            static_cast<utf8proc_option_t>(UTF8PROC_STABLE | options | (compatible ? UTF8PROC_COMPAT : 0)));
         REQUIRE(size >= 0);
         std::string normal;
         const bool nfc = form == NormalForm::nfc;

@@ -13,14 +13,16 @@ namespace {
 enum class Decode { all, known, none };  // known: not where the unknown token, or a literal "▁", lost the text
 
 /// Compares all cases.
-void check_cases(const Tokenizer& tokenizer, const std::vector<TokenizerCase>& cases, bool trusted, Decode decode = Decode::all) {
+void check_cases(const Tokenizer& tokenizer, const std::vector<TokenizerCase>& cases, bool trusted,
+                 Decode decode = Decode::all) {
   REQUIRE(cases.size() > 20);
   for (const TokenizerCase& c : cases) {
     CAPTURE(shown(c.text));
     CHECK(tokenizer.encode(trusted ? MarkedText::trusted(c.text) : MarkedText::untrusted(c.text), false) == c.ids);
     const bool unknown = std::find(c.ids.begin(), c.ids.end(), tokenizer.special().unk) != c.ids.end();
     const bool lost = unknown || c.text.find("\u2581") != std::string::npos;
-    if (decode == Decode::all || (decode == Decode::known && !lost)) CHECK(shown(tokenizer.decode(c.ids, false)) == shown(c.decoded));
+    if (decode == Decode::all || (decode == Decode::known && !lost))
+      CHECK(shown(tokenizer.decode(c.ids, false)) == shown(c.decoded));
   }
 }
 
@@ -99,7 +101,8 @@ TEST_CASE("prompts of the golden folders, chat included, have the ids of their e
     if (row.contains("messages")) CHECK(tokenizer->encode(text, true) == ids);
     // Greedy texts come from decode; with only byte pieces of broken characters the reference differs in their number.
     if (row.contains("greedy") && name != "llama2") {
-      CHECK(shown(tokenizer->decode(row.at("greedy").get<std::vector<TokenId>>(), true)) == shown(row.at("greedy_text").get<std::string>()));
+      CHECK(shown(tokenizer->decode(row.at("greedy").get<std::vector<TokenId>>(), true)) ==
+            shown(row.at("greedy_text").get<std::string>()));
     }
   }
 }
@@ -119,7 +122,8 @@ TEST_CASE("BERT puts its special tokens around one text and around two") {
   CHECK(both.ids == pair.at("input_ids").get<std::vector<TokenId>>());
   CHECK(both.type_ids == pair.at("token_type_ids").get<std::vector<std::int32_t>>());
   // vocab.txt alone says the same.
-  const auto plain = load_tokenizer(MemoryCheckpoint({{"vocab.txt", read_text(source_path("tests/golden/models/bert/vocab.txt"))}}));
+  const auto plain =
+      load_tokenizer(MemoryCheckpoint({{"vocab.txt", read_text(source_path("tests/golden/models/bert/vocab.txt"))}}));
   check_cases(*plain, corpus_cases("golden_bert"), true);
   CHECK(plain->special().cls == 2);
   CHECK(plain->special().sep == 3);
@@ -133,11 +137,12 @@ TEST_CASE("the hard corpus on golden models") {
 
 TEST_CASE("the hard corpus on every pipeline of tokenizer.json") {
   const std::string name =
-      GENERATE("bloom_like", "gpt2_like", "merged_previous", "merged_next", "contiguous", "removed", "words", "punctuation",
-               "string_split", "normalized_added", "blank_added", "accents", "metaspace_first", "metaspace_never",
-               "no_fallback", "unigram_json");
+      GENERATE("bloom_like", "gpt2_like", "merged_previous", "merged_next", "contiguous", "removed", "words",
+               "punctuation", "string_split", "normalized_added", "blank_added", "accents", "metaspace_first",
+               "metaspace_never", "no_fallback", "unigram_json");
   CAPTURE(name);
-  const auto tokenizer = tokenizer_of_file("tokenizer.json", source_path("tests/golden/tokenizer/json/" + name + ".json"));
+  const auto tokenizer =
+      tokenizer_of_file("tokenizer.json", source_path("tests/golden/tokenizer/json/" + name + ".json"));
   // The reference prints normalised added tokens in their normalised form; ours print as they are written.
   check_cases(*tokenizer, corpus_cases("json_" + name), true, name == "normalized_added" ? Decode::none : Decode::all);
 }
@@ -151,11 +156,37 @@ TEST_CASE("the hard corpus on SentencePiece files") {
 
 TEST_CASE("vocab.json with merges.txt is the tokenizer.json of the same folder") {
   const std::string folder = source_path("tests/golden/models/qwen2/");
-  const auto tokenizer = load_tokenizer(MemoryCheckpoint({{"vocab.json", read_text(folder + "vocab.json")},
-                                                          {"merges.txt", read_text(folder + "merges.txt")},
-                                                          {"config.json", read_text(folder + "config.json")},
-                                                          {"tokenizer_config.json", read_text(folder + "tokenizer_config.json")}}));
+  const auto tokenizer =
+      load_tokenizer(MemoryCheckpoint({{"vocab.json", read_text(folder + "vocab.json")},
+                                       {"merges.txt", read_text(folder + "merges.txt")},
+                                       {"config.json", read_text(folder + "config.json")},
+                                       {"tokenizer_config.json", read_text(folder + "tokenizer_config.json")}}));
   check_cases(*tokenizer, corpus_cases("golden_qwen2"), true);
+}
+
+TEST_CASE("vocabularies that need code beside them: Qwen-1, GLM-4 and ChatGLM3") {
+  const std::string name = GENERATE("qwen1", "glm4_tiktoken", "chatglm3");
+  CAPTURE(name);
+  const std::string folder = source_path("tests/golden/tokenizer/files/" + name);
+  std::map<std::string, std::string> files;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    files[entry.path().filename().string()] = read_text(entry.path().string());
+  }
+  const auto tokenizer = load_tokenizer(MemoryCheckpoint(files));
+  const Json reference = read_json_file(folder + "/cases.json");
+  std::vector<TokenizerCase> cases;
+  for (const Json& row : reference.at("cases")) {
+    cases.push_back(
+        {row.at(0).get<std::string>(), row.at(1).get<std::vector<TokenId>>(), row.at(2).get<std::string>()});
+  }
+  check_cases(*tokenizer, cases, name == "qwen1");
+  for (const Json& row : reference.at("prompts")) {
+    CHECK(tokenizer->encode(MarkedText::untrusted(row.at(0).get<std::string>()), true) ==
+          row.at(1).get<std::vector<TokenId>>());
+  }
+  const auto end = tokenizer->special_id(name == "qwen1" ? "<|im_end|>" : "<|observation|>");
+  REQUIRE(end);
+  CHECK(std::count(tokenizer->special().stop.begin(), tokenizer->special().stop.end(), *end) == 1);
 }
 
 TEST_CASE("stop ids come from the vocabulary and the configuration") {
@@ -176,9 +207,9 @@ TEST_CASE("stop ids come from the vocabulary and the configuration") {
   CHECK(has(*llama, "<|eom_id|>"));
   CHECK(has(*llama, "<|end_of_text|>"));
   CHECK(llama->special().bos == llama->special_id("<|begin_of_text|>"));
-  const auto two = load_tokenizer(MemoryCheckpoint(
-      {{"tokenizer.json", read_text(source_path("tests/golden/models/llama3/tokenizer.json"))},
-       {"config.json", R"({"eos_token_id": 5})"},
-       {"generation_config.json", R"({"eos_token_id": [7, 9]})"}}));
+  const auto two = load_tokenizer(
+      MemoryCheckpoint({{"tokenizer.json", read_text(source_path("tests/golden/models/llama3/tokenizer.json"))},
+                        {"config.json", R"({"eos_token_id": 5})"},
+                        {"generation_config.json", R"({"eos_token_id": [7, 9]})"}}));
   for (const TokenId id : {5, 7, 9}) CHECK(std::count(two->special().stop.begin(), two->special().stop.end(), id) == 1);
 }

@@ -13,7 +13,9 @@ using namespace inferd::test;
 
 namespace {
 
-std::unique_ptr<Tokenizer> from_json(const std::string& text) { return load_tokenizer(MemoryCheckpoint({{"tokenizer.json", text}})); }
+std::unique_ptr<Tokenizer> from_json(const std::string& text) {
+  return load_tokenizer(MemoryCheckpoint({{"tokenizer.json", text}}));
+}
 
 std::string with_model(const std::string& model, const std::string& rest = "") {
   return R"({"added_tokens": [], "model": )" + model + rest + "}";
@@ -34,7 +36,9 @@ void use(const Tokenizer& tokenizer) {
 
 GgufBuilder byte_level() {
   GgufBuilder builder;
-  builder.text("general.architecture", "llama").text("tokenizer.ggml.model", "gpt2").text("tokenizer.ggml.pre", "gpt-2");
+  builder.text("general.architecture", "llama")
+      .text("tokenizer.ggml.model", "gpt2")
+      .text("tokenizer.ggml.pre", "gpt-2");
   return builder;
 }
 
@@ -42,7 +46,13 @@ GgufBuilder byte_level() {
 
 TEST_CASE("malformed tokenizer.json files are refused") {
   const char* bad[] = {
-      "", "null", "[]", "{", "{}", R"({"model": null})", R"({"model": []})",
+      "",
+      "null",
+      "[]",
+      "{",
+      "{}",
+      R"({"model": null})",
+      R"({"model": []})",
       R"({"model": {"type": "WordLevel", "vocab": {}}})",
       R"({"model": {"type": "BPE"}})",
       R"({"model": {"type": "BPE", "vocab": {}}})",
@@ -76,7 +86,9 @@ TEST_CASE("malformed tokenizer.json files are refused") {
 TEST_CASE("unknown or broken components are refused by name") {
   const std::string model = R"({"type": "BPE", "vocab": {"a": 0}, "merges": []})";
   const char* bad[] = {
-      R"(, "normalizer": {"type": "Nonsense"})", R"(, "normalizer": {})", R"(, "normalizer": [])",
+      R"(, "normalizer": {"type": "Nonsense"})",
+      R"(, "normalizer": {})",
+      R"(, "normalizer": [])",
       R"(, "normalizer": {"type": "Replace", "pattern": {"Regex": "("}, "content": ""})",
       R"(, "normalizer": {"type": "Replace", "pattern": {"String": ""}, "content": "x"})",
       R"(, "normalizer": {"type": "Precompiled", "precompiled_charsmap": "!!!"})",
@@ -89,7 +101,8 @@ TEST_CASE("unknown or broken components are refused by name") {
       R"(, "pre_tokenizer": {"type": "Split", "pattern": {"Regex": "a"}, "behavior": "Sideways"})",
       R"(, "pre_tokenizer": {"type": "Split", "pattern": {"Regex": "\\C"}, "behavior": "Isolated"})",
       R"(, "pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "ByteLevel"}, {"type": "Digits"}]})",
-      R"(, "decoder": {"type": "CTC"})", R"(, "decoder": {"type": "Strip", "content": " ", "start": 5, "stop": 0})",
+      R"(, "decoder": {"type": "CTC"})",
+      R"(, "decoder": {"type": "Strip", "content": " ", "start": 5, "stop": 0})",
       R"(, "post_processor": {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}]})",
       R"(, "post_processor": {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "a", "type_id": 0}}], "special_tokens": {"a": {"ids": [99]}}})",
       R"(, "post_processor": {"type": "TemplateProcessing", "pair": [{"SpecialToken": {"id": "a", "type_id": 0}}], "special_tokens": {"a": {"ids": [99]}}})",
@@ -100,8 +113,13 @@ TEST_CASE("unknown or broken components are refused by name") {
     CAPTURE(rest);
     CHECK_THROWS_AS(from_json(with_model(model, rest)), CheckpointError);
   }
-  const char* bad_tokens[] = {R"([{"content": "x"}])", R"([{"id": -1, "content": "x"}])", R"([{"id": 4194304, "content": "x"}])",
-                              R"([{"id": 0, "content": "x"}])", R"([{"id": 1, "content": 5}])", R"([5])", R"({})"};
+  const char* bad_tokens[] = {R"([{"content": "x"}])",
+                              R"([{"id": -1, "content": "x"}])",
+                              R"([{"id": 4194304, "content": "x"}])",
+                              R"([{"id": 0, "content": "x"}])",
+                              R"([{"id": 1, "content": 5}])",
+                              R"([5])",
+                              R"({})"};
   for (const char* tokens : bad_tokens) {
     CAPTURE(tokens);
     CHECK_THROWS_AS(from_json(R"({"model": )" + model + R"(, "added_tokens": )" + tokens + "}"), CheckpointError);
@@ -110,8 +128,9 @@ TEST_CASE("unknown or broken components are refused by name") {
 }
 
 TEST_CASE("a pattern that backtracks without end is stopped") {
-  const auto tokenizer = from_json(with_model(R"({"type": "BPE", "vocab": {"a": 0}, "merges": []})",
-                                              R"x(, "pre_tokenizer": {"type": "Split", "pattern": {"Regex": "(a+)+(a+)+(a+)+(a+)+$(?<=b)"}, "behavior": "Isolated"})x"));
+  const auto tokenizer = from_json(with_model(
+      R"({"type": "BPE", "vocab": {"a": 0}, "merges": []})",
+      R"x(, "pre_tokenizer": {"type": "Split", "pattern": {"Regex": "(a+)+(a+)+(a+)+(a+)+$(?<=b)"}, "behavior": "Isolated"})x"));
   CHECK_THROWS_AS(tokenizer->encode(MarkedText::untrusted(std::string(5000, 'a') + "b c"), false), std::runtime_error);
   CHECK_NOTHROW(tokenizer->encode(MarkedText::untrusted("short"), false));
 }
@@ -126,10 +145,18 @@ TEST_CASE("mutated tokenizer.json files load or are refused, and never crash") {
       for (unsigned n = 1 + rng() % 6; n > 0; --n) {
         const std::size_t at = rng() % mutated.size();
         switch (rng() % 4) {
-          case 0: mutated[at] = static_cast<char>(rng()); break;
-          case 1: mutated.erase(at, rng() % 20); break;
-          case 2: mutated.insert(at, mutated.substr(rng() % mutated.size(), rng() % 30)); break;
-          default: mutated[at] = "0123456789-\"[]{},:"[rng() % 18]; break;
+          case 0:
+            mutated[at] = static_cast<char>(rng());
+            break;
+          case 1:
+            mutated.erase(at, rng() % 20);
+            break;
+          case 2:
+            mutated.insert(at, mutated.substr(rng() % mutated.size(), rng() % 30));
+            break;
+          default:
+            mutated[at] = "0123456789-\"[]{},:"[rng() % 18];
+            break;
         }
       }
       try {
@@ -150,7 +177,8 @@ TEST_CASE("mutated and truncated SentencePiece files load or are refused, and ne
     for (int round = 0; round < 60; ++round) {
       std::string mutated = bytes;
       if (round % 3 == 0) mutated.resize(rng() % mutated.size());
-      for (unsigned n = 1 + rng() % 8; n > 0 && !mutated.empty(); --n) mutated[rng() % mutated.size()] = static_cast<char>(rng());
+      for (unsigned n = 1 + rng() % 8; n > 0 && !mutated.empty(); --n)
+        mutated[rng() % mutated.size()] = static_cast<char>(rng());
       try {
         use(*load_tokenizer(MemoryCheckpoint({{"tokenizer.model", mutated}})));
       } catch (const CheckpointError&) {
@@ -164,13 +192,19 @@ TEST_CASE("mutated and truncated SentencePiece files load or are refused, and ne
 TEST_CASE("malformed protobuf is refused") {
   const std::string bad[] = {"",
                              std::string("\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 11),  // a length of 2^64 - 1
-                             std::string("\x0a\x05\x0a\x03" "ab", 6),                           // truncated piece
-                             std::string("\x0b\x00", 2),                                        // group
-                             std::string("\x00\x00", 2),                                        // field 0
-                             std::string("\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", 11),   // endless number
-                             std::string("\x0a\x05\x0a\x01" "a\x18\x09", 7),                    // type 9
-                             std::string("\x0a\x08\x0a\x01" "a\x15\x00\x00\xc0\x7f", 10),       // score NaN
-                             std::string("\x0a\x03\x0a\x01\xff", 5)};                           // not UTF-8
+                             std::string("\x0a\x05\x0a\x03"
+                                         "ab",
+                                         6),                                                   // truncated piece
+                             std::string("\x0b\x00", 2),                                       // group
+                             std::string("\x00\x00", 2),                                       // field 0
+                             std::string("\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", 11),  // endless number
+                             std::string("\x0a\x05\x0a\x01"
+                                         "a\x18\x09",
+                                         7),  // type 9
+                             std::string("\x0a\x08\x0a\x01"
+                                         "a\x15\x00\x00\xc0\x7f",
+                                         10),                          // score NaN
+                             std::string("\x0a\x03\x0a\x01\xff", 5)};  // not UTF-8
   for (const std::string& bytes : bad) {
     CAPTURE(shown(bytes));
     CHECK_THROWS_AS(load_tokenizer(MemoryCheckpoint({{"tokenizer.model", bytes}})), CheckpointError);
@@ -179,10 +213,15 @@ TEST_CASE("malformed protobuf is refused") {
 
 TEST_CASE("GGUF vocabularies that contradict themselves are refused") {
   const std::vector<std::string> tokens = {"a", "b", "ab", "<s>"};
-  CHECK_NOTHROW(use(*from_gguf(byte_level().strings("tokenizer.ggml.tokens", tokens).strings("tokenizer.ggml.merges", {"a b"}))));
+  CHECK_NOTHROW(
+      use(*from_gguf(byte_level().strings("tokenizer.ggml.tokens", tokens).strings("tokenizer.ggml.merges", {"a b"}))));
   // Names the pre-tokenizer that is not known.
   try {
-    from_gguf(GgufBuilder().text("tokenizer.ggml.model", "gpt2").text("tokenizer.ggml.pre", "mystery-bpe").strings("tokenizer.ggml.tokens", tokens).strings("tokenizer.ggml.merges", {"a b"}));
+    from_gguf(GgufBuilder()
+                  .text("tokenizer.ggml.model", "gpt2")
+                  .text("tokenizer.ggml.pre", "mystery-bpe")
+                  .strings("tokenizer.ggml.tokens", tokens)
+                  .strings("tokenizer.ggml.merges", {"a b"}));
     FAIL("accepted");
   } catch (const CheckpointError& error) {
     CHECK(std::string(error.what()).find("mystery-bpe") != std::string::npos);
@@ -195,15 +234,34 @@ TEST_CASE("GGUF vocabularies that contradict themselves are refused") {
   refuse(byte_level().strings("tokenizer.ggml.tokens", tokens).strings("tokenizer.ggml.merges", {"a"}));
   refuse(byte_level().strings("tokenizer.ggml.tokens", tokens).strings("tokenizer.ggml.merges", {""}));
   refuse(byte_level().strings("tokenizer.ggml.tokens", tokens).strings("tokenizer.ggml.merges", {"b a"}));
-  refuse(byte_level().strings("tokenizer.ggml.tokens", tokens).strings("tokenizer.ggml.merges", {"a b"}).u32("tokenizer.ggml.eos_token_id", 4));
-  refuse(byte_level().strings("tokenizer.ggml.tokens", tokens).strings("tokenizer.ggml.merges", {"a b"}).array<std::int32_t>("tokenizer.ggml.token_type", 5, {1, 1}));
-  refuse(byte_level().strings("tokenizer.ggml.tokens", tokens).strings("tokenizer.ggml.merges", {"a b"}).array<std::int32_t>("tokenizer.ggml.token_type", 5, {1, 1, 1, 77}));
+  refuse(byte_level()
+             .strings("tokenizer.ggml.tokens", tokens)
+             .strings("tokenizer.ggml.merges", {"a b"})
+             .u32("tokenizer.ggml.eos_token_id", 4));
+  refuse(byte_level()
+             .strings("tokenizer.ggml.tokens", tokens)
+             .strings("tokenizer.ggml.merges", {"a b"})
+             .array<std::int32_t>("tokenizer.ggml.token_type", 5, {1, 1}));
+  refuse(byte_level()
+             .strings("tokenizer.ggml.tokens", tokens)
+             .strings("tokenizer.ggml.merges", {"a b"})
+             .array<std::int32_t>("tokenizer.ggml.token_type", 5, {1, 1, 1, 77}));
   refuse(byte_level().u32("tokenizer.ggml.tokens", 5));
   refuse(GgufBuilder().text("tokenizer.ggml.model", "rwkv").strings("tokenizer.ggml.tokens", tokens));
   refuse(GgufBuilder().text("tokenizer.ggml.model", "llama").strings("tokenizer.ggml.tokens", tokens));
-  refuse(GgufBuilder().text("tokenizer.ggml.model", "llama").strings("tokenizer.ggml.tokens", tokens).array<float>("tokenizer.ggml.scores", 6, {1.0f}));
-  refuse(GgufBuilder().text("tokenizer.ggml.model", "llama").strings("tokenizer.ggml.tokens", tokens).array<float>("tokenizer.ggml.scores", 6, {1.0f, 0.0f, NAN, 0.0f}));
-  refuse(GgufBuilder().text("tokenizer.ggml.model", "t5").strings("tokenizer.ggml.tokens", tokens).array<float>("tokenizer.ggml.scores", 6, {0, 0, 0, 0}).array<std::uint8_t>("tokenizer.ggml.precompiled_charsmap", 0, {9, 0, 0, 0, 1}));
+  refuse(GgufBuilder()
+             .text("tokenizer.ggml.model", "llama")
+             .strings("tokenizer.ggml.tokens", tokens)
+             .array<float>("tokenizer.ggml.scores", 6, {1.0f}));
+  refuse(GgufBuilder()
+             .text("tokenizer.ggml.model", "llama")
+             .strings("tokenizer.ggml.tokens", tokens)
+             .array<float>("tokenizer.ggml.scores", 6, {1.0f, 0.0f, NAN, 0.0f}));
+  refuse(GgufBuilder()
+             .text("tokenizer.ggml.model", "t5")
+             .strings("tokenizer.ggml.tokens", tokens)
+             .array<float>("tokenizer.ggml.scores", 6, {0, 0, 0, 0})
+             .array<std::uint8_t>("tokenizer.ggml.precompiled_charsmap", 0, {9, 0, 0, 0, 1}));
 }
 
 TEST_CASE("a charsmap whose trie points anywhere is harmless") {
@@ -214,27 +272,40 @@ TEST_CASE("a charsmap whose trie points anywhere is harmless") {
     for (std::uint8_t& byte : map) byte = static_cast<std::uint8_t>(round % 2 == 0 ? rng() : rng() % 4 * 64);
     const std::uint32_t size = 64 * 4;
     std::memcpy(map.data(), &size, 4);
-    use(*from_gguf(GgufBuilder().text("tokenizer.ggml.model", "t5").strings("tokenizer.ggml.tokens", tokens).array<float>("tokenizer.ggml.scores", 6, {0, -1, -2, -3}).array<std::uint8_t>("tokenizer.ggml.precompiled_charsmap", 0, map)));
+    use(*from_gguf(GgufBuilder()
+                       .text("tokenizer.ggml.model", "t5")
+                       .strings("tokenizer.ggml.tokens", tokens)
+                       .array<float>("tokenizer.ggml.scores", 6, {0, -1, -2, -3})
+                       .array<std::uint8_t>("tokenizer.ggml.precompiled_charsmap", 0, map)));
   }
 }
 
 TEST_CASE("tiktoken files: bad lines are refused, good ones need a class that is known") {
   const std::string config = R"({"tokenizer_class": "ChatGLM4Tokenizer"})";
-  CHECK_NOTHROW(use(*load_tokenizer(MemoryCheckpoint({{"tokenizer.model", "YQ== 0\nYg== 1\nYWI= 2\n"}, {"tokenizer_config.json", config}}))));
-  for (const char* text : {"YQ== 0\nYg== 0\n", "YQ== 0\n!! 1\n", "YQ== 0\nYg==\n", "YQ== 0\nYg== 99999999999\n", "YQ== 0\nYg== -1\n", "YQ== 0\n 1\n"}) {
+  CHECK_NOTHROW(use(*load_tokenizer(
+      MemoryCheckpoint({{"tokenizer.model", "YQ== 0\nYg== 1\nYWI= 2\n"}, {"tokenizer_config.json", config}}))));
+  for (const char* text : {"YQ== 0\nYg== 0\n", "YQ== 0\n!! 1\n", "YQ== 0\nYg==\n", "YQ== 0\nYg== 99999999999\n",
+                           "YQ== 0\nYg== -1\n", "YQ== 0\n 1\n"}) {
     CAPTURE(text);
-    CHECK_THROWS_AS(load_tokenizer(MemoryCheckpoint({{"tokenizer.model", text}, {"tokenizer_config.json", config}})), CheckpointError);
+    CHECK_THROWS_AS(load_tokenizer(MemoryCheckpoint({{"tokenizer.model", text}, {"tokenizer_config.json", config}})),
+                    CheckpointError);
   }
-  CHECK_THROWS_AS(load_tokenizer(MemoryCheckpoint(std::map<std::string, std::string>{{"tokenizer.model", "YQ== 0\n"}})), CheckpointError);
+  CHECK_THROWS_AS(load_tokenizer(MemoryCheckpoint(std::map<std::string, std::string>{{"tokenizer.model", "YQ== 0\n"}})),
+                  CheckpointError);
 }
 
 TEST_CASE("a folder without a tokenizer, and broken configuration beside one") {
   CHECK_THROWS_AS(load_tokenizer(MemoryCheckpoint(std::map<std::string, std::string>{})), CheckpointError);
   const std::string tokenizer = read_text(source_path("tests/golden/models/llama3/tokenizer.json"));
   for (const auto& [file, text] : std::vector<std::pair<std::string, std::string>>{
-           {"tokenizer_config.json", "[]"}, {"tokenizer_config.json", R"({"bos_token": 5})"}, {"tokenizer_config.json", R"({"added_tokens_decoder": {"x": {}}})"},
-           {"tokenizer_config.json", R"({"added_tokens_decoder": {"-1": {"content": "x"}}})"}, {"tokenizer_config.json", R"({"added_tokens_decoder": {"9999999": {"content": "x"}}})"},
-           {"config.json", R"({"eos_token_id": "x"})"}, {"config.json", R"({"eos_token_id": -7})"}, {"generation_config.json", R"({"eos_token_id": [1, "x"]})"}}) {
+           {"tokenizer_config.json", "[]"},
+           {"tokenizer_config.json", R"({"bos_token": 5})"},
+           {"tokenizer_config.json", R"({"added_tokens_decoder": {"x": {}}})"},
+           {"tokenizer_config.json", R"({"added_tokens_decoder": {"-1": {"content": "x"}}})"},
+           {"tokenizer_config.json", R"({"added_tokens_decoder": {"9999999": {"content": "x"}}})"},
+           {"config.json", R"({"eos_token_id": "x"})"},
+           {"config.json", R"({"eos_token_id": -7})"},
+           {"generation_config.json", R"({"eos_token_id": [1, "x"]})"}}) {
     CAPTURE(file, text);
     CHECK_THROWS_AS(load_tokenizer(MemoryCheckpoint({{"tokenizer.json", tokenizer}, {file, text}})), CheckpointError);
   }

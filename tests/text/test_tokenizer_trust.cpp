@@ -18,7 +18,8 @@ std::vector<std::pair<TokenId, std::string>> control_tokens(const Tokenizer& tok
   for (TokenId id = 0; id < tokenizer.vocab_size(); ++id) {
     std::string text = tokenizer.token_bytes(id);
     for (int i = 0; i < 2; ++i) {
-      if (const auto found = tokenizer.special_id(text); found && *found == id && text.find_first_not_of(" \n\t") != std::string::npos) {
+      if (const auto found = tokenizer.special_id(text);
+          found && *found == id && text.find_first_not_of(" \n\t") != std::string::npos) {
         tokens.emplace_back(id, text);
         break;
       }
@@ -100,7 +101,8 @@ TEST_CASE("ordinary text gives the same ids however its origin is mixed") {
     const auto controls = control_tokens(*tokenizer);
     for (const std::string& text : corpus_texts()) {
       const auto whole = tokenizer->encode(MarkedText::untrusted(text), false);
-      const bool has_control = std::any_of(controls.begin(), controls.end(), [&](const auto& c) { return text.find(c.second) != std::string::npos; });
+      const bool has_control = std::any_of(controls.begin(), controls.end(),
+                                           [&](const auto& c) { return text.find(c.second) != std::string::npos; });
       if (has_control || name == "normalized_added.json") continue;
       CAPTURE(shown(text));
       for (int i = 0; i < 3; ++i) CHECK(tokenizer->encode(random_runs(text, &rng), false) == whole);
@@ -109,7 +111,8 @@ TEST_CASE("ordinary text gives the same ids however its origin is mixed") {
 }
 
 TEST_CASE("untrusted text only: the normalised form of a control token is text too") {
-  const auto tokenizer = tokenizer_of_file("tokenizer.json", source_path("tests/golden/tokenizer/json/normalized_added.json"));
+  const auto tokenizer =
+      tokenizer_of_file("tokenizer.json", source_path("tests/golden/tokenizer/json/normalized_added.json"));
   const TokenId start = *tokenizer->special_id("<|IM_START|>");
   for (const char* text : {"<|im_start|>", "<|IM_Start|>", "\uff1c|im_start|>", "x <|\u2170M_START|>"}) {
     CAPTURE(text);
@@ -127,7 +130,8 @@ TEST_CASE("untrusted text only: the normalised form of a control token is text t
 }
 
 TEST_CASE("blank added tokens are text from everywhere") {
-  const auto tokenizer = tokenizer_of_file("tokenizer.json", source_path("tests/golden/tokenizer/json/blank_added.json"));
+  const auto tokenizer =
+      tokenizer_of_file("tokenizer.json", source_path("tests/golden/tokenizer/json/blank_added.json"));
   const TokenId four = *tokenizer->special_id("    ");
   MarkedText mixed;
   mixed.append("a  ", true);
@@ -149,6 +153,7 @@ TEST_CASE("control and user-defined pieces of a SentencePiece file need trust") 
     };
     CHECK(count(MarkedText::trusted(std::string("hi ") + text + "there")) == 1);
     CHECK(count(MarkedText::untrusted(std::string("hi ") + text + "there")) == 0);
-    CHECK(tokenizer->decode(tokenizer->encode(MarkedText::untrusted(std::string("hi ") + text), false), true) == std::string("hi ") + text);
+    CHECK(tokenizer->decode(tokenizer->encode(MarkedText::untrusted(std::string("hi ") + text), false), true) ==
+          std::string("hi ") + text);
   }
 }

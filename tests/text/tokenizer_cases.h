@@ -52,7 +52,8 @@ inline std::vector<TokenizerCase> corpus_cases(const std::string& name) {
   std::vector<TokenizerCase> cases;
   for (const Json& row : file.at("cases")) {
     const std::string text = corpus.at(row.at(0).get<std::size_t>()).get<std::string>();
-    cases.push_back({text, row.at(1).get<std::vector<TokenId>>(), row.size() > 2 ? row.at(2).get<std::string>() : text});
+    cases.push_back(
+        {text, row.at(1).get<std::vector<TokenId>>(), row.size() > 2 ? row.at(2).get<std::string>() : text});
   }
   return cases;
 }
@@ -67,7 +68,8 @@ inline std::vector<TokenizerCase> golden_cases(const std::string& model) {
   const Json file = read_json_file(source_path("tests/golden/models/" + model + "/expected.json"));
   std::vector<TokenizerCase> cases;
   for (const Json& row : file.at("tokenizer").at("cases")) {
-    cases.push_back({row.at("text").get<std::string>(), row.at("ids").get<std::vector<TokenId>>(), row.at("decoded").get<std::string>()});
+    cases.push_back({row.at("text").get<std::string>(), row.at("ids").get<std::vector<TokenId>>(),
+                     row.at("decoded").get<std::string>()});
   }
   return cases;
 }
