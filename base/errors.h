@@ -8,9 +8,9 @@ namespace inferd {
 
 /// Process exit codes, a contract with service managers.
 enum class ExitCode : int {
-  ok = 0,             // drained
-  usage = 64,         // bad command line
-  bad_model = 65,     // a model file is missing, malformed or unsupported
+  ok = 0,          // drained
+  usage = 64,      // bad command line
+  bad_model = 65,  // a model file is missing, malformed or unsupported
   address_in_use = 69,
   internal = 70,
   no_memory = 71,
@@ -22,8 +22,7 @@ enum class ExitCode : int {
 /// An error that ends the process with `code`; what() is the one line a person reads.
 class FatalError : public std::runtime_error {
  public:
-  FatalError(ExitCode exit_code, const std::string& message)
-      : std::runtime_error(message), code(exit_code) {}
+  FatalError(ExitCode exit_code, const std::string& message) : std::runtime_error(message), code(exit_code) {}
   const ExitCode code;
 };
 
@@ -36,8 +35,7 @@ class ConfigError : public FatalError {
 /// A bad model file; the message names file, field, expected and found.
 class CheckpointError : public FatalError {
  public:
-  explicit CheckpointError(const std::string& message)
-      : FatalError(ExitCode::bad_model, message) {}
+  explicit CheckpointError(const std::string& message) : FatalError(ExitCode::bad_model, message) {}
   /// "FILE: FIELD: expected EXPECTED, found FOUND"
   CheckpointError(const std::string& file, const std::string& field, const std::string& expected,
                   const std::string& found)

@@ -22,8 +22,7 @@ struct JsonLimits {
 /// What was wrong and at which byte; never echoes the input.
 class JsonError : public std::runtime_error {
  public:
-  JsonError(const std::string& message, std::size_t at_byte)
-      : std::runtime_error(message), byte(at_byte) {}
+  JsonError(const std::string& message, std::size_t at_byte) : std::runtime_error(message), byte(at_byte) {}
   const std::size_t byte;
 };
 

@@ -22,9 +22,7 @@ void append_escaped_byte(std::string* out, char byte) {
 }
 
 /// C0, DEL, C1 (with NEL), and the separators that viewers take for line ends.
-bool breaks_a_log_line(char32_t c) {
-  return c < 0x20 || (c >= 0x7f && c <= 0x9f) || c == 0x2028 || c == 0x2029;
-}
+bool breaks_a_log_line(char32_t c) { return c < 0x20 || (c >= 0x7f && c <= 0x9f) || c == 0x2028 || c == 0x2029; }
 
 }  // namespace
 

@@ -8,10 +8,10 @@ constexpr char32_t kReplacement = 0xfffd;
 
 /// What stands at one offset: a character, or the maximal prefix of one.
 struct Sequence {
-  std::size_t length = 1;     // of the character, or of the maximal ill-formed subsequence
+  std::size_t length = 1;  // of the character, or of the maximal ill-formed subsequence
   char32_t code_point = kReplacement;
   bool valid = false;
-  bool truncated = false;     // ill-formed only because the text ends
+  bool truncated = false;  // ill-formed only because the text ends
 };
 
 /// How many continuation bytes follow `lead`, and between which bounds the first of them lies; 0: not a lead byte.

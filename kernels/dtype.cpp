@@ -9,37 +9,26 @@ namespace inferd {
 namespace {
 
 constexpr std::array<DTypeInfo, 22> kTypes{{
-    {DType::f32, "F32", 0, 1, 4, false},
-    {DType::f16, "F16", 1, 1, 2, false},
-    {DType::bf16, "BF16", 30, 1, 2, false},
-    {DType::f64, "F64", 28, 1, 8, false},
-    {DType::i8, "I8", 24, 1, 1, false},
-    {DType::i16, "I16", 25, 1, 2, false},
-    {DType::i32, "I32", 26, 1, 4, false},
-    {DType::i64, "I64", 27, 1, 8, false},
-    {DType::u8, "U8", -1, 1, 1, false},
-    {DType::boolean, "BOOL", -1, 1, 1, false},
-    {DType::q4_0, "Q4_0", 2, 32, 18, true},
-    {DType::q4_1, "Q4_1", 3, 32, 20, true},
-    {DType::q5_0, "Q5_0", 6, 32, 22, true},
-    {DType::q5_1, "Q5_1", 7, 32, 24, true},
-    {DType::q8_0, "Q8_0", 8, 32, 34, true},
-    {DType::q2_k, "Q2_K", 10, 256, 84, true},
-    {DType::q3_k, "Q3_K", 11, 256, 110, true},
-    {DType::q4_k, "Q4_K", 12, 256, 144, true},
-    {DType::q5_k, "Q5_K", 13, 256, 176, true},
-    {DType::q6_k, "Q6_K", 14, 256, 210, true},
-    {DType::iq4_nl, "IQ4_NL", 20, 32, 18, true},
-    {DType::iq4_xs, "IQ4_XS", 23, 256, 136, true},
+    {DType::f32, "F32", 0, 1, 4, false},         {DType::f16, "F16", 1, 1, 2, false},
+    {DType::bf16, "BF16", 30, 1, 2, false},      {DType::f64, "F64", 28, 1, 8, false},
+    {DType::i8, "I8", 24, 1, 1, false},          {DType::i16, "I16", 25, 1, 2, false},
+    {DType::i32, "I32", 26, 1, 4, false},        {DType::i64, "I64", 27, 1, 8, false},
+    {DType::u8, "U8", -1, 1, 1, false},          {DType::boolean, "BOOL", -1, 1, 1, false},
+    {DType::q4_0, "Q4_0", 2, 32, 18, true},      {DType::q4_1, "Q4_1", 3, 32, 20, true},
+    {DType::q5_0, "Q5_0", 6, 32, 22, true},      {DType::q5_1, "Q5_1", 7, 32, 24, true},
+    {DType::q8_0, "Q8_0", 8, 32, 34, true},      {DType::q2_k, "Q2_K", 10, 256, 84, true},
+    {DType::q3_k, "Q3_K", 11, 256, 110, true},   {DType::q4_k, "Q4_K", 12, 256, 144, true},
+    {DType::q5_k, "Q5_K", 13, 256, 176, true},   {DType::q6_k, "Q6_K", 14, 256, 210, true},
+    {DType::iq4_nl, "IQ4_NL", 20, 32, 18, true}, {DType::iq4_xs, "IQ4_XS", 23, 256, 136, true},
 }};
 
 // Ids 4, 5, 31 to 33 and 36 to 38 were retired by the format; the names stay so that old files are refused by name.
 constexpr std::array<std::string_view, 42> kGgmlNames{
-    "F32",     "F16",    "Q4_0",   "Q4_1",     "Q4_2",     "Q4_3",     "Q5_0",          "Q5_1",          "Q8_0",
-    "Q8_1",    "Q2_K",   "Q3_K",   "Q4_K",     "Q5_K",     "Q6_K",     "Q8_K",          "IQ2_XXS",       "IQ2_XS",
-    "IQ3_XXS", "IQ1_S",  "IQ4_NL", "IQ3_S",    "IQ2_S",    "IQ4_XS",   "I8",            "I16",           "I32",
-    "I64",     "F64",    "IQ1_M",  "BF16",     "Q4_0_4_4", "Q4_0_4_8", "Q4_0_8_8",      "TQ1_0",         "TQ2_0",
-    "IQ4_NL_4_4", "IQ4_NL_4_8", "IQ4_NL_8_8", "MXFP4", "NVFP4", "Q1_0"};
+    "F32",        "F16",        "Q4_0",       "Q4_1",  "Q4_2",     "Q4_3",     "Q5_0",     "Q5_1",    "Q8_0",
+    "Q8_1",       "Q2_K",       "Q3_K",       "Q4_K",  "Q5_K",     "Q6_K",     "Q8_K",     "IQ2_XXS", "IQ2_XS",
+    "IQ3_XXS",    "IQ1_S",      "IQ4_NL",     "IQ3_S", "IQ2_S",    "IQ4_XS",   "I8",       "I16",     "I32",
+    "I64",        "F64",        "IQ1_M",      "BF16",  "Q4_0_4_4", "Q4_0_4_8", "Q4_0_8_8", "TQ1_0",   "TQ2_0",
+    "IQ4_NL_4_4", "IQ4_NL_4_8", "IQ4_NL_8_8", "MXFP4", "NVFP4",    "Q1_0"};
 
 constexpr bool table_is_in_order() {
   for (std::size_t i = 0; i < kTypes.size(); ++i) {

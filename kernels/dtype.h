@@ -10,17 +10,35 @@ namespace inferd {
 
 /// What the elements of a tensor are. Block types divide each row into blocks of `block_elements`.
 enum class DType : std::uint8_t {
-  f32, f16, bf16, f64, i8, i16, i32, i64, u8, boolean,
-  q4_0, q4_1, q5_0, q5_1, q8_0,
-  q2_k, q3_k, q4_k, q5_k, q6_k,
-  iq4_nl, iq4_xs,
+  f32,
+  f16,
+  bf16,
+  f64,
+  i8,
+  i16,
+  i32,
+  i64,
+  u8,
+  boolean,
+  q4_0,
+  q4_1,
+  q5_0,
+  q5_1,
+  q8_0,
+  q2_k,
+  q3_k,
+  q4_k,
+  q5_k,
+  q6_k,
+  iq4_nl,
+  iq4_xs,
 };
 
 struct DTypeInfo {
   DType dtype;
-  std::string_view name;      // as printed: "F16", "Q4_K"
-  int ggml_type;              // id in GGUF files, -1 if none
-  int block_elements;         // 1 for plain types
+  std::string_view name;  // as printed: "F16", "Q4_K"
+  int ggml_type;          // id in GGUF files, -1 if none
+  int block_elements;     // 1 for plain types
   int block_bytes;
   bool quantized;
 };

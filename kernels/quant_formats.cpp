@@ -184,23 +184,32 @@ void decode_blocks(DType dtype, Bytes source, float* out, std::int64_t elements,
 
 void dequantize_plain(DType dtype, Bytes source, float* out, std::int64_t elements) {
   switch (dtype) {
-    case DType::f32: std::memcpy(out, source, static_cast<std::size_t>(elements) * sizeof(float)); return;
+    case DType::f32:
+      std::memcpy(out, source, static_cast<std::size_t>(elements) * sizeof(float));
+      return;
     case DType::f16:
       for (std::int64_t i = 0; i < elements; ++i) out[i] = load_f16(source + 2 * i);
       return;
     case DType::bf16:
       for (std::int64_t i = 0; i < elements; ++i) out[i] = bf16_to_f32(load<std::uint16_t>(source + 2 * i));
       return;
-    case DType::f64: return widen<double>(source, out, elements);
-    case DType::i8: return widen<std::int8_t>(source, out, elements);
-    case DType::i16: return widen<std::int16_t>(source, out, elements);
-    case DType::i32: return widen<std::int32_t>(source, out, elements);
-    case DType::i64: return widen<std::int64_t>(source, out, elements);
-    case DType::u8: return widen<std::uint8_t>(source, out, elements);
+    case DType::f64:
+      return widen<double>(source, out, elements);
+    case DType::i8:
+      return widen<std::int8_t>(source, out, elements);
+    case DType::i16:
+      return widen<std::int16_t>(source, out, elements);
+    case DType::i32:
+      return widen<std::int32_t>(source, out, elements);
+    case DType::i64:
+      return widen<std::int64_t>(source, out, elements);
+    case DType::u8:
+      return widen<std::uint8_t>(source, out, elements);
     case DType::boolean:
       for (std::int64_t i = 0; i < elements; ++i) out[i] = source[i] != 0 ? 1.0f : 0.0f;
       return;
-    default: INFERD_CHECK(false);
+    default:
+      INFERD_CHECK(false);
   }
 }
 
@@ -212,19 +221,32 @@ void dequantize_row(DType dtype, const std::byte* source_bytes, float* out, std:
   if (elements == 0) return;
   const auto blocks = [&](auto decode) { decode_blocks(dtype, source, out, elements, decode); };
   switch (dtype) {
-    case DType::q4_0: return blocks(decode_q4_0);
-    case DType::q4_1: return blocks(decode_q4_1);
-    case DType::q5_0: return blocks(decode_q5_0);
-    case DType::q5_1: return blocks(decode_q5_1);
-    case DType::q8_0: return blocks(decode_q8_0);
-    case DType::q2_k: return blocks(decode_q2_k);
-    case DType::q3_k: return blocks(decode_q3_k);
-    case DType::q4_k: return blocks([](Bytes block, float* to) { decode_q45_k(block, false, to); });
-    case DType::q5_k: return blocks([](Bytes block, float* to) { decode_q45_k(block, true, to); });
-    case DType::q6_k: return blocks(decode_q6_k);
-    case DType::iq4_nl: return blocks(decode_iq4_nl);
-    case DType::iq4_xs: return blocks(decode_iq4_xs);
-    default: return dequantize_plain(dtype, source, out, elements);
+    case DType::q4_0:
+      return blocks(decode_q4_0);
+    case DType::q4_1:
+      return blocks(decode_q4_1);
+    case DType::q5_0:
+      return blocks(decode_q5_0);
+    case DType::q5_1:
+      return blocks(decode_q5_1);
+    case DType::q8_0:
+      return blocks(decode_q8_0);
+    case DType::q2_k:
+      return blocks(decode_q2_k);
+    case DType::q3_k:
+      return blocks(decode_q3_k);
+    case DType::q4_k:
+      return blocks([](Bytes block, float* to) { decode_q45_k(block, false, to); });
+    case DType::q5_k:
+      return blocks([](Bytes block, float* to) { decode_q45_k(block, true, to); });
+    case DType::q6_k:
+      return blocks(decode_q6_k);
+    case DType::iq4_nl:
+      return blocks(decode_iq4_nl);
+    case DType::iq4_xs:
+      return blocks(decode_iq4_xs);
+    default:
+      return dequantize_plain(dtype, source, out, elements);
   }
 }
 

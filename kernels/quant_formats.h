@@ -27,9 +27,7 @@ inline float f16_to_f32(std::uint16_t half) {
 }
 
 /// bfloat16 is the upper half of a float.
-inline float bf16_to_f32(std::uint16_t value) {
-  return std::bit_cast<float>(static_cast<std::uint32_t>(value) << 16);
-}
+inline float bf16_to_f32(std::uint16_t value) { return std::bit_cast<float>(static_cast<std::uint32_t>(value) << 16); }
 
 /// The eight 6-bit scales and minima in the 12 bytes of a Q4_K or Q5_K block.
 inline void unpack_k_scales(const std::uint8_t* packed, std::uint8_t scales[8], std::uint8_t minima[8]) {

@@ -14,7 +14,7 @@
 namespace inferd {
 
 std::int64_t StoredTensor::elements() const {
-  std::int64_t product = 1;   // cannot overflow: the reader compared it with the bytes of the file
+  std::int64_t product = 1;  // cannot overflow: the reader compared it with the bytes of the file
   for (std::int64_t dim : shape) product *= dim;
   return product;
 }
@@ -64,8 +64,9 @@ std::uint64_t checked_tensor_bytes(const std::string& file, const std::string& f
   const auto block = static_cast<std::uint64_t>(info.block_elements);
   const std::uint64_t row = dims.empty() ? 1 : dims.back();
   if (row % block != 0) {
-    throw CheckpointError(file, field, "rows of a multiple of " + std::to_string(block) + " for " +
-                                           std::string(info.name), std::to_string(row));
+    throw CheckpointError(file, field,
+                          "rows of a multiple of " + std::to_string(block) + " for " + std::string(info.name),
+                          std::to_string(row));
   }
   std::uint64_t bytes = 0;
   if (__builtin_mul_overflow(elements / block, static_cast<std::uint64_t>(info.block_bytes), &bytes) ||

@@ -1,4 +1,5 @@
-// Checkpoint: one view of a model's files, whatever their format: named tensors in their stored types, and the texts beside them.
+// Checkpoint: one view of a model's files, whatever their format: named tensors in their stored types, and the texts
+// beside them.
 #pragma once
 
 #include <cstddef>
@@ -19,12 +20,12 @@ namespace inferd {
 
 /// One tensor of a file. `data` points into a mapping that the Checkpoint owns.
 struct StoredTensor {
-  std::string name;                  // as in the file: Hugging Face names, or GGUF names ("blk.0.attn_q.weight")
+  std::string name;  // as in the file: Hugging Face names, or GGUF names ("blk.0.attn_q.weight")
   DType dtype = DType::f32;
-  std::vector<std::int64_t> shape;   // PyTorch order, outermost first (GGUF's ne reversed)
+  std::vector<std::int64_t> shape;  // PyTorch order, outermost first (GGUF's ne reversed)
   const std::byte* data = nullptr;
   std::size_t bytes = 0;
-  std::string file;                  // for error messages
+  std::string file;  // for error messages
 
   std::int64_t elements() const;
 };
@@ -36,8 +37,8 @@ class GgufMetadata {
   virtual bool has(std::string_view key) const = 0;
   /// Absent: nullopt. Present with another type: CheckpointError naming file, key, expected, found.
   virtual std::optional<std::string> string(std::string_view key) const = 0;
-  virtual std::optional<std::int64_t> integer(std::string_view key) const = 0;    // any integer type that fits
-  virtual std::optional<double> number(std::string_view key) const = 0;           // any integer or float type
+  virtual std::optional<std::int64_t> integer(std::string_view key) const = 0;  // any integer type that fits
+  virtual std::optional<double> number(std::string_view key) const = 0;         // any integer or float type
   virtual std::optional<bool> boolean(std::string_view key) const = 0;
   virtual const std::vector<std::string>* strings(std::string_view key) const = 0;  // nullptr if absent
   virtual std::optional<std::vector<std::int64_t>> integers(std::string_view key) const = 0;
@@ -47,8 +48,8 @@ class GgufMetadata {
 
 enum class CheckpointFormat { gguf, hugging_face };
 
-/// The files of one model, memory-mapped and validated: every length, offset and count was checked against the file before
-/// use. Immutable and thread-safe once opened. Errors are CheckpointErrors naming file, field, expected, found.
+/// The files of one model, memory-mapped and validated: every length, offset and count was checked against the file
+/// before use. Immutable and thread-safe once opened. Errors are CheckpointErrors naming file, field, expected, found.
 class Checkpoint {
  public:
   virtual ~Checkpoint() = default;

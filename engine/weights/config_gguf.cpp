@@ -54,8 +54,7 @@ class ArchitectureKeys {
  private:
   void check(std::string_view name, std::int64_t value, std::int64_t low, std::int64_t high) const {
     if (value < low || value > high) {
-      throw CheckpointError(file_, key(name),
-                            "an integer from " + std::to_string(low) + " to " + std::to_string(high),
+      throw CheckpointError(file_, key(name), "an integer from " + std::to_string(low) + " to " + std::to_string(high),
                             std::to_string(value));
     }
   }
@@ -77,7 +76,8 @@ std::int64_t read_vocabulary(const Checkpoint& checkpoint, const ArchitectureKey
   }
   if (const auto size = keys.integer("vocab_size", 1, ConfigLimits::kVocabulary)) return *size;
   const auto* tokens = keys.metadata().strings("tokenizer.ggml.tokens");
-  if (tokens == nullptr || tokens->empty()) throw CheckpointError(keys.file(), keys.key("vocab_size"), "a value", "none");
+  if (tokens == nullptr || tokens->empty())
+    throw CheckpointError(keys.file(), keys.key("vocab_size"), "a value", "none");
   return static_cast<std::int64_t>(tokens->size());
 }
 
@@ -158,7 +158,8 @@ RopeConfig read_rope(const Checkpoint& checkpoint, const ArchitectureKeys& keys,
     rope.short_factors = read_factors(checkpoint, "rope_factors_short.weight", rope.rotary_dim);
     rope.long_factors = read_factors(checkpoint, "rope_factors_long.weight", rope.rotary_dim);
     if (rope.short_factors.empty() || rope.long_factors.empty()) {
-      throw CheckpointError(keys.file(), "rope_factors_short.weight", "this tensor and rope_factors_long.weight", "none");
+      throw CheckpointError(keys.file(), "rope_factors_short.weight", "this tensor and rope_factors_long.weight",
+                            "none");
     }
   } else if (type != "none") {
     throw CheckpointError(keys.file(), keys.key("rope.scaling.type"), "none, linear, yarn or longrope", log_safe(type));
@@ -166,7 +167,8 @@ RopeConfig read_rope(const Checkpoint& checkpoint, const ArchitectureKeys& keys,
     rope.original_max_position_embeddings = 0;
   }
   if (rope.scaling != "longrope" && rope.factor <= 0.0) {
-    throw CheckpointError(keys.file(), keys.key("rope.scaling.factor"), "a number above 0", std::to_string(rope.factor));
+    throw CheckpointError(keys.file(), keys.key("rope.scaling.factor"), "a number above 0",
+                          std::to_string(rope.factor));
   }
   return rope;
 }
@@ -179,7 +181,8 @@ void read_special_tokens(const GgufMetadata& metadata, const std::string& file, 
     return id < config->vocab_size ? static_cast<std::int32_t>(id) : -1;
   };
   std::set<std::int32_t> eos;
-  for (const char* key : {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"}) {
+  for (const char* key :
+       {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"}) {
     if (const std::int32_t id = id_of(key); id >= 0) eos.insert(id);
   }
   config->eos_token_ids.assign(eos.begin(), eos.end());
@@ -204,7 +207,8 @@ ModelConfig read_gguf_config(const Checkpoint& checkpoint) {
   read_sizes(checkpoint, keys, &config);
   config.norm_eps = read_eps(keys);
   config.tie_word_embeddings = checkpoint.find("output.weight") == nullptr;
-  config.attention_bias = checkpoint.find("blk.0.attn_q.bias") != nullptr || checkpoint.find("blk.0.attn_qkv.bias") != nullptr;
+  config.attention_bias =
+      checkpoint.find("blk.0.attn_q.bias") != nullptr || checkpoint.find("blk.0.attn_qkv.bias") != nullptr;
   config.sliding_window = as_int(keys.integer("attention.sliding_window", 0, ConfigLimits::kContext).value_or(0));
   read_special_tokens(metadata, file, &config);
   config.rope = read_rope(checkpoint, keys, config);

@@ -23,10 +23,11 @@ void read_sizes(const JsonFields& fields, const std::string& file, ModelConfig* 
     config->vocab_size = std::max(config->vocab_size, *padded);
   }
   config->hidden_size = fields.require_integer({"hidden_size", "n_embd", "n_embed"}, 1, Limits::kWidth);
-  config->num_layers = as_int(fields.require_integer({"num_hidden_layers", "num_layers", "n_layer"}, 1, Limits::kLayers));
+  config->num_layers =
+      as_int(fields.require_integer({"num_hidden_layers", "num_layers", "n_layer"}, 1, Limits::kLayers));
   config->num_heads = as_int(fields.require_integer({"num_attention_heads", "n_head"}, 1, Limits::kHeads));
-  const auto width = fields.integer({"intermediate_size", "ffn_hidden_size", "inner_hidden_size", "n_inner"}, 1,
-                                    Limits::kWidth);
+  const auto width =
+      fields.integer({"intermediate_size", "ffn_hidden_size", "inner_hidden_size", "n_inner"}, 1, Limits::kWidth);
   if (!width && config->model_type != "bloom") fields.require_integer({"intermediate_size"}, 1, Limits::kWidth);
   config->intermediate_size = width.value_or(4 * config->hidden_size);
   auto kv_heads = fields.integer({"num_key_value_heads"}, 1, Limits::kHeads);
@@ -36,8 +37,9 @@ void read_sizes(const JsonFields& fields, const std::string& file, ModelConfig* 
   config->num_kv_heads = as_int(kv_heads.value_or(config->num_heads));
   const auto head_dim = fields.integer({"head_dim", "kv_channels"}, 1, Limits::kHeadDim);
   if (!head_dim && config->hidden_size % config->num_heads != 0) {
-    throw CheckpointError(file, "hidden_size", "a multiple of " + std::to_string(config->num_heads) +
-                          " heads, as head_dim is absent", std::to_string(config->hidden_size));
+    throw CheckpointError(file, "hidden_size",
+                          "a multiple of " + std::to_string(config->num_heads) + " heads, as head_dim is absent",
+                          std::to_string(config->hidden_size));
   }
   const std::int64_t derived = head_dim.value_or(config->hidden_size / config->num_heads);
   if (derived > Limits::kHeadDim) {
@@ -127,7 +129,8 @@ ModelConfig read_json_config(const Checkpoint& checkpoint) {
   read_context(fields, &config);
   config.norm_eps = fields
                         .number({"rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "layernorm_epsilon",
-                                 "norm_epsilon", "norm_eps"}, 0.0, 1.0)
+                                 "norm_epsilon", "norm_eps"},
+                                0.0, 1.0)
                         .value_or(default_eps(config.model_type));
   config.tie_word_embeddings = fields.boolean({"tie_word_embeddings"}).value_or(config.model_type == "bloom");
   // A decoder's head that is not in the files can only be the embedding.

@@ -89,7 +89,8 @@ void open_shards(const std::filesystem::path& folder, const Json& index, TensorT
     for (const std::string& name : names) {
       const StoredTensor* tensor = tensors->find(name);
       if (tensor == nullptr || tensor->file != shard_path) {
-        throw CheckpointError(shard_path, log_safe(name), "the tensor in this file, as " + std::string(kIndexFile) + " says",
+        throw CheckpointError(shard_path, log_safe(name),
+                              "the tensor in this file, as " + std::string(kIndexFile) + " says",
                               tensor == nullptr ? "none" : "it in " + tensor->file);
       }
     }
@@ -107,8 +108,10 @@ void open_shards(const std::filesystem::path& folder, const Json& index, TensorT
                             "), which can run code when loaded; get the model's .safetensors files instead");
     }
     if (extension == ".gguf") {
-      throw CheckpointError(shown, "model", "model.safetensors in a folder; a GGUF model is named by its file, " +
-                                                log_safe(entry.path().filename().string()), "the folder");
+      throw CheckpointError(shown, "model",
+                            "model.safetensors in a folder; a GGUF model is named by its file, " +
+                                log_safe(entry.path().filename().string()),
+                            "the folder");
     }
   }
   throw CheckpointError(shown, kSingleFile, "this file or " + std::string(kIndexFile), "neither");

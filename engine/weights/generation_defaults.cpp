@@ -10,7 +10,7 @@
 namespace inferd {
 namespace {
 
-constexpr double kSmallest = 1e-6;      // top_p and repetition_penalty must be above 0
+constexpr double kSmallest = 1e-6;  // top_p and repetition_penalty must be above 0
 constexpr double kMaxTemperature = 100.0;
 constexpr double kMaxPenalty = 100.0;
 constexpr std::int64_t kMaxTopK = 1 << 24;
@@ -26,8 +26,8 @@ std::optional<int> as_top_k(std::optional<std::int64_t> value) {
   return *value > 0 ? static_cast<int>(*value) : 0;
 }
 
-std::optional<float> sampling_number(const GgufMetadata& metadata, const std::string& file, const char* key,
-                                     double low, double high) {
+std::optional<float> sampling_number(const GgufMetadata& metadata, const std::string& file, const char* key, double low,
+                                     double high) {
   const auto value = metadata.number(key);
   if (value && !(*value >= low && *value <= high)) {
     throw CheckpointError(file, key, "a number from " + std::to_string(low) + " to " + std::to_string(high),
@@ -60,7 +60,8 @@ GenerationDefaults read_generation_defaults(const Checkpoint& checkpoint) {
   }
   const auto json = checkpoint.json("generation_config.json");
   if (!json) return {};
-  const JsonFields fields(*json, log_safe((std::filesystem::path(checkpoint.path()) / "generation_config.json").string()));
+  const JsonFields fields(*json,
+                          log_safe((std::filesystem::path(checkpoint.path()) / "generation_config.json").string()));
   GenerationDefaults defaults;
   defaults.temperature = as_float(fields.number({"temperature"}, 0.0, kMaxTemperature));
   defaults.top_p = as_float(fields.number({"top_p"}, kSmallest, 1.0));

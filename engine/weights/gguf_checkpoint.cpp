@@ -48,8 +48,7 @@ std::int64_t split_key(const ParsedMetadata& metadata, const std::string& file, 
 }
 
 /// Checks that a file is number `index` (from 0) of `count`.
-void check_split_keys(const ParsedMetadata& metadata, const std::string& file, std::int64_t index,
-                      std::int64_t count) {
+void check_split_keys(const ParsedMetadata& metadata, const std::string& file, std::int64_t index, std::int64_t count) {
   const std::int64_t found_count = split_key(metadata, file, "split.count");
   if (found_count != count) {
     throw CheckpointError(file, "split.count", std::to_string(count), std::to_string(found_count));

@@ -19,7 +19,7 @@ struct TensorInfo {
   DType dtype = DType::f32;
   std::vector<std::int64_t> shape;
   std::uint64_t bytes = 0;
-  std::uint64_t offset = 0;   // from the start of the data section
+  std::uint64_t offset = 0;  // from the start of the data section
 };
 
 std::uint64_t read_count(ByteReader& reader, const char* field, std::uint64_t limit) {
@@ -58,7 +58,7 @@ TensorInfo read_tensor_info(ByteReader& reader, std::uint64_t index, std::uint64
   }
   std::vector<std::uint64_t> dims(rank);
   for (std::uint64_t& dim : dims) dim = reader.read<std::uint64_t>(field);
-  std::reverse(dims.begin(), dims.end());   // the file has the contiguous dimension first
+  std::reverse(dims.begin(), dims.end());  // the file has the contiguous dimension first
   const auto type = reader.read<std::uint32_t>(field);
   const std::optional<DType> dtype = dtype_from_ggml(type);
   if (!dtype) {
@@ -117,10 +117,10 @@ GgufContents read_gguf(std::span<const std::byte> bytes, const std::string& file
   std::vector<TensorSpan> spans;
   for (const TensorInfo& info : infos) {
     if (info.offset > data_bytes || info.bytes > data_bytes - info.offset) {
-      throw CheckpointError(file, log_safe(info.name),
-                            std::to_string(info.bytes) + " bytes at offset " + std::to_string(info.offset) +
-                                " of the data section",
-                            "a data section of " + std::to_string(data_bytes) + " bytes");
+      throw CheckpointError(
+          file, log_safe(info.name),
+          std::to_string(info.bytes) + " bytes at offset " + std::to_string(info.offset) + " of the data section",
+          "a data section of " + std::to_string(data_bytes) + " bytes");
     }
     spans.push_back({info.offset, info.offset + info.bytes, info.name});
   }

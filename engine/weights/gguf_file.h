@@ -15,7 +15,7 @@ namespace inferd {
 struct GgufContents {
   std::uint32_t version = 0;
   ParsedMetadata metadata;
-  std::vector<StoredTensor> tensors;   // data points into the bytes that were read
+  std::vector<StoredTensor> tensors;  // data points into the bytes that were read
 };
 
 /// Reads a whole file. `bytes` must outlive the result; `file` names it in errors. Throws CheckpointError.

@@ -25,13 +25,17 @@ std::size_t number_bytes(GgufType type) {
   switch (type) {
     case GgufType::u8:
     case GgufType::i8:
-    case GgufType::boolean: return 1;
+    case GgufType::boolean:
+      return 1;
     case GgufType::u16:
-    case GgufType::i16: return 2;
+    case GgufType::i16:
+      return 2;
     case GgufType::u32:
     case GgufType::i32:
-    case GgufType::f32: return 4;
-    default: return 8;
+    case GgufType::f32:
+      return 4;
+    default:
+      return 8;
   }
 }
 
@@ -47,16 +51,26 @@ template <typename Use>
 auto with_element(GgufType type, const std::byte* at, Use use) {
   switch (type) {
     case GgufType::u8:
-    case GgufType::boolean: return use(load<std::uint8_t>(at));
-    case GgufType::i8: return use(load<std::int8_t>(at));
-    case GgufType::u16: return use(load<std::uint16_t>(at));
-    case GgufType::i16: return use(load<std::int16_t>(at));
-    case GgufType::u32: return use(load<std::uint32_t>(at));
-    case GgufType::i32: return use(load<std::int32_t>(at));
-    case GgufType::u64: return use(load<std::uint64_t>(at));
-    case GgufType::i64: return use(load<std::int64_t>(at));
-    case GgufType::f32: return use(load<float>(at));
-    default: return use(load<double>(at));
+    case GgufType::boolean:
+      return use(load<std::uint8_t>(at));
+    case GgufType::i8:
+      return use(load<std::int8_t>(at));
+    case GgufType::u16:
+      return use(load<std::uint16_t>(at));
+    case GgufType::i16:
+      return use(load<std::int16_t>(at));
+    case GgufType::u32:
+      return use(load<std::uint32_t>(at));
+    case GgufType::i32:
+      return use(load<std::int32_t>(at));
+    case GgufType::u64:
+      return use(load<std::uint64_t>(at));
+    case GgufType::i64:
+      return use(load<std::int64_t>(at));
+    case GgufType::f32:
+      return use(load<float>(at));
+    default:
+      return use(load<double>(at));
   }
 }
 
@@ -83,7 +97,8 @@ ParsedMetadata ParsedMetadata::parse(ByteReader& reader, std::uint64_t count) {
 
 ParsedMetadata::Value ParsedMetadata::read_scalar(ByteReader& reader, GgufType type, std::string_view field) {
   switch (type) {
-    case GgufType::string: return std::string(reader.text(GgufLimits::kStringBytes, field));
+    case GgufType::string:
+      return std::string(reader.text(GgufLimits::kStringBytes, field));
     case GgufType::boolean: {
       const auto byte = reader.read<std::uint8_t>(field);
       if (byte > 1) throw CheckpointError(reader.file(), std::string(field), "a bool, 0 or 1", std::to_string(byte));
@@ -135,8 +150,8 @@ const ParsedMetadata::Value* ParsedMetadata::find(std::string_view key) const {
 }
 
 void ParsedMetadata::wrong_type(std::string_view key, std::string_view expected, const Value& found) const {
-  static constexpr std::string_view kKinds[] = {"an unsigned integer", "a signed integer", "a float",
-                                                "a bool",              "a string",         "an array of strings"};
+  static constexpr std::string_view kKinds[] = {
+      "an unsigned integer", "a signed integer", "a float", "a bool", "a string", "an array of strings"};
   std::string kind;
   if (const auto* array = std::get_if<NumberArray>(&found)) {
     kind = "an array of " + std::string(kTypeNames[static_cast<std::size_t>(array->type)]);

@@ -48,8 +48,8 @@ class ParsedMetadata final : public GgufMetadata {
     std::size_t count;
     std::span<const std::byte> bytes;
   };
-  using Value = std::variant<std::uint64_t, std::int64_t, double, bool, std::string, std::vector<std::string>,
-                             NumberArray>;
+  using Value =
+      std::variant<std::uint64_t, std::int64_t, double, bool, std::string, std::vector<std::string>, NumberArray>;
 
   static Value read_scalar(ByteReader& reader, GgufType type, std::string_view field);
   static Value read_array(ByteReader& reader, std::string_view field);

@@ -28,7 +28,8 @@ std::string value_text(const Json& value) {
 
 JsonFields::JsonFields(const Json& object, std::string file, std::string prefix)
     : object_(object), file_(std::move(file)), prefix_(std::move(prefix)) {
-  if (!object_.is_object()) throw CheckpointError(file_, prefix_.empty() ? "top level" : prefix_, "an object", value_text(object_));
+  if (!object_.is_object())
+    throw CheckpointError(file_, prefix_.empty() ? "top level" : prefix_, "an object", value_text(object_));
 }
 
 const Json* JsonFields::find(std::string_view name) const {

@@ -21,7 +21,7 @@ bool family_has_rope(std::string_view model_type) {
 
 std::string checkpoint_stem(const std::string& path) {
   std::filesystem::path at(path);
-  if (at.filename().empty()) at = at.parent_path();   // "folder/"
+  if (at.filename().empty()) at = at.parent_path();  // "folder/"
   std::string name = at.filename().string();
   if (at.extension() == ".gguf") {
     name = at.stem().string();

@@ -14,24 +14,24 @@ namespace inferd {
 /// Rotary embedding parameters, as published (models.md §2).
 struct RopeConfig {
   double theta = 10000.0;
-  int rotary_dim = 0;             // elements per head that rotate
+  int rotary_dim = 0;                 // elements per head that rotate
   RopeStyle style = RopeStyle::half;  // set by load_model from the family's row
-  std::string scaling = "default";  // default | linear | dynamic | llama3 | yarn | longrope
+  std::string scaling = "default";    // default | linear | dynamic | llama3 | yarn | longrope
   double factor = 1.0;
   double low_freq_factor = 1.0, high_freq_factor = 4.0;  // llama3
   double beta_fast = 32.0, beta_slow = 1.0;              // yarn
   bool truncate = true;                                  // yarn
   std::optional<double> attention_factor, mscale, mscale_all_dim;
-  std::int64_t original_max_position_embeddings = 0;     // before scaling; set for every scaling kind but default
-  std::vector<float> short_factors, long_factors;        // longrope, [rotary_dim / 2]
-  std::vector<float> freq_divisors;  // GGUF rope_freqs.weight: inv_freq[i] /= this, empty if none
+  std::int64_t original_max_position_embeddings = 0;  // before scaling; set for every scaling kind but default
+  std::vector<float> short_factors, long_factors;     // longrope, [rotary_dim / 2]
+  std::vector<float> freq_divisors;                   // GGUF rope_freqs.weight: inv_freq[i] /= this, empty if none
 };
 
 /// Hugging Face names for sizes. Absent numbers have been derived (head_dim, num_kv_heads, …).
 struct ModelConfig {
-  std::string model_type;           // config.json model_type or GGUF general.architecture
-  std::string family;               // row of families.h ("llama", "qwen2", …); set by load_model
-  std::string name;                 // general.name, _name_or_path or the file's stem
+  std::string model_type;  // config.json model_type or GGUF general.architecture
+  std::string family;      // row of families.h ("llama", "qwen2", …); set by load_model
+  std::string name;        // general.name, _name_or_path or the file's stem
   std::int64_t vocab_size = 0;
   std::int64_t hidden_size = 0;
   std::int64_t intermediate_size = 0;
@@ -40,13 +40,13 @@ struct ModelConfig {
   int num_kv_heads = 0;
   int head_dim = 0;
   double norm_eps = 1e-5;
-  std::int64_t max_position_embeddings = 0;   // context limit after scaling
+  std::int64_t max_position_embeddings = 0;  // context limit after scaling
   bool tie_word_embeddings = false;
   bool attention_bias = false;
-  int sliding_window = 0;                     // 0: none
-  int max_window_layers = 0;                  // layers ≥ this one slide (Qwen2)
+  int sliding_window = 0;     // 0: none
+  int max_window_layers = 0;  // layers ≥ this one slide (Qwen2)
   RopeConfig rope;
-  std::vector<std::int32_t> eos_token_ids;    // union of config and generation_config
+  std::vector<std::int32_t> eos_token_ids;  // union of config and generation_config
   std::int32_t bos_token_id = -1;
   std::int32_t pad_token_id = -1;
 };

@@ -14,7 +14,7 @@ constexpr double kMaxFactor = 1e6;
 
 std::string scaling_kind(const JsonFields& fields, const std::string& file, const std::string& prefix) {
   std::string kind = fields.string({"rope_type", "type"}).value_or("default");
-  if (kind == "su") kind = "longrope";   // its first name
+  if (kind == "su") kind = "longrope";  // its first name
   static constexpr std::array<std::string_view, 6> kKinds{"default", "linear", "dynamic", "llama3", "yarn", "longrope"};
   if (std::find(kKinds.begin(), kKinds.end(), kind) == kKinds.end()) {
     throw CheckpointError(file, prefix + "rope_type", "default, linear, dynamic, llama3, yarn or longrope",
@@ -34,7 +34,7 @@ void read_scaling(const JsonFields& fields, const JsonFields& root, RopeConfig* 
   if (rope->scaling != "longrope") {
     rope->factor = fields.require_number({"factor"}, 1e-3, kMaxFactor);
   } else {
-    rope->factor = fields.number({"factor"}, 1e-3, kMaxFactor).value_or(0.0);   // 0: from the context lengths
+    rope->factor = fields.number({"factor"}, 1e-3, kMaxFactor).value_or(0.0);  // 0: from the context lengths
     rope->short_factors = fields.floats({"short_factor"}).value_or(std::vector<float>{});
     rope->long_factors = fields.floats({"long_factor"}).value_or(std::vector<float>{});
   }
@@ -70,8 +70,9 @@ RopeConfig read_json_rope(const Json& root_json, const std::string& file, const 
   if (!part) part = root.number({"partial_rotary_factor", "rotary_pct"}, 1e-6, 1.0);
   rope.rotary_dim = static_cast<int>(static_cast<double>(config.head_dim) * part.value_or(1.0));
   if (rope.rotary_dim < 2) {
-    throw CheckpointError(file, "partial_rotary_factor", "at least 2 rotary dimensions of " +
-                          std::to_string(config.head_dim), std::to_string(rope.rotary_dim));
+    throw CheckpointError(file, "partial_rotary_factor",
+                          "at least 2 rotary dimensions of " + std::to_string(config.head_dim),
+                          std::to_string(rope.rotary_dim));
   }
   rope.scaling = scaling_kind(fields, file, member + ".");
   if (rope.scaling != "default") read_scaling(fields, root, &rope);

@@ -29,7 +29,8 @@ std::vector<std::uint64_t> unsigned_list(const Json& entry, const char* key, con
                                          const std::string& name) {
   const auto found = entry.find(key);
   if (found == entry.end() || !found->is_array()) {
-    throw CheckpointError(file, name, std::string("an array \"") + key + "\"", found == entry.end() ? "none" : "another type");
+    throw CheckpointError(file, name, std::string("an array \"") + key + "\"",
+                          found == entry.end() ? "none" : "another type");
   }
   std::vector<std::uint64_t> out;
   for (const Json& item : *found) {
@@ -59,8 +60,9 @@ StoredTensor read_entry(const std::string& name, const Json& entry, std::span<co
   const std::vector<std::uint64_t> offsets = unsigned_list(entry, "data_offsets", file, field);
   if (offsets.size() != 2 || offsets[0] > offsets[1] || offsets[1] > data.size()) {
     throw CheckpointError(file, field, "data_offsets [begin, end] within " + std::to_string(data.size()) + " bytes",
-                          offsets.size() == 2 ? "[" + std::to_string(offsets[0]) + ", " + std::to_string(offsets[1]) + "]"
-                                              : std::to_string(offsets.size()) + " numbers");
+                          offsets.size() == 2
+                              ? "[" + std::to_string(offsets[0]) + ", " + std::to_string(offsets[1]) + "]"
+                              : std::to_string(offsets.size()) + " numbers");
   }
   if (offsets[1] - offsets[0] != bytes) {
     throw CheckpointError(file, field, std::to_string(bytes) + " bytes for its dtype and shape",
@@ -148,7 +150,8 @@ std::map<std::string, std::vector<std::string>> read_safetensors_index(const Jso
     // Shards lie beside the index; anything that could name another place is refused.
     if (!name.ends_with(".safetensors") || name.starts_with(".") || name.find('/') != std::string::npos ||
         name.find('\0') != std::string::npos || name.size() > 255) {
-      throw CheckpointError(file, log_safe(tensor), "a .safetensors file in the same folder", "\"" + log_safe(name) + "\"");
+      throw CheckpointError(file, log_safe(tensor), "a .safetensors file in the same folder",
+                            "\"" + log_safe(name) + "\"");
     }
     shards[name].push_back(tensor);
     if (shards.size() > kMaxShards) {

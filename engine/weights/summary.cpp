@@ -10,9 +10,9 @@ namespace {
 
 /// Names of general.file_type; empty where the number was retired or the type cannot be loaded.
 constexpr std::array<std::string_view, 33> kFileTypes{
-    "F32",    "F16",    "Q4_0",   "Q4_1",    "",       "",       "",       "Q8_0",   "Q5_0",   "Q5_1",   "Q2_K",
-    "Q3_K_S", "Q3_K_M", "Q3_K_L", "Q4_K_S",  "Q4_K_M", "Q5_K_S", "Q5_K_M", "Q6_K",   "IQ2_XXS", "IQ2_XS", "Q2_K_S",
-    "IQ3_XS", "IQ3_XXS", "IQ1_S", "IQ4_NL", "IQ3_S",   "IQ3_M",  "IQ2_S",  "IQ2_M",  "IQ4_XS", "IQ1_M",  "BF16"};
+    "F32",    "F16",     "Q4_0",   "Q4_1",   "",       "",       "",       "Q8_0",  "Q5_0",    "Q5_1",   "Q2_K",
+    "Q3_K_S", "Q3_K_M",  "Q3_K_L", "Q4_K_S", "Q4_K_M", "Q5_K_S", "Q5_K_M", "Q6_K",  "IQ2_XXS", "IQ2_XS", "Q2_K_S",
+    "IQ3_XS", "IQ3_XXS", "IQ1_S",  "IQ4_NL", "IQ3_S",  "IQ3_M",  "IQ2_S",  "IQ2_M", "IQ4_XS",  "IQ1_M",  "BF16"};
 
 /// The type that most bytes have.
 DType dominant_type(const Checkpoint& checkpoint) {
@@ -43,7 +43,7 @@ std::string quantization_name(const Checkpoint& checkpoint) {
 }
 
 std::int64_t parameter_count(const Checkpoint& checkpoint) {
-  std::int64_t total = 0;   // bounded by the bytes of the mapped files
+  std::int64_t total = 0;  // bounded by the bytes of the mapped files
   for (const StoredTensor& tensor : checkpoint.tensors()) total += tensor.elements();
   return total;
 }

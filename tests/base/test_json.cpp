@@ -37,7 +37,7 @@ TEST_CASE("depth 64 parses, 65 and a million are refused with the byte") {
     REQUIRE(error_of(nested(65, open, close)).find("nested deeper than 64") != std::string::npos);
   }
   REQUIRE(error_of(std::string(1'000'000, '[')) == "JSON nested deeper than 64 at byte 64");
-  REQUIRE(error_of("[\"" + std::string(1000, '[') + "\"]").empty());   // brackets in a string are text
+  REQUIRE(error_of("[\"" + std::string(1000, '[') + "\"]").empty());  // brackets in a string are text
   REQUIRE(error_of("[\"\\\"[[\"]", {.max_depth = 1}).empty());
 }
 
@@ -50,7 +50,8 @@ TEST_CASE("size and node limits hold before anything is built") {
 
 TEST_CASE("what is no JSON is refused with a position and without echo") {
   const std::pair<std::string, std::size_t> cases[] = {
-      {"", 0}, {"{", 1}, {"[1,]", 3}, {"{\"a\" 1}", 5}, {"nul", 3}, {"[1] x", 4}, {"\"\x01\"", 1}, {"01", 1}, {"[1}", 2},
+      {"", 0},      {"{", 1},        {"[1,]", 3}, {"{\"a\" 1}", 5}, {"nul", 3},
+      {"[1] x", 4}, {"\"\x01\"", 1}, {"01", 1},   {"[1}", 2},
   };
   for (const auto& [text, byte] : cases) {
     CAPTURE(text);
@@ -84,18 +85,17 @@ TEST_CASE("keys keep their order and of equal keys the last value stays") {
 
 TEST_CASE("an object of 150,000 keys parses in linear time") {
   std::string text = "{";
-  for (int i = 0; i < 150'000; ++i) text += (i > 0 ? ",\"token" : "\"token") + std::to_string(i) + "\":" + std::to_string(i);
+  for (int i = 0; i < 150'000; ++i)
+    text += (i > 0 ? ",\"token" : "\"token") + std::to_string(i) + "\":" + std::to_string(i);
   text += "}";
   const auto start = std::chrono::steady_clock::now();
   const Json value = parse_json(text);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   REQUIRE(value.size() == 150'000);
   REQUIRE(value.back() == 149'999);
-  REQUIRE(seconds < 10.0);   // a quadratic builder needs minutes
+  REQUIRE(seconds < 10.0);  // a quadratic builder needs minutes
 }
 
-TEST_CASE("dumping never throws") {
-  REQUIRE(dump_json(Json("a\xff\xe2\x82")) == "\"a\xef\xbf\xbd\xef\xbf\xbd\"");
-}
+TEST_CASE("dumping never throws") { REQUIRE(dump_json(Json("a\xff\xe2\x82")) == "\"a\xef\xbf\xbd\xef\xbf\xbd\""); }
 
 }  // namespace inferd

@@ -24,7 +24,9 @@ struct ScratchFolder {
   ~ScratchFolder() { std::filesystem::remove_all(path); }
 };
 
-void write(const std::filesystem::path& path, const std::string& text) { std::ofstream(path, std::ios::binary) << text; }
+void write(const std::filesystem::path& path, const std::string& text) {
+  std::ofstream(path, std::ios::binary) << text;
+}
 
 std::string failure(const std::filesystem::path& path) {
   try {

@@ -34,9 +34,11 @@ TEST_CASE("every code point survives a round trip, every other encoding of it is
     if (c >= 0xd800 && c <= 0xdfff) continue;
     const std::string text = encoded(c);
     std::size_t offset = 0;
-    if (!is_valid_utf8(text) || decode_utf8(text, &offset) != c || offset != text.size()) FAIL("U+" << std::hex << static_cast<unsigned>(c));
+    if (!is_valid_utf8(text) || decode_utf8(text, &offset) != c || offset != text.size())
+      FAIL("U+" << std::hex << static_cast<unsigned>(c));
     for (int length = static_cast<int>(text.size()) + 1; length <= 4; ++length) {
-      if (is_valid_utf8(raw_encoding(c, length))) FAIL("overlong U+" << std::hex << static_cast<unsigned>(c) << " in " << length);
+      if (is_valid_utf8(raw_encoding(c, length)))
+        FAIL("overlong U+" << std::hex << static_cast<unsigned>(c) << " in " << length);
     }
   }
   for (char32_t c = 0xd800; c <= 0xdfff; ++c) REQUIRE_FALSE(is_valid_utf8(raw_encoding(c, 3)));
@@ -68,9 +70,9 @@ TEST_CASE("the complete prefix holds back exactly the bytes of an unfinished cha
   REQUIRE(complete_utf8_prefix("") == 0);
   REQUIRE(complete_utf8_prefix("\xff") == 1);
   REQUIRE(complete_utf8_prefix("\x80\x80\x80\x80") == 4);
-  REQUIRE(complete_utf8_prefix("\xe0\x80") == 2);       // E0 80 cannot become a character any more
-  REQUIRE(complete_utf8_prefix("a\xed\xa0") == 3);      // a surrogate's beginning
-  REQUIRE(complete_utf8_prefix("a\xf4\x90") == 3);      // beyond U+10FFFF
+  REQUIRE(complete_utf8_prefix("\xe0\x80") == 2);   // E0 80 cannot become a character any more
+  REQUIRE(complete_utf8_prefix("a\xed\xa0") == 3);  // a surrogate's beginning
+  REQUIRE(complete_utf8_prefix("a\xf4\x90") == 3);  // beyond U+10FFFF
 }
 
 TEST_CASE("ill-formed text is replaced by maximal subparts, as Python does") {

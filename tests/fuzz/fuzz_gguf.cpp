@@ -14,7 +14,8 @@ namespace {
 void use_tensors(const inferd::Checkpoint& checkpoint) {
   volatile unsigned char sink = 0;
   for (const inferd::StoredTensor& tensor : checkpoint.tensors()) {
-    for (std::size_t i = 0; i < tensor.bytes; ++i) sink = static_cast<unsigned char>(sink + static_cast<unsigned char>(tensor.data[i]));
+    for (std::size_t i = 0; i < tensor.bytes; ++i)
+      sink = static_cast<unsigned char>(sink + static_cast<unsigned char>(tensor.data[i]));
     if (tensor.elements() > 4096) continue;
     std::vector<float> values(static_cast<std::size_t>(tensor.elements()));
     inferd::dequantize(tensor, values);

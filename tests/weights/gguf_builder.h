@@ -23,7 +23,7 @@ class GgufBuilder {
   std::string magic = "GGUF";
   std::uint32_t version = 3;
   std::uint64_t alignment = 32;
-  std::int64_t claimed_tensors = -1;   // -1: the truth
+  std::int64_t claimed_tensors = -1;  // -1: the truth
   std::int64_t claimed_keys = -1;
 
   template <typename T>

@@ -18,9 +18,7 @@ class MemoryCheckpoint final : public Checkpoint {
   /// A GGUF file; `bytes` must outlive it.
   explicit MemoryCheckpoint(std::span<const std::byte> bytes) : gguf_(read_gguf(bytes, "memory.gguf")) {}
 
-  CheckpointFormat format() const override {
-    return gguf_ ? CheckpointFormat::gguf : CheckpointFormat::hugging_face;
-  }
+  CheckpointFormat format() const override { return gguf_ ? CheckpointFormat::gguf : CheckpointFormat::hugging_face; }
   const std::string& path() const override { return path_; }
   const GgufMetadata* metadata() const override { return gguf_ ? &gguf_->metadata : nullptr; }
   std::optional<Json> json(std::string_view file) const override {

@@ -81,7 +81,8 @@ TEST_CASE("split sets that do not fit together are refused") {
   std::filesystem::remove(folder.path() / "m-00003-of-00003.gguf");
   REQUIRE(mentions(refused(first), "m-00003-of-00003.gguf: cannot open: No such file"));
   folder.write("m-00001-of-65535.gguf", split_file(0, 65535).build());
-  REQUIRE(mentions(refused(folder.path() / "m-00001-of-65535.gguf"), "split.count: expected at most 1024, found 65535"));
+  REQUIRE(
+      mentions(refused(folder.path() / "m-00001-of-65535.gguf"), "split.count: expected at most 1024, found 65535"));
 }
 
 TEST_CASE("sharded folders are checked against their index") {
@@ -146,7 +147,9 @@ TEST_CASE("files of a folder are read within it and within limits") {
 TEST_CASE("required tensors must be there with their shape") {
   const auto checkpoint = Checkpoint::open(golden("models/llama2"));
   REQUIRE(checkpoint->require("model.embed_tokens.weight", {576, 64}).dtype == DType::f16);
-  REQUIRE(mentions(refusal([&] { checkpoint->require("model.embed_tokens.weight", {64, 576}); }),
+  REQUIRE(mentions(refusal([&] {
+                     checkpoint->require("model.embed_tokens.weight", {64, 576});
+                   }),
                    "model.embed_tokens.weight: expected shape [64, 576], found [576, 64]"));
   REQUIRE(mentions(refusal([&] { checkpoint->require("model.absent", {1}); }),
                    "model.absent: expected a tensor of shape [1], found none"));

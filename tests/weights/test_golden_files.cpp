@@ -112,8 +112,8 @@ TEST_CASE("plain types widen exactly") {
     return out;
   };
   const std::uint16_t halves[] = {0x0000, 0x8000, 0x0001, 0x03ff, 0x0400, 0x3c00, 0xc000, 0x7bff, 0x7c00, 0xfc00};
-  REQUIRE(widen(DType::f16, halves, 10) ==
-          std::vector<float>{0.0f, -0.0f, 0x1p-24f, 1023 * 0x1p-24f, 0x1p-14f, 1.0f, -2.0f, 65504.0f, INFINITY, -INFINITY});
+  REQUIRE(widen(DType::f16, halves, 10) == std::vector<float>{0.0f, -0.0f, 0x1p-24f, 1023 * 0x1p-24f, 0x1p-14f, 1.0f,
+                                                              -2.0f, 65504.0f, INFINITY, -INFINITY});
   REQUIRE(std::isnan(f16_to_f32(0x7e01)));
   const std::uint16_t brains[] = {0x3f80, 0xc049, 0x0001, 0xff80};
   REQUIRE(widen(DType::bf16, brains, 4) == std::vector<float>{1.0f, -3.140625f, 0x1p-133f, -INFINITY});
@@ -138,7 +138,8 @@ TEST_CASE("all 65,536 halves agree with a definition by powers") {
       REQUIRE((fraction == 0.0 ? std::isinf(found) : std::isnan(found)));
       continue;
     }
-    const double expected = exponent == 0 ? sign * std::ldexp(fraction, -14) : sign * std::ldexp(1.0 + fraction, exponent - 15);
+    const double expected =
+        exponent == 0 ? sign * std::ldexp(fraction, -14) : sign * std::ldexp(1.0 + fraction, exponent - 15);
     if (found != static_cast<float>(expected) || std::signbit(found) != std::signbit(expected)) FAIL(bits);
   }
 }
@@ -162,7 +163,7 @@ TEST_CASE("the table of types is consistent") {
 }
 
 TEST_CASE("golden safetensors folders agree with the GGUF files made from the same weights") {
-  const auto folder = Checkpoint::open(golden("models/qwen2"));   // two shards
+  const auto folder = Checkpoint::open(golden("models/qwen2"));  // two shards
   const auto gguf = Checkpoint::open(golden("gguf/qwen2.F16.gguf"));
   REQUIRE(folder->format() == CheckpointFormat::hugging_face);
   const std::pair<const char*, const char*> pairs[] = {

@@ -68,7 +68,8 @@ TEST_CASE("the honest file loads") {
   GgufBuilder v2 = small_llama();
   v2.version = 2;
   REQUIRE(refused(v2.build()).empty());
-  REQUIRE(refused(GgufBuilder().text("general.architecture", "x").build()).empty());   // a vocabulary alone has no tensors
+  REQUIRE(
+      refused(GgufBuilder().text("general.architecture", "x").build()).empty());  // a vocabulary alone has no tensors
 }
 
 TEST_CASE("every truncation of a file is refused in one line that names it") {
@@ -114,15 +115,18 @@ TEST_CASE("lies in the header are refused with the limit and the value") {
     return refused(builder.build());
   };
   REQUIRE(with([](auto& b) { b.magic = "GGML"; }) == "hostile.gguf: magic: expected GGUF, found \"GGML\"");
-  REQUIRE(with([](auto& b) { b.magic = std::string("\n\0\x1b[", 4); }).find("\"\\x0a\\x00\\x1b[\"") != std::string::npos);
+  REQUIRE(with([](auto& b) { b.magic = std::string("\n\0\x1b[", 4); }).find("\"\\x0a\\x00\\x1b[\"") !=
+          std::string::npos);
   REQUIRE(with([](auto& b) { b.version = 1; }) == "hostile.gguf: version: expected 2 or 3, found 1");
   REQUIRE(with([](auto& b) { b.version = 4; }) == "hostile.gguf: version: expected 2 or 3, found 4");
   REQUIRE(with([](auto& b) { b.version = 0x03000000; }) ==
           "hostile.gguf: version: expected a little-endian file, found a big-endian one");
-  REQUIRE(with([](auto& b) { b.claimed_tensors = 65537; }) == "hostile.gguf: tensor count: expected at most 65536, found 65537");
+  REQUIRE(with([](auto& b) { b.claimed_tensors = 65537; }) ==
+          "hostile.gguf: tensor count: expected at most 65536, found 65537");
   REQUIRE(with([](auto& b) { b.claimed_tensors = std::numeric_limits<std::int64_t>::max(); }).find("tensor count") !=
           std::string::npos);
-  REQUIRE(with([](auto& b) { b.claimed_keys = 65537; }) == "hostile.gguf: metadata count: expected at most 65536, found 65537");
+  REQUIRE(with([](auto& b) { b.claimed_keys = 65537; }) ==
+          "hostile.gguf: metadata count: expected at most 65536, found 65537");
   REQUIRE_FALSE(with([](auto& b) { b.claimed_keys = 65536; }).empty());
   REQUIRE_FALSE(with([](auto& b) { b.claimed_tensors = 65536; }).empty());
   REQUIRE_FALSE(with([](auto& b) { b.claimed_keys = 0; }).empty());
@@ -135,7 +139,8 @@ TEST_CASE("lies in the metadata are refused by key") {
   REQUIRE(key(13, "") == "hostile.gguf: some.key: expected a value type from 0 to 12, found 13");
   REQUIRE(key(0xffffffff, "").find("a value type from 0 to 12, found 4294967295") != std::string::npos);
   REQUIRE(key(7, "\x02") == "hostile.gguf: some.key: expected a bool, 0 or 1, found 2");
-  REQUIRE(key(8, length_only(kHuge)).find("a length of at most 16777216, found 18446744073709551615") != std::string::npos);
+  REQUIRE(key(8, length_only(kHuge)).find("a length of at most 16777216, found 18446744073709551615") !=
+          std::string::npos);
   REQUIRE(key(8, length_only((16u << 20) + 1)).find("at most 16777216, found 16777217") != std::string::npos);
   REQUIRE(key(8, length_only(1u << 20)).find("expected 1048576 bytes at offset") != std::string::npos);
   REQUIRE(key(9, payload(9, 1)).find("found an array of arrays") != std::string::npos);
@@ -151,7 +156,8 @@ TEST_CASE("lies in the metadata are refused by key") {
           "hostile.gguf: general.name: expected one value, found the key twice");
   for (std::uint32_t alignment : {0u, 1u, 4u, 33u, 96u, 131072u, 0x80000000u}) {
     REQUIRE(refused(small_llama().u32("general.alignment", alignment).build()) ==
-            "hostile.gguf: general.alignment: expected a power of two from 8 to 65536, found " + std::to_string(alignment));
+            "hostile.gguf: general.alignment: expected a power of two from 8 to 65536, found " +
+                std::to_string(alignment));
   }
   REQUIRE(refused(small_llama().text("general.alignment", "32").build()) ==
           "hostile.gguf: general.alignment: expected an integer, found a string");
@@ -182,14 +188,18 @@ TEST_CASE("keys of the wrong type are refused at access") {
   REQUIRE_FALSE(metadata.integer("absent"));
   REQUIRE_FALSE(metadata.has("absent"));
   REQUIRE(metadata.has("f64"));
-  REQUIRE(refusal([&] { metadata.integer("u64"); }) == "typed.gguf: u64: expected an integer below 2^63, found 18446744073709551615");
+  REQUIRE(refusal([&] { metadata.integer("u64"); }) ==
+          "typed.gguf: u64: expected an integer below 2^63, found 18446744073709551615");
   REQUIRE(refusal([&] { metadata.integer("f64"); }) == "typed.gguf: f64: expected an integer, found a float");
   REQUIRE(refusal([&] { metadata.integer("bool"); }) == "typed.gguf: bool: expected an integer, found a bool");
   REQUIRE(refusal([&] { metadata.string("i8"); }) == "typed.gguf: i8: expected a string, found a signed integer");
-  REQUIRE(refusal([&] { metadata.strings("big"); }) == "typed.gguf: big: expected an array of strings, found an array of u64");
+  REQUIRE(refusal([&] { metadata.strings("big"); }) ==
+          "typed.gguf: big: expected an array of strings, found an array of u64");
   REQUIRE(refusal([&] { metadata.integers("big"); }).find("integers below 2^63") != std::string::npos);
-  REQUIRE(refusal([&] { metadata.floats("flags"); }) == "typed.gguf: flags: expected an array of floats, found an array of bool");
-  REQUIRE(refusal([&] { metadata.boolean("general.name"); }) == "typed.gguf: general.name: expected a bool, found a string");
+  REQUIRE(refusal([&] { metadata.floats("flags"); }) ==
+          "typed.gguf: flags: expected an array of floats, found an array of bool");
+  REQUIRE(refusal([&] { metadata.boolean("general.name"); }) ==
+          "typed.gguf: general.name: expected a bool, found a string");
 }
 
 TEST_CASE("lies in the tensor table are refused by tensor") {
@@ -199,9 +209,10 @@ TEST_CASE("lies in the tensor table are refused by tensor") {
   };
   const std::string at = "hostile.gguf: blk.0.attn_q.weight: ";
   REQUIRE(tensor({16}, 0).empty());
-  REQUIRE(tensor({256}, 16, 66) ==
-          at + "type IQ2_XXS is not supported; supported: F32, F16, BF16, F64, I8, I16, I32, I64, Q4_0, Q4_1, Q5_0, Q5_1, "
-               "Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS");
+  REQUIRE(
+      tensor({256}, 16, 66) ==
+      at + "type IQ2_XXS is not supported; supported: F32, F16, BF16, F64, I8, I16, I32, I64, Q4_0, Q4_1, Q5_0, Q5_1, "
+           "Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS");
   for (std::uint32_t type : {4u, 5u, 9u, 15u, 17u, 18u, 19u, 21u, 22u, 29u, 31u, 34u, 35u, 39u, 40u, 41u}) {
     REQUIRE(tensor({256}, type).find("is not supported; supported: F32") != std::string::npos);
   }
@@ -213,7 +224,8 @@ TEST_CASE("lies in the tensor table are refused by tensor") {
   REQUIRE(tensor({16, 0}, 0) == at + "expected dimensions of at least 1, found 0");
   REQUIRE(tensor({48}, 2) == at + "expected rows of a multiple of 32 for Q4_0, found 48");
   REQUIRE(tensor({128, 2}, 12) == at + "expected rows of a multiple of 256 for Q4_K, found 128");
-  REQUIRE(tensor({std::uint64_t{1} << 32, std::uint64_t{1} << 32}, 0) == at + "expected fewer than 2^63 elements, found more");
+  REQUIRE(tensor({std::uint64_t{1} << 32, std::uint64_t{1} << 32}, 0) ==
+          at + "expected fewer than 2^63 elements, found more");
   REQUIRE(tensor({kHuge}, 0) == at + "expected fewer than 2^63 bytes, found more");
   REQUIRE(tensor({std::uint64_t{1} << 62}, 0) == at + "expected fewer than 2^63 bytes, found more");
   REQUIRE(tensor({std::uint64_t{1} << 61}, 0).find("expected fewer than 2^63 bytes") != std::string::npos);
@@ -222,8 +234,8 @@ TEST_CASE("lies in the tensor table are refused by tensor") {
   REQUIRE(tensor({1024}, 0).find("expected 4096 bytes at offset") != std::string::npos);
   REQUIRE(tensor({16}, 0, 64, 8) == at + "expected an offset that is a multiple of 32, found 8");
   REQUIRE(tensor({16}, 0, 64, 1 << 20).find("expected 64 bytes at offset 1048576") != std::string::npos);
-  REQUIRE(tensor({16}, 0, 64, std::numeric_limits<std::int64_t>::max() - 31).find("expected 64 bytes at offset 9223372036854775776") !=
-          std::string::npos);
+  REQUIRE(tensor({16}, 0, 64, std::numeric_limits<std::int64_t>::max() - 31)
+              .find("expected 64 bytes at offset 9223372036854775776") != std::string::npos);
   REQUIRE(tensor({16}, 0, 64, 0).find("expected data of its own, found data that overlaps") != std::string::npos);
   REQUIRE(refused(small_llama().tensor("output_norm.weight", {16}, 0, std::string(64, '\0')).build()) ==
           "hostile.gguf: output_norm.weight: expected one tensor of this name, found two");
@@ -239,7 +251,8 @@ TEST_CASE("every rank, type and count near its limit: 400 crafted tables load or
       GgufBuilder builder = small_llama();
       builder.tensor("t", {256, a}, type, std::string(512, '\3'));
       const std::string message = refused(builder.build());
-      const bool fits = dtype_from_ggml(type) && a >= 1 && a * row_bytes(*dtype_from_ggml(type), 256) <= 512 && a < 65536;
+      const bool fits =
+          dtype_from_ggml(type) && a >= 1 && a * row_bytes(*dtype_from_ggml(type), 256) <= 512 && a < 65536;
       CAPTURE(type, a, message);
       REQUIRE(message.empty() == fits);
       ++cases;

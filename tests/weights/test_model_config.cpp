@@ -85,8 +85,8 @@ TEST_CASE("qwen3's new dialect: explicit head size, rope_parameters, no bias, un
 
 TEST_CASE("variants of golden configurations") {
   const auto variant = [](const char* model, const char* file) {
-    return read_model_config(MemoryCheckpoint(
-        {{"config.json", test::read_text(golden(std::string("models/") + model + "/" + file))}}));
+    return read_model_config(
+        MemoryCheckpoint({{"config.json", test::read_text(golden(std::string("models/") + model + "/" + file))}}));
   };
   const ModelConfig yarn = variant("qwen2", "config.yarn.json");
   REQUIRE(yarn.rope.scaling == "yarn");
@@ -114,8 +114,8 @@ TEST_CASE("absent numbers are derived") {
   REQUIRE(read_changed(R"({"rope_parameters":{"rope_theta":5e5,"partial_rotary_factor":0.25}})").rope.rotary_dim == 4);
   REQUIRE(read_changed(R"({"max_position_embeddings":128.0})").max_position_embeddings == 128);
   REQUIRE(read_changed(R"({"_name_or_path":"org/model"})").name == "org/model");
-  REQUIRE(read_changed(R"({"eos_token_id":[7,3],"bos_token_id":1})", R"({"eos_token_id":[9,3],"pad_token_id":0})").eos_token_ids ==
-          std::vector<std::int32_t>{3, 7, 9});
+  REQUIRE(read_changed(R"({"eos_token_id":[7,3],"bos_token_id":1})", R"({"eos_token_id":[9,3],"pad_token_id":0})")
+              .eos_token_ids == std::vector<std::int32_t>{3, 7, 9});
   REQUIRE(read_changed(R"({"model_type":"mistral","sliding_window":4096})").sliding_window == 4096);
   REQUIRE(read_changed(R"({"model_type":"qwen2","sliding_window":4096})").sliding_window == 0);
   REQUIRE(read_changed(R"({"model_type":"qwen2"})").attention_bias);
@@ -146,7 +146,8 @@ TEST_CASE("missing and absurd fields are refused by name") {
       {R"({"rms_norm_eps":"small"})", "rms_norm_eps: expected a number from 0 to 1, found \"small\""},
       {R"({"rope_theta":0})", "rope_theta: expected a number from 1 to 1e+15, found 0"},
       {R"({"partial_rotary_factor":2})", "partial_rotary_factor: expected a number from 1e-06 to 1, found 2"},
-      {R"({"partial_rotary_factor":0.01})", "partial_rotary_factor: expected at least 2 rotary dimensions of 16, found 0"},
+      {R"({"partial_rotary_factor":0.01})",
+       "partial_rotary_factor: expected at least 2 rotary dimensions of 16, found 0"},
       {R"({"rope_scaling":7})", "rope_scaling: expected an object, found 7"},
       {R"({"rope_scaling":{"type":"magic","factor":2}})", "rope_scaling.rope_type: expected default, linear"},
       {R"({"rope_scaling":{"type":"linear"}})", "rope_scaling.factor: expected a value, found none"},
@@ -175,11 +176,13 @@ TEST_CASE("missing and absurd fields are refused by name") {
     REQUIRE(found.find(message) != std::string::npos);
     REQUIRE(found.find("config.json") != std::string::npos);
   }
-  REQUIRE(refusal([] { read_model_config(MemoryCheckpoint(Files{{"config.json", "[1]"}})); }).find("an object") != std::string::npos);
-  REQUIRE(refusal([] { read_model_config(MemoryCheckpoint(Files{{"config.json", "{"}})); }).find("ends too early") !=
-          std::string::npos);
-  REQUIRE(refusal([] { read_model_config(MemoryCheckpoint(Files{})); }).find("config.json") !=
-          std::string::npos);
+  REQUIRE(refusal([] {
+            read_model_config(MemoryCheckpoint(Files{{"config.json", "[1]"}}));
+          }).find("an object") != std::string::npos);
+  REQUIRE(refusal([] {
+            read_model_config(MemoryCheckpoint(Files{{"config.json", "{"}}));
+          }).find("ends too early") != std::string::npos);
+  REQUIRE(refusal([] { read_model_config(MemoryCheckpoint(Files{})); }).find("config.json") != std::string::npos);
   REQUIRE(refused("{}", R"({"eos_token_id":{}})").find("generation_config.json: eos_token_id") != std::string::npos);
 }
 
@@ -200,8 +203,9 @@ TEST_CASE("generation defaults are checked") {
   REQUIRE(found.temperature == 0.5f);
   REQUIRE(found.top_k == 30);
   bytes = test::small_llama().f32("general.sampling.top_p", 7.0f).build();
-  REQUIRE(refusal([&] { read_generation_defaults(MemoryCheckpoint(test::as_bytes(bytes))); }).find("general.sampling.top_p") !=
-          std::string::npos);
+  REQUIRE(refusal([&] {
+            read_generation_defaults(MemoryCheckpoint(test::as_bytes(bytes)));
+          }).find("general.sampling.top_p") != std::string::npos);
 }
 
 TEST_CASE("GGUF metadata becomes a configuration, with lists and old keys") {
@@ -227,7 +231,9 @@ TEST_CASE("GGUF metadata becomes a configuration, with lists and old keys") {
                                     .u32("llama.rope.scaling.original_context_length", 32));
   REQUIRE(yarn.rope.scaling == "yarn");
   REQUIRE(rope_frequencies(yarn.rope, 128).attention_scaling == Approx(1.0 + 0.1 * std::log(4.0)));
-  const ModelConfig divided = read(test::small_llama().tensor("rope_freqs.weight", {8}, 0, std::string("\0\0\0\x40\0\0\0\x40\0\0\0\x40\0\0\0\x40\0\0\0\x40\0\0\0\x40\0\0\0\x40\0\0\0\x40", 32)));
+  const ModelConfig divided = read(test::small_llama().tensor(
+      "rope_freqs.weight", {8}, 0,
+      std::string("\0\0\0\x40\0\0\0\x40\0\0\0\x40\0\0\0\x40\0\0\0\x40\0\0\0\x40\0\0\0\x40\0\0\0\x40", 32)));
   REQUIRE(rope_frequencies(divided.rope, 128).inv_freq[0] == 0.5f);
 }
 
@@ -249,10 +255,12 @@ TEST_CASE("GGUF configurations are refused by key") {
     add(builder);
     return builder;
   };
-  REQUIRE(refused_gguf(with([](auto& b) { b.u32("llama.attention.key_length", 0); })).find("key_length: expected an integer from 1") !=
-          std::string::npos);
-  REQUIRE(refused_gguf(with([](auto& b) { b.u32("llama.attention.value_length", 8); })).find("value_length: expected key_length, 16") !=
-          std::string::npos);
+  REQUIRE(refused_gguf(with([](auto& b) {
+            b.u32("llama.attention.key_length", 0);
+          })).find("key_length: expected an integer from 1") != std::string::npos);
+  REQUIRE(refused_gguf(with([](auto& b) {
+            b.u32("llama.attention.value_length", 8);
+          })).find("value_length: expected key_length, 16") != std::string::npos);
   REQUIRE(refused_gguf(with([](auto& b) { b.u32("llama.rope.dimension_count", 18); })).find("rope.dimension_count") !=
           std::string::npos);
   REQUIRE(refused_gguf(with([](auto& b) { b.f32("llama.rope.freq_base", std::nanf("")); })).find("rope.freq_base") !=
@@ -263,12 +271,15 @@ TEST_CASE("GGUF configurations are refused by key") {
             b.text("llama.rope.scaling.type", "linear");
             b.f32("llama.rope.scaling.factor", 0.0f);
           })).find("rope.scaling.factor: expected a number above 0") != std::string::npos);
-  REQUIRE(refused_gguf(with([](auto& b) { b.tensor("rope_freqs.weight", {4}, 0, std::string(16, '\x40')); }))
-              .find("rope_freqs.weight: expected shape [8], found [4]") != std::string::npos);
-  REQUIRE(refused_gguf(with([](auto& b) { b.tensor("rope_freqs.weight", {8}, 0, std::string(32, '\0')); }))
-              .find("rope factors: expected finite numbers above 0") != std::string::npos);
-  REQUIRE(refused_gguf(with([](auto& b) { b.text("tokenizer.ggml.eot_token_id", "x"); })).find("eot_token_id: expected an integer") !=
-          std::string::npos);
+  REQUIRE(refused_gguf(with([](auto& b) {
+            b.tensor("rope_freqs.weight", {4}, 0, std::string(16, '\x40'));
+          })).find("rope_freqs.weight: expected shape [8], found [4]") != std::string::npos);
+  REQUIRE(refused_gguf(with([](auto& b) {
+            b.tensor("rope_freqs.weight", {8}, 0, std::string(32, '\0'));
+          })).find("rope factors: expected finite numbers above 0") != std::string::npos);
+  REQUIRE(refused_gguf(with([](auto& b) {
+            b.text("tokenizer.ggml.eot_token_id", "x");
+          })).find("eot_token_id: expected an integer") != std::string::npos);
 }
 
 }  // namespace inferd

@@ -12,7 +12,7 @@ TEST_CASE("inverse frequencies and attention scaling equal the reference's for e
   int compared = 0;
   for (const Json& item : cases) {
     const std::string kind = item["rope_scaling"]["rope_type"];
-    if (kind == "qwen1_ntk") continue;   // of a family with code of its own
+    if (kind == "qwen1_ntk") continue;  // of a family with code of its own
     CAPTURE(item["rope_scaling"].dump());
     ModelConfig config;
     config.model_type = "llama";
@@ -92,7 +92,7 @@ TEST_CASE("the context grows with linear and yarn factors, and with no other") {
   REQUIRE(limit("linear", 0, 2.0) == 65536);
   REQUIRE(limit("dynamic", 0, 2.0) == 32768);
   REQUIRE(limit("llama3", 8192, 8.0) == 32768);
-  REQUIRE(limit("yarn", 1 << 29, 1e6) == 1 << 30);   // capped, not overflowed
+  REQUIRE(limit("yarn", 1 << 29, 1e6) == 1 << 30);  // capped, not overflowed
 }
 
 }  // namespace inferd
