@@ -83,12 +83,14 @@ class Prober {
     const auto with_object = render(tool_conversation(object, "", "result"), tools);
     const auto with_text = render(tool_conversation(text, "", "result"), tools);
     const bool prints_python = contains(with_object, std::string("'probe_key': '") + kNeedle);
-    abilities->object_arguments =
-        contains(with_text, kNeedle) ? contains(with_object, kNeedle) && !(prints_python && contains(with_text, text)) : true;
+    abilities->object_arguments = contains(with_text, kNeedle)
+                                      ? contains(with_object, kNeedle) && !(prints_python && contains(with_text, text))
+                                      : true;
     const Json arguments = abilities->object_arguments ? object : Json(text);
     const auto with_empty = render(tool_conversation(arguments, "", "result"), tools);
     const auto with_null = render(tool_conversation(arguments, Json(), "result"), tools);
-    abilities->null_content = !with_empty || (with_null && (!contains(with_null, "None") || contains(with_empty, "None")));
+    abilities->null_content =
+        !with_empty || (with_null && (!contains(with_null, "None") || contains(with_empty, "None")));
   }
 
  private:
@@ -108,8 +110,9 @@ class Prober {
     const bool calls = messages.back()["role"] == "tool";
     const auto text = render(messages, calls ? tool_definition() : no_tools_);
     const std::string needle = kNeedle;
-    return contains(text, needle) && !contains(text, "'text': '" + needle) && !contains(text, "\"text\": \"" + needle) &&
-           !contains(text, "\"text\":\"" + needle) && !contains(text, "\\\"" + needle);
+    return contains(text, needle) && !contains(text, "'text': '" + needle) &&
+           !contains(text, "\"text\": \"" + needle) && !contains(text, "\"text\":\"" + needle) &&
+           !contains(text, "\\\"" + needle);
   }
 
   const jinja::Template& parsed_;

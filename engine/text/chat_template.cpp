@@ -15,9 +15,9 @@ namespace inferd {
 namespace {
 
 /// What a request's chat_template_kwargs must leave alone.
-constexpr std::string_view kReserved[] = {"messages", "tools", "documents", "add_generation_prompt",
-                                          "bos_token", "eos_token", "unk_token", "pad_token",
-                                          "range", "dict", "namespace", "raise_exception", "strftime_now"};
+constexpr std::string_view kReserved[] = {
+    "messages", "tools", "documents", "add_generation_prompt", "bos_token",   "eos_token", "unk_token", "pad_token",
+    "range",    "dict",  "namespace", "raise_exception",       "strftime_now"};
 
 /// A parsed source and what it can take.
 class ProbedTemplate {

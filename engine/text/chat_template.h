@@ -14,11 +14,11 @@
 namespace inferd {
 
 struct ChatInput {
-  Json messages = Json::array();    // OpenAI messages; every string in them is untrusted
-  Json tools = Json();              // array or null
+  Json messages = Json::array();  // OpenAI messages; every string in them is untrusted
+  Json tools = Json();            // array or null
   bool add_generation_prompt = true;
   Json template_kwargs = Json::object();  // chat_template_kwargs: bools, numbers and short strings
-  std::int64_t now_unix_s = 0;      // what strftime_now prints
+  std::int64_t now_unix_s = 0;            // what strftime_now prints
 };
 
 /// Parsed once, rendered by many threads at a time.
@@ -34,7 +34,8 @@ class ChatTemplate {
 std::unique_ptr<ChatTemplate> parse_chat_template(const std::string& source, const std::string& file,
                                                   const std::string& bos_token, const std::string& eos_token);
 
-/// The template of a checkpoint (GGUF tokenizer.chat_template, chat_template.jinja, tokenizer_config.json); null if none.
+/// The template of a checkpoint (GGUF tokenizer.chat_template, chat_template.jinja, tokenizer_config.json); null if
+/// none.
 std::unique_ptr<ChatTemplate> load_chat_template(const Checkpoint& checkpoint, const Tokenizer& tokenizer);
 
 }  // namespace inferd

@@ -9,18 +9,18 @@
 namespace inferd {
 namespace {
 
-constexpr const char* kDefault = "default";
-constexpr const char* kToolUse = "tool_use";
+constexpr std::string_view kDefault = "default";
+constexpr std::string_view kToolUse = "tool_use";
 
 /// Template sources by name.
-using NamedSources = std::map<std::string, TemplateSource>;
+using NamedSources = std::map<std::string, TemplateSource, std::less<>>;
 
 NamedSources sources_of_gguf(const GgufMetadata& metadata, const std::string& path) {
   NamedSources sources;
-  for (const char* const name : {kDefault, kToolUse}) {
+  for (const std::string_view name : {kDefault, kToolUse}) {
     std::string key = "tokenizer.chat_template";
     if (name != kDefault) key += "." + std::string(name);
-    if (auto text = metadata.string(key)) sources[name] = {std::move(*text), path + ": " + key};
+    if (auto text = metadata.string(key)) sources[std::string(name)] = {std::move(*text), path + ": " + key};
   }
   return sources;
 }
@@ -29,14 +29,16 @@ NamedSources sources_of_gguf(const GgufMetadata& metadata, const std::string& pa
 void add_json_sources(const Json& value, const std::string& file, NamedSources* sources) {
   if (value.is_null()) return;
   if (value.is_string()) {
-    sources->try_emplace(kDefault, TemplateSource{value.get<std::string>(), file});
+    sources->try_emplace(std::string(kDefault), TemplateSource{value.get<std::string>(), file});
     return;
   }
   if (!value.is_array()) throw CheckpointError(file, "chat_template", "a string or a list", value.type_name());
   for (const Json& entry : value) {
     const bool usable = entry.is_object() && entry.contains("name") && entry["name"].is_string() &&
                         entry.contains("template") && entry["template"].is_string();
-    if (!usable) throw CheckpointError(file, "chat_template", "objects with the strings name and template", dump_json(entry).substr(0, 80));
+    if (!usable)
+      throw CheckpointError(file, "chat_template", "objects with the strings name and template",
+                            dump_json(entry).substr(0, 80));
     sources->try_emplace(entry["name"].get<std::string>(), TemplateSource{entry["template"].get<std::string>(), file});
   }
 }
@@ -44,9 +46,9 @@ void add_json_sources(const Json& value, const std::string& file, NamedSources* 
 /// Files go before tokenizer_config.json, which older models used.
 NamedSources sources_of_folder(const Checkpoint& checkpoint) {
   NamedSources sources;
-  const auto add_file = [&](const char* name, const std::string& file) {
+  const auto add_file = [&](std::string_view name, const std::string& file) {
     if (auto text = checkpoint.read_file(file, jinja::kMaxTemplateBytes)) {
-      sources.try_emplace(name, TemplateSource{std::move(*text), checkpoint.path() + "/" + file});
+      sources.try_emplace(std::string(name), TemplateSource{std::move(*text), checkpoint.path() + "/" + file});
     }
   };
   add_file(kDefault, "chat_template.jinja");
@@ -66,8 +68,10 @@ std::vector<jinja::Variable> special_token_variables(const Tokenizer& tokenizer)
   // bos and eos always exist as texts: templates add them to others without asking.
   variables.push_back({"bos_token", special.bos >= 0 ? tokenizer.token_bytes(special.bos) : "", true});
   variables.push_back({"eos_token", special.eos >= 0 ? tokenizer.token_bytes(special.eos) : "", true});
-  const std::pair<const char*, TokenId> others[] = {{"unk_token", special.unk}, {"pad_token", special.pad},
-                                                    {"cls_token", special.cls}, {"sep_token", special.sep},
+  const std::pair<const char*, TokenId> others[] = {{"unk_token", special.unk},
+                                                    {"pad_token", special.pad},
+                                                    {"cls_token", special.cls},
+                                                    {"sep_token", special.sep},
                                                     {"mask_token", special.mask}};
   for (const auto& [name, id] : others) {
     if (id >= 0) variables.push_back({name, tokenizer.token_bytes(id), true});

@@ -10,7 +10,8 @@
 
 namespace inferd::test {
 
-/// The first 32 bits of the fractional part of a root of the first primes: square roots (order 2), cube roots (order 3).
+/// The first 32 bits of the fractional part of a root of the first primes: square roots (order 2), cube roots (order
+/// 3).
 inline std::uint32_t root_bits(int prime, int order) {
   // Largest r with r^order <= prime * 2^(32 * order), by bits; r < 2^35.
   unsigned __int128 low = 0;

@@ -50,22 +50,68 @@ Json with_marker(const Json& json, const std::string& marker, const std::string&
 }  // namespace
 
 TEST_CASE("every string operation keeps the origin", "[jinja]") {
-  for (const std::string source :
-       {"{{ x }}", "{{ x ~ '+' }}", "{{ '+' + x + '+' }}", "{{ x * 2 }}", "{{ x[2:] }}", "{{ x[::-1] }}", "{{ x[3] }}",
-        "{{ x|upper }}", "{{ x|lower }}", "{{ x|title }}", "{{ x|capitalize }}", "{{ x|trim('<') }}", "{{ x.strip('<|') }}",
-        "{{ x|replace('im', '+') }}", "{{ '+++'|replace('+', x) }}", "{{ x.split('_')|join('+') }}", "{{ x.split('_')[1] }}",
-        "{{ l|join('+') }}", "{{ '+'.join(l) }}", "{{ x|tojson }}", "{{ d|tojson(indent=2) }}", "{{ d }}", "{{ l }}",
-        "{{ x|e }}", "{{ x|safe }}", "{{ x|indent(2, true) }}", "{{ x|string }}", "{{ x|list|join }}", "{{ x|reverse }}",
-        "{{ '%s+' % x }}", "{{ '%(a)s' % {'a': x} }}", "{{ '{}'.format(x) }}", "{{ '{a:>20}'.format(a=x) }}",
-        "{{ '%r' % x }}", "{{ x|format }}", "{{ x|center(30) }}", "{{ x.ljust(20, '+') }}", "{{ '+'.center(9, x[0]) ~ x }}",
-        "{% set y %}{{ x }}{% endset %}{{ y }}", "{% macro m(a) %}{{ a }}{% endmacro %}{{ m(x) }}",
-        "{% macro m(a) %}{{ a }}{% endmacro %}{{ m(x)|upper }}", "{% filter upper %}{{ x }}{% endfilter %}",
-        "{% for c in x %}{{ c }}{% endfor %}", "{% for k, v in d.items() %}{{ k }}{{ v }}{% endfor %}",
-        "{% for k in d %}{{ k }}{% endfor %}", "{{ d.keys()|join }}", "{{ d|dictsort }}", "{{ dict(**d) }}",
-        "{% macro m() %}{{ kwargs }}{% endmacro %}{{ m(**d) }}", "{% set ns = namespace(a=x) %}{{ ns.a }}",
-        "{{ x.partition('_')[2] }}", "{{ x.removeprefix('<') }}", "{{ x.splitlines()[0] }}", "{{ x|truncate(8, true, '+', 0) }}",
-        "{{ l|sort|first }}", "{{ l|map('upper')|first }}", "{{ x if x else x }}", "{{ (x|tojson)|from_json }}",
-        "{{ '{0[0]}'.format(l) }}", "{{ x.swapcase() }}", "{{ x.zfill(20) }}", "{{ l|batch(1)|first|first }}"}) {
+  for (const std::string source : {"{{ x }}",
+                                   "{{ x ~ '+' }}",
+                                   "{{ '+' + x + '+' }}",
+                                   "{{ x * 2 }}",
+                                   "{{ x[2:] }}",
+                                   "{{ x[::-1] }}",
+                                   "{{ x[3] }}",
+                                   "{{ x|upper }}",
+                                   "{{ x|lower }}",
+                                   "{{ x|title }}",
+                                   "{{ x|capitalize }}",
+                                   "{{ x|trim('<') }}",
+                                   "{{ x.strip('<|') }}",
+                                   "{{ x|replace('im', '+') }}",
+                                   "{{ '+++'|replace('+', x) }}",
+                                   "{{ x.split('_')|join('+') }}",
+                                   "{{ x.split('_')[1] }}",
+                                   "{{ l|join('+') }}",
+                                   "{{ '+'.join(l) }}",
+                                   "{{ x|tojson }}",
+                                   "{{ d|tojson(indent=2) }}",
+                                   "{{ d }}",
+                                   "{{ l }}",
+                                   "{{ x|e }}",
+                                   "{{ x|safe }}",
+                                   "{{ x|indent(2, true) }}",
+                                   "{{ x|string }}",
+                                   "{{ x|list|join }}",
+                                   "{{ x|reverse }}",
+                                   "{{ '%s+' % x }}",
+                                   "{{ '%(a)s' % {'a': x} }}",
+                                   "{{ '{}'.format(x) }}",
+                                   "{{ '{a:>20}'.format(a=x) }}",
+                                   "{{ '%r' % x }}",
+                                   "{{ x|format }}",
+                                   "{{ x|center(30) }}",
+                                   "{{ x.ljust(20, '+') }}",
+                                   "{{ '+'.center(9, x[0]) ~ x }}",
+                                   "{% set y %}{{ x }}{% endset %}{{ y }}",
+                                   "{% macro m(a) %}{{ a }}{% endmacro %}{{ m(x) }}",
+                                   "{% macro m(a) %}{{ a }}{% endmacro %}{{ m(x)|upper }}",
+                                   "{% filter upper %}{{ x }}{% endfilter %}",
+                                   "{% for c in x %}{{ c }}{% endfor %}",
+                                   "{% for k, v in d.items() %}{{ k }}{{ v }}{% endfor %}",
+                                   "{% for k in d %}{{ k }}{% endfor %}",
+                                   "{{ d.keys()|join }}",
+                                   "{{ d|dictsort }}",
+                                   "{{ dict(**d) }}",
+                                   "{% macro m() %}{{ kwargs }}{% endmacro %}{{ m(**d) }}",
+                                   "{% set ns = namespace(a=x) %}{{ ns.a }}",
+                                   "{{ x.partition('_')[2] }}",
+                                   "{{ x.removeprefix('<') }}",
+                                   "{{ x.splitlines()[0] }}",
+                                   "{{ x|truncate(8, true, '+', 0) }}",
+                                   "{{ l|sort|first }}",
+                                   "{{ l|map('upper')|first }}",
+                                   "{{ x if x else x }}",
+                                   "{{ (x|tojson)|from_json }}",
+                                   "{{ '{0[0]}'.format(l) }}",
+                                   "{{ x.swapcase() }}",
+                                   "{{ x.zfill(20) }}",
+                                   "{{ l|batch(1)|first|first }}"}) {
     check_client_text_is_untrusted(source);
   }
 }
@@ -130,11 +176,14 @@ TEST_CASE("no client text is trusted in any published template", "[jinja][model]
       ++renderings;
       CHECK(trusted_text(outcome.marked).find(letter) == std::string::npos);
       // The trusted part does not change with what the client says, so neither does the sequence of control tokens.
-      if (outcome.text.find(letter) != std::string::npos) CHECK(untrusted_text(outcome.marked).find(marker.substr(0, 3)) != std::string::npos);
+      if (outcome.text.find(letter) != std::string::npos)
+        CHECK(untrusted_text(outcome.marked).find(marker.substr(0, 3)) != std::string::npos);
     }
   }
-  if (published_templates().empty()) WARN("third_party/chat-templates is not there: run scripts/setup");
-  else CHECK(renderings > 500);
+  if (published_templates().empty())
+    WARN("third_party/chat-templates is not there: run scripts/setup");
+  else
+    CHECK(renderings > 500);
 }
 
 TEST_CASE("untrusted runs are substrings of what the client sent", "[jinja][model]") {
@@ -156,7 +205,9 @@ TEST_CASE("untrusted runs are substrings of what the client sent", "[jinja][mode
           for (const std::string& text : strings) {
             for (std::size_t begin = 0; begin < text.size(); ++begin) {
               std::size_t same = 0;
-              while (begin + same < text.size() && at + same < run.text.size() && text[begin + same] == run.text[at + same]) ++same;
+              while (begin + same < text.size() && at + same < run.text.size() &&
+                     text[begin + same] == run.text[at + same])
+                ++same;
               longest = std::max(longest, same);
             }
           }

@@ -39,13 +39,23 @@ struct Expression;
 using ExpressionPtr = std::unique_ptr<Expression>;
 
 enum class ExpressionKind : std::uint8_t {
-  constant,     // value
-  name,         // symbol
-  list, tuple,  // children
-  dict,         // children: key, value, key, value …
-  negate, plus, not_,                                           // children[0]
-  add, subtract, multiply, divide, floor_divide, modulo, power,  // children[0], children[1]
-  and_, or_,
+  constant,  // value
+  name,      // symbol
+  list,
+  tuple,  // children
+  dict,   // children: key, value, key, value …
+  negate,
+  plus,
+  not_,  // children[0]
+  add,
+  subtract,
+  multiply,
+  divide,
+  floor_divide,
+  modulo,
+  power,  // children[0], children[1]
+  and_,
+  or_,
   concat,       // children
   compare,      // children[0] operators[i] children[i + 1]
   conditional,  // children: condition, then, else (null: undefined)
@@ -79,8 +89,8 @@ struct Expression {
 
 /// What is assigned to: a name, an attribute of a namespace, or a tuple of names.
 struct Target {
-  Symbol symbol = -1;           // of the name or the namespace; -1: a tuple
-  std::string attribute;        // of the namespace; empty: the name itself
+  Symbol symbol = -1;     // of the name or the namespace; -1: a tuple
+  std::string attribute;  // of the namespace; empty: the name itself
   std::vector<Target> parts;
 };
 
@@ -112,7 +122,8 @@ enum class StatementKind : std::uint8_t {
   call_block,    // expression is the call, macro its caller, body
   filter_block,  // expression is the filter chain, body
   scope,         // with: assignments, body; generation: body
-  break_, continue_,
+  break_,
+  continue_,
 };
 
 struct Branch {

@@ -44,8 +44,10 @@ bool is_printable(char32_t c) {
     case UTF8PROC_CATEGORY_CC:
     case UTF8PROC_CATEGORY_CF:
     case UTF8PROC_CATEGORY_CS:
-    case UTF8PROC_CATEGORY_CO: return false;
-    default: return true;
+    case UTF8PROC_CATEGORY_CO:
+      return false;
+    default:
+      return true;
   }
 }
 

@@ -40,16 +40,26 @@ bool equal_dicts(Budget& budget, const Value& left, const Value& right, int dept
 
 std::string type_name(const Value& value) {
   switch (value.kind()) {
-    case Kind::undefined: return "Undefined";
-    case Kind::none: return "NoneType";
-    case Kind::boolean: return "bool";
-    case Kind::integer: return "int";
-    case Kind::real: return "float";
-    case Kind::string: return "str";
-    case Kind::list: return "list";
-    case Kind::tuple: return "tuple";
-    case Kind::dict: return "dict";
-    case Kind::object: break;
+    case Kind::undefined:
+      return "Undefined";
+    case Kind::none:
+      return "NoneType";
+    case Kind::boolean:
+      return "bool";
+    case Kind::integer:
+      return "int";
+    case Kind::real:
+      return "float";
+    case Kind::string:
+      return "str";
+    case Kind::list:
+      return "list";
+    case Kind::tuple:
+      return "tuple";
+    case Kind::dict:
+      return "dict";
+    case Kind::object:
+      break;
   }
   return value.as_object().describe();
 }
@@ -57,15 +67,22 @@ std::string type_name(const Value& value) {
 bool is_true(const Value& value) {
   switch (value.kind()) {
     case Kind::undefined:
-    case Kind::none: return false;
+    case Kind::none:
+      return false;
     case Kind::boolean:
-    case Kind::integer: return value.as_integer() != 0;
-    case Kind::real: return value.as_real() != 0;
-    case Kind::string: return !value.text().empty();
+    case Kind::integer:
+      return value.as_integer() != 0;
+    case Kind::real:
+      return value.as_real() != 0;
+    case Kind::string:
+      return !value.text().empty();
     case Kind::list:
-    case Kind::tuple: return !value.as_list().items.empty();
-    case Kind::dict: return !value.as_dict().entries().empty();
-    case Kind::object: break;
+    case Kind::tuple:
+      return !value.as_list().items.empty();
+    case Kind::dict:
+      return !value.as_dict().entries().empty();
+    case Kind::object:
+      break;
   }
   return true;
 }
@@ -78,12 +95,17 @@ bool equals(Budget& budget, const Value& left, const Value& right, int depth) {
   }
   if (left.kind() != right.kind()) return false;
   switch (left.kind()) {
-    case Kind::string: return left.bytes() == right.bytes();
+    case Kind::string:
+      return left.bytes() == right.bytes();
     case Kind::list:
-    case Kind::tuple: return left.shared() == right.shared() || equal_lists(budget, left, right, depth);
-    case Kind::dict: return left.shared() == right.shared() || equal_dicts(budget, left, right, depth);
-    case Kind::object: return left.shared() == right.shared();
-    default: return true;  // none and undefined have one value each
+    case Kind::tuple:
+      return left.shared() == right.shared() || equal_lists(budget, left, right, depth);
+    case Kind::dict:
+      return left.shared() == right.shared() || equal_dicts(budget, left, right, depth);
+    case Kind::object:
+      return left.shared() == right.shared();
+    default:
+      return true;  // none and undefined have one value each
   }
 }
 

@@ -11,8 +11,10 @@ namespace inferd::jinja {
 Value value_of_json(const Json& json, bool trusted, Budget* budget, int depth) {
   if (depth > kMaxValueDepth) throw TemplateError("messages are nested too deep");
   switch (json.type()) {
-    case Json::value_t::boolean: return Value::boolean(json.get<bool>());
-    case Json::value_t::number_integer: return Value::integer(json.get<std::int64_t>(), trusted);
+    case Json::value_t::boolean:
+      return Value::boolean(json.get<bool>());
+    case Json::value_t::number_integer:
+      return Value::integer(json.get<std::int64_t>(), trusted);
     case Json::value_t::number_unsigned: {
       const auto number = json.get<std::uint64_t>();
       if (number <= static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max())) {
@@ -20,8 +22,10 @@ Value value_of_json(const Json& json, bool trusted, Budget* budget, int depth) {
       }
       return Value::real(static_cast<double>(number), trusted);
     }
-    case Json::value_t::number_float: return Value::real(json.get<double>(), trusted);
-    case Json::value_t::string: return Value::string(budget, Text(json.get_ref<const std::string&>(), trusted));
+    case Json::value_t::number_float:
+      return Value::real(json.get<double>(), trusted);
+    case Json::value_t::string:
+      return Value::string(budget, Text(json.get_ref<const std::string&>(), trusted));
     case Json::value_t::array: {
       std::vector<Value> items;
       items.reserve(json.size());
@@ -35,7 +39,8 @@ Value value_of_json(const Json& json, bool trusted, Budget* budget, int depth) {
       }
       return dict;
     }
-    default: return Value::none();
+    default:
+      return Value::none();
   }
 }
 

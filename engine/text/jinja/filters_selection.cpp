@@ -43,7 +43,8 @@ Value map(Interpreter& interpreter, const Value& input, Arguments& arguments) {
 }
 
 /// Items for which the test named in `arguments` (or their truth) is `wanted`; of their attribute if there is a path.
-Value choose(Interpreter& interpreter, const Value& input, Arguments& arguments, const AttributePath* path, bool wanted) {
+Value choose(Interpreter& interpreter, const Value& input, Arguments& arguments, const AttributePath* path,
+             bool wanted) {
   const bool tested = !arguments.positional.empty();
   const std::string name = tested ? take_name(&arguments) : "";
   std::vector<Value> kept;
@@ -83,7 +84,7 @@ Value attr(Interpreter& interpreter, const Value& input, Arguments& arguments) {
 
 Filter find_selection_filter(std::string_view name) {
   static const std::unordered_map<std::string_view, Filter> kFilters = {
-      {"map", map}, {"select", select}, {"reject", reject}, {"selectattr", selectattr}, {"rejectattr", rejectattr},
+      {"map", map},  {"select", select}, {"reject", reject}, {"selectattr", selectattr}, {"rejectattr", rejectattr},
       {"attr", attr}};
   const auto found = kFilters.find(name);
   return found == kFilters.end() ? nullptr : found->second;

@@ -6,8 +6,8 @@
 #include "engine/text/jinja/filters.h"
 #include "engine/text/jinja/operators.h"
 #include "engine/text/jinja/parameters.h"
-#include "engine/text/jinja/strings.h"
 #include "engine/text/jinja/stringify.h"
+#include "engine/text/jinja/strings.h"
 
 namespace inferd::jinja {
 namespace {
@@ -23,7 +23,9 @@ Value default_value(Interpreter& interpreter, const Value& input, Arguments& arg
   return parameters.get(0) == nullptr ? interpreter.string("", true) : *parameters.get(0);
 }
 
-Value list(Interpreter& interpreter, const Value& input, Arguments&) { return interpreter.list(interpreter.iterate(input)); }
+Value list(Interpreter& interpreter, const Value& input, Arguments&) {
+  return interpreter.list(interpreter.iterate(input));
+}
 
 Value first(Interpreter& interpreter, const Value& input, Arguments&) {
   const std::vector<Value> items = interpreter.iterate(input);
@@ -98,8 +100,8 @@ void sort_by_key(Interpreter& interpreter, std::vector<KeyedItem>* keyed, bool r
   });
 }
 
-std::vector<KeyedItem> key_items(Interpreter& interpreter, const Value& input, const Value* attribute, bool case_sensitive,
-                                 const Value* fallback = nullptr) {
+std::vector<KeyedItem> key_items(Interpreter& interpreter, const Value& input, const Value* attribute,
+                                 bool case_sensitive, const Value* fallback = nullptr) {
   std::optional<AttributePath> path;
   if (attribute != nullptr && !attribute->is_none()) path.emplace(*attribute);
   std::vector<KeyedItem> keyed;
@@ -130,7 +132,8 @@ std::vector<Text> split_at_commas(const Text& text) {
 }
 
 /// Keys each item by its attributes: one path, or several with commas between.
-void add_sort_keys(Interpreter& interpreter, const Value& attribute, bool case_sensitive, std::vector<KeyedItem>* keyed) {
+void add_sort_keys(Interpreter& interpreter, const Value& attribute, bool case_sensitive,
+                   std::vector<KeyedItem>* keyed) {
   std::vector<AttributePath> paths;
   if (attribute.is_string()) {
     for (const Text& part : split_at_commas(attribute.text())) paths.emplace_back(Value::string(nullptr, part));
@@ -264,9 +267,9 @@ Value groupby(Interpreter& interpreter, const Value& input, Arguments& arguments
 Filter find_sequence_filter(std::string_view name) {
   static const std::unordered_map<std::string_view, Filter> kFilters = {
       {"length", length}, {"count", length}, {"default", default_value}, {"d", default_value}, {"list", list},
-      {"first", first}, {"last", last}, {"items", items}, {"reverse", reverse}, {"join", join}, {"sum", sum},
-      {"sort", sort}, {"dictsort", dictsort}, {"unique", unique}, {"min", min}, {"max", max}, {"batch", batch},
-      {"slice", slice}, {"groupby", groupby}};
+      {"first", first},   {"last", last},    {"items", items},           {"reverse", reverse}, {"join", join},
+      {"sum", sum},       {"sort", sort},    {"dictsort", dictsort},     {"unique", unique},   {"min", min},
+      {"max", max},       {"batch", batch},  {"slice", slice},           {"groupby", groupby}};
   const auto found = kFilters.find(name);
   return found == kFilters.end() ? nullptr : found->second;
 }

@@ -13,8 +13,8 @@
 #include "engine/text/jinja/objects.h"
 #include "engine/text/jinja/operators.h"
 #include "engine/text/jinja/parameters.h"
-#include "engine/text/jinja/strings.h"
 #include "engine/text/jinja/stringify.h"
+#include "engine/text/jinja/strings.h"
 
 namespace inferd::jinja {
 namespace {
@@ -154,7 +154,8 @@ Value to_integer(Interpreter& interpreter, const Value& input, Arguments& argume
   const bool trusted = input.is_string() ? input.text().all_trusted() : input.trusted();
   if (input.is_string()) {
     interpreter.budget().touch(input.text().size());
-    if (const auto whole = parse_integer(input.bytes(), parameters.integer(1, 10))) return Value::integer(*whole, trusted);
+    if (const auto whole = parse_integer(input.bytes(), parameters.integer(1, 10)))
+      return Value::integer(*whole, trusted);
     real = parse_real(input.bytes());
   }
   if (!real || !(std::abs(*real) < 9.2e18)) return fallback;
@@ -201,7 +202,8 @@ Value format(Interpreter& interpreter, const Value& input, Arguments& arguments)
   Value values = interpreter.tuple(arguments.positional);
   if (!arguments.named.empty()) {
     values = interpreter.dict();
-    for (const auto& [name, value, trusted] : arguments.named) values.as_dict().set(interpreter.string(name, trusted), value);
+    for (const auto& [name, value, trusted] : arguments.named)
+      values.as_dict().set(interpreter.string(name, trusted), value);
   }
   return format_percent(interpreter, pattern, values);
 }
@@ -242,12 +244,28 @@ Value truncate(Interpreter& interpreter, const Value& input, Arguments& argument
 }  // namespace
 
 Filter find_text_filter(std::string_view name) {
-  static const std::unordered_map<std::string_view, Filter> kFilters = {
-      {"string", string}, {"upper", upper}, {"lower", lower}, {"trim", trim}, {"capitalize", capitalize},
-      {"center", center}, {"title", title}, {"replace", replace}, {"safe", safe}, {"escape", escape}, {"e", escape},
-      {"forceescape", force_escape}, {"indent", indent}, {"tojson", to_json}, {"from_json", from_json_text},
-      {"int", to_integer}, {"float", to_real}, {"abs", absolute}, {"round", round}, {"format", format},
-      {"wordcount", word_count}, {"truncate", truncate}};
+  static const std::unordered_map<std::string_view, Filter> kFilters = {{"string", string},
+                                                                        {"upper", upper},
+                                                                        {"lower", lower},
+                                                                        {"trim", trim},
+                                                                        {"capitalize", capitalize},
+                                                                        {"center", center},
+                                                                        {"title", title},
+                                                                        {"replace", replace},
+                                                                        {"safe", safe},
+                                                                        {"escape", escape},
+                                                                        {"e", escape},
+                                                                        {"forceescape", force_escape},
+                                                                        {"indent", indent},
+                                                                        {"tojson", to_json},
+                                                                        {"from_json", from_json_text},
+                                                                        {"int", to_integer},
+                                                                        {"float", to_real},
+                                                                        {"abs", absolute},
+                                                                        {"round", round},
+                                                                        {"format", format},
+                                                                        {"wordcount", word_count},
+                                                                        {"truncate", truncate}};
   const auto found = kFilters.find(name);
   return found == kFilters.end() ? nullptr : found->second;
 }

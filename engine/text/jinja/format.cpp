@@ -4,8 +4,8 @@
 #include <cmath>
 
 #include "engine/text/jinja/format_spec.h"
-#include "engine/text/jinja/strings.h"
 #include "engine/text/jinja/stringify.h"
+#include "engine/text/jinja/strings.h"
 
 namespace inferd::jinja {
 namespace {
@@ -59,18 +59,23 @@ class BraceFormatter {
     if (spec_begin < close && bytes_[spec_begin] == '!') {
       value = convert(value, spec_begin + 1 < close ? bytes_[spec_begin + 1] : '\0');
       spec_begin += 2;
-      if (spec_begin < close && bytes_[spec_begin] != ':') throw TemplateError("expected ':' after conversion specifier");
+      if (spec_begin < close && bytes_[spec_begin] != ':')
+        throw TemplateError("expected ':' after conversion specifier");
     }
-    const FormatSpec spec = spec_begin < close ? parse_format_spec(pattern_.slice(spec_begin + 1, close)) : FormatSpec();
+    const FormatSpec spec =
+        spec_begin < close ? parse_format_spec(pattern_.slice(spec_begin + 1, close)) : FormatSpec();
     append_formatted(interpreter_, value, spec, out);
     return close + 1;
   }
 
   Value convert(const Value& value, char conversion) {
     Text text;
-    if (conversion == 's') append_string(interpreter_, value, &text);
-    else if (conversion == 'r' || conversion == 'a') append_repr(interpreter_, value, &text);
-    else throw TemplateError("unknown conversion specifier");
+    if (conversion == 's')
+      append_string(interpreter_, value, &text);
+    else if (conversion == 'r' || conversion == 'a')
+      append_repr(interpreter_, value, &text);
+    else
+      throw TemplateError("unknown conversion specifier");
     return interpreter_.string(std::move(text));
   }
 
@@ -86,7 +91,8 @@ class BraceFormatter {
         const std::size_t end = name[at] == '[' ? name.find(']', at) : std::string_view::npos;
         if (end == std::string_view::npos) throw TemplateError("malformed field name in format string");
         const std::string_view key = name.substr(at + 1, end - at - 1);
-        value = interpreter_.get_item(value, is_number(key) ? Value::integer(number(key)) : interpreter_.string(key, true));
+        value =
+            interpreter_.get_item(value, is_number(key) ? Value::integer(number(key)) : interpreter_.string(key, true));
         at = end + 1;
       }
     }
@@ -100,7 +106,8 @@ class BraceFormatter {
       }
       numbered_ |= !name.empty();
       const std::size_t index = name.empty() ? next_++ : static_cast<std::size_t>(number(name));
-      if (index >= arguments_.positional.size()) throw TemplateError("replacement index out of range for positional args tuple");
+      if (index >= arguments_.positional.size())
+        throw TemplateError("replacement index out of range for positional args tuple");
       return arguments_.positional[index];
     }
     for (const NamedArgument& named : arguments_.named) {
@@ -226,8 +233,10 @@ class PercentFormatter {
   void append_item(const Value& item, FormatSpec spec, Text* out) {
     if (spec.type == 's' || spec.type == 'r' || spec.type == 'a') {
       Text text;
-      if (spec.type == 's') append_string(interpreter_, item, &text);
-      else append_repr(interpreter_, item, &text);
+      if (spec.type == 's')
+        append_string(interpreter_, item, &text);
+      else
+        append_repr(interpreter_, item, &text);
       if (spec.align == '=') {
         spec.align = '>';
         spec.fill = Text(" ", true);

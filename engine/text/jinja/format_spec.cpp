@@ -5,8 +5,8 @@
 #include <cstdio>
 
 #include "base/utf8.h"
-#include "engine/text/jinja/strings.h"
 #include "engine/text/jinja/stringify.h"
+#include "engine/text/jinja/strings.h"
 
 namespace inferd::jinja {
 namespace {
@@ -53,30 +53,49 @@ std::string real_digits(double value, const FormatSpec& spec) {
   const int precision = spec.precision < 0 ? 6 : static_cast<int>(spec.precision);
   char digits[512];
   switch (spec.type) {
-    case 'e': std::snprintf(digits, sizeof digits, "%.*e", precision, value); break;
-    case 'E': std::snprintf(digits, sizeof digits, "%.*E", precision, value); break;
+    case 'e':
+      std::snprintf(digits, sizeof digits, "%.*e", precision, value);
+      break;
+    case 'E':
+      std::snprintf(digits, sizeof digits, "%.*E", precision, value);
+      break;
     case 'g':
-    case '\0': std::snprintf(digits, sizeof digits, "%.*g", precision, value); break;
-    case 'G': std::snprintf(digits, sizeof digits, "%.*G", precision, value); break;
-    case '%': std::snprintf(digits, sizeof digits, "%.*f%%", precision, value * 100); break;
-    default: std::snprintf(digits, sizeof digits, "%.*f", precision, value);
+    case '\0':
+      std::snprintf(digits, sizeof digits, "%.*g", precision, value);
+      break;
+    case 'G':
+      std::snprintf(digits, sizeof digits, "%.*G", precision, value);
+      break;
+    case '%':
+      std::snprintf(digits, sizeof digits, "%.*f%%", precision, value * 100);
+      break;
+    default:
+      std::snprintf(digits, sizeof digits, "%.*f", precision, value);
   }
   return digits;
 }
 
-bool is_real_type(char type) { return type != '\0' && std::string_view("eEfFgG%").find(type) != std::string_view::npos; }
+bool is_real_type(char type) {
+  return type != '\0' && std::string_view("eEfFgG%").find(type) != std::string_view::npos;
+}
 
 std::string integer_digits(std::uint64_t magnitude, const FormatSpec& spec) {
   switch (spec.type) {
-    case 'x': return (spec.alternate ? "0x" : "") + unsigned_digits(magnitude, 16, false);
-    case 'X': return (spec.alternate ? "0X" : "") + unsigned_digits(magnitude, 16, true);
-    case 'o': return (spec.alternate ? "0o" : "") + unsigned_digits(magnitude, 8, false);
-    case 'b': return (spec.alternate ? "0b" : "") + unsigned_digits(magnitude, 2, false);
+    case 'x':
+      return (spec.alternate ? "0x" : "") + unsigned_digits(magnitude, 16, false);
+    case 'X':
+      return (spec.alternate ? "0X" : "") + unsigned_digits(magnitude, 16, true);
+    case 'o':
+      return (spec.alternate ? "0o" : "") + unsigned_digits(magnitude, 8, false);
+    case 'b':
+      return (spec.alternate ? "0b" : "") + unsigned_digits(magnitude, 2, false);
     case 'd':
     case 'i':
     case 'u':
-    case '\0': return unsigned_digits(magnitude, 10, false);
-    default: throw TemplateError(std::string("unknown format code '") + spec.type + "' for an integer");
+    case '\0':
+      return unsigned_digits(magnitude, 10, false);
+    default:
+      throw TemplateError(std::string("unknown format code '") + spec.type + "' for an integer");
   }
 }
 

@@ -13,7 +13,7 @@ struct FormatSpec {
   char align = '\0';            // < > ^ =, or none
   char sign = '-';              // + - or blank
   bool alternate = false;
-  char grouping = '\0';         // , or _
+  char grouping = '\0';  // , or _
   std::int64_t width = 0;
   std::int64_t precision = -1;
   char type = '\0';

@@ -95,7 +95,7 @@ Value strftime_now(Interpreter& interpreter, Arguments& arguments) {
 Value make_joiner(Interpreter& interpreter, Arguments& arguments) {
   const Parameters parameters("joiner()", arguments, {"sep"});
   auto joiner = std::make_shared<JoinerObject>(parameters.get(0) != nullptr ? *parameters.get(0)
-                                                                             : interpreter.string(", ", true));
+                                                                            : interpreter.string(", ", true));
   interpreter.keep(joiner);
   return Value::object(std::move(joiner));
 }
@@ -110,9 +110,13 @@ Value make_cycler(Interpreter& interpreter, Arguments& arguments) {
 }  // namespace
 
 std::optional<Value> global_function(std::string_view name) {
-  static const std::unordered_map<std::string_view, Function> kFunctions = {
-      {"range", range}, {"dict", make_dict}, {"namespace", make_namespace}, {"raise_exception", raise_exception},
-      {"strftime_now", strftime_now}, {"joiner", make_joiner}, {"cycler", make_cycler}};
+  static const std::unordered_map<std::string_view, Function> kFunctions = {{"range", range},
+                                                                            {"dict", make_dict},
+                                                                            {"namespace", make_namespace},
+                                                                            {"raise_exception", raise_exception},
+                                                                            {"strftime_now", strftime_now},
+                                                                            {"joiner", make_joiner},
+                                                                            {"cycler", make_cycler}};
   const auto found = kFunctions.find(name);
   if (found == kFunctions.end()) return std::nullopt;
   return Value::object(std::make_shared<FunctionObject>(found->first, found->second));

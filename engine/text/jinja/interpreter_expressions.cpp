@@ -6,8 +6,8 @@
 #include "engine/text/jinja/interpreter.h"
 #include "engine/text/jinja/objects.h"
 #include "engine/text/jinja/operators.h"
-#include "engine/text/jinja/strings.h"
 #include "engine/text/jinja/stringify.h"
+#include "engine/text/jinja/strings.h"
 
 namespace inferd::jinja {
 
@@ -15,14 +15,20 @@ Value Interpreter::evaluate(const Expression& node) {
   const Depth depth(&depth_);
   budget_.step();
   switch (node.kind) {
-    case ExpressionKind::constant: return node.value;
-    case ExpressionKind::name: return evaluate_name(node);
+    case ExpressionKind::constant:
+      return node.value;
+    case ExpressionKind::name:
+      return evaluate_name(node);
     case ExpressionKind::list:
-    case ExpressionKind::tuple: return evaluate_items(node);
-    case ExpressionKind::dict: return evaluate_dict(node);
-    case ExpressionKind::not_: return Value::boolean(!is_true(evaluate(*node.children[0])));
+    case ExpressionKind::tuple:
+      return evaluate_items(node);
+    case ExpressionKind::dict:
+      return evaluate_dict(node);
+    case ExpressionKind::not_:
+      return Value::boolean(!is_true(evaluate(*node.children[0])));
     case ExpressionKind::negate:
-    case ExpressionKind::plus: return sign_operation(node.kind, evaluate(*node.children[0]));
+    case ExpressionKind::plus:
+      return sign_operation(node.kind, evaluate(*node.children[0]));
     case ExpressionKind::and_: {
       Value left = evaluate(*node.children[0]);
       return is_true(left) ? evaluate(*node.children[1]) : std::move(left);
@@ -31,19 +37,28 @@ Value Interpreter::evaluate(const Expression& node) {
       Value left = evaluate(*node.children[0]);
       return is_true(left) ? std::move(left) : evaluate(*node.children[1]);
     }
-    case ExpressionKind::concat: return evaluate_concat(node);
-    case ExpressionKind::compare: return evaluate_comparison(node);
-    case ExpressionKind::conditional: return evaluate_conditional(node);
-    case ExpressionKind::attribute: return get_attribute(evaluate(*node.children[0]), node.name);
+    case ExpressionKind::concat:
+      return evaluate_concat(node);
+    case ExpressionKind::compare:
+      return evaluate_comparison(node);
+    case ExpressionKind::conditional:
+      return evaluate_conditional(node);
+    case ExpressionKind::attribute:
+      return get_attribute(evaluate(*node.children[0]), node.name);
     case ExpressionKind::item: {
       const Value container = evaluate(*node.children[0]);
       return get_item(container, evaluate(*node.children[1]));
     }
-    case ExpressionKind::slice: return evaluate_slice(node);
-    case ExpressionKind::call: return evaluate_call(node, nullptr);
-    case ExpressionKind::filter: return evaluate_filter(node, nullptr);
-    case ExpressionKind::test: return Value::boolean(evaluate_test(node));
-    default: break;
+    case ExpressionKind::slice:
+      return evaluate_slice(node);
+    case ExpressionKind::call:
+      return evaluate_call(node, nullptr);
+    case ExpressionKind::filter:
+      return evaluate_filter(node, nullptr);
+    case ExpressionKind::test:
+      return Value::boolean(evaluate_test(node));
+    default:
+      break;
   }
   const Value left = evaluate(*node.children[0]);
   const Value right = evaluate(*node.children[1]);
@@ -80,14 +95,30 @@ Value Interpreter::evaluate_comparison(const Expression& node) {
     Value right = evaluate(*node.children[i + 1]);
     bool holds = false;
     switch (node.operators[i]) {
-      case Comparison::equal: holds = equals(budget_, left, right); break;
-      case Comparison::not_equal: holds = !equals(budget_, left, right); break;
-      case Comparison::less: holds = compare(budget_, left, right, "<") < 0; break;
-      case Comparison::less_equal: holds = compare(budget_, left, right, "<=") <= 0; break;
-      case Comparison::greater: holds = compare(budget_, left, right, ">") > 0; break;
-      case Comparison::greater_equal: holds = compare(budget_, left, right, ">=") >= 0; break;
-      case Comparison::in: holds = contains(right, left); break;
-      case Comparison::not_in: holds = !contains(right, left); break;
+      case Comparison::equal:
+        holds = equals(budget_, left, right);
+        break;
+      case Comparison::not_equal:
+        holds = !equals(budget_, left, right);
+        break;
+      case Comparison::less:
+        holds = compare(budget_, left, right, "<") < 0;
+        break;
+      case Comparison::less_equal:
+        holds = compare(budget_, left, right, "<=") <= 0;
+        break;
+      case Comparison::greater:
+        holds = compare(budget_, left, right, ">") > 0;
+        break;
+      case Comparison::greater_equal:
+        holds = compare(budget_, left, right, ">=") >= 0;
+        break;
+      case Comparison::in:
+        holds = contains(right, left);
+        break;
+      case Comparison::not_in:
+        holds = !contains(right, left);
+        break;
     }
     if (!holds) return Value::boolean(false);
     left = std::move(right);
@@ -127,12 +158,18 @@ Arguments Interpreter::evaluate_arguments(const Expression& node) {
   for (const Argument& argument : node.arguments) {
     Value value = evaluate(*argument.value);
     switch (argument.kind) {
-      case Argument::Kind::positional: result.positional.push_back(std::move(value)); break;
-      case Argument::Kind::keyword: result.named.push_back({argument.name, std::move(value)}); break;
+      case Argument::Kind::positional:
+        result.positional.push_back(std::move(value));
+        break;
+      case Argument::Kind::keyword:
+        result.named.push_back({argument.name, std::move(value)});
+        break;
       case Argument::Kind::sequence:
         for (Value& item : iterate(value)) result.positional.push_back(std::move(item));
         break;
-      case Argument::Kind::mapping: spread_mapping(value, &result); break;
+      case Argument::Kind::mapping:
+        spread_mapping(value, &result);
+        break;
     }
   }
   return result;

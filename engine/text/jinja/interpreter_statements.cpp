@@ -128,22 +128,40 @@ Interpreter::Flow Interpreter::run_statement(const Statement& node) {
   budget_.step();
   line_ = node.line;
   switch (node.kind) {
-    case StatementKind::text: emit(node.value); break;
-    case StatementKind::output: emit(evaluate(*node.expression)); break;
-    case StatementKind::if_: return run_if(node);
-    case StatementKind::for_: return run_for(node);
-    case StatementKind::set: assign(node.target, evaluate(*node.expression)); break;
-    case StatementKind::set_block: run_set_block(node); break;
-    case StatementKind::macro: run_macro_definition(node); break;
-    case StatementKind::call_block: run_call_block(node); break;
+    case StatementKind::text:
+      emit(node.value);
+      break;
+    case StatementKind::output:
+      emit(evaluate(*node.expression));
+      break;
+    case StatementKind::if_:
+      return run_if(node);
+    case StatementKind::for_:
+      return run_for(node);
+    case StatementKind::set:
+      assign(node.target, evaluate(*node.expression));
+      break;
+    case StatementKind::set_block:
+      run_set_block(node);
+      break;
+    case StatementKind::macro:
+      run_macro_definition(node);
+      break;
+    case StatementKind::call_block:
+      run_call_block(node);
+      break;
     case StatementKind::filter_block: {
       const Value printed = capture(node.body);
       emit(evaluate_filter(*node.expression, &printed));
       break;
     }
-    case StatementKind::scope: run_scope(node); break;
-    case StatementKind::break_: return Flow::break_;
-    case StatementKind::continue_: return Flow::continue_;
+    case StatementKind::scope:
+      run_scope(node);
+      break;
+    case StatementKind::break_:
+      return Flow::break_;
+    case StatementKind::continue_:
+      return Flow::continue_;
   }
   return Flow::normal;
 }
@@ -217,7 +235,8 @@ void Interpreter::assign(const Target& target, Value value) {
   }
   if (target.symbol >= 0) {
     const Value* owner = frame_->find(target.symbol);
-    auto* space = owner != nullptr && owner->is_object() ? dynamic_cast<NamespaceObject*>(&owner->as_object()) : nullptr;
+    auto* space =
+        owner != nullptr && owner->is_object() ? dynamic_cast<NamespaceObject*>(&owner->as_object()) : nullptr;
     if (space == nullptr) throw TemplateError("cannot assign attribute on non-namespace object");
     space->set(target.attribute, std::move(value));
     return;
@@ -293,7 +312,8 @@ void Interpreter::bind_parameters(const Statement& macro, Arguments& arguments) 
     }
     frame_->set(parameter.symbol, std::move(value));
   }
-  if (auto caller = take_named("caller"); caller && caller_symbol_ >= 0) frame_->set(caller_symbol_, std::move(*caller));
+  if (auto caller = take_named("caller"); caller && caller_symbol_ >= 0)
+    frame_->set(caller_symbol_, std::move(*caller));
   std::vector<Value> more;
   for (std::size_t i = definition.parameters.size(); i < arguments.positional.size(); ++i) {
     more.push_back(arguments.positional[i]);

@@ -19,15 +19,21 @@ class JsonWriter {
     interpreter_.budget().step();
     if (depth > kMaxValueDepth) throw TemplateError("containers are nested too deep for JSON");
     switch (value.kind()) {
-      case Kind::none: return out_.append("null", true);
-      case Kind::string: return write_string(value.text());
+      case Kind::none:
+        return out_.append("null", true);
+      case Kind::string:
+        return write_string(value.text());
       case Kind::boolean:
       case Kind::integer:
-      case Kind::real: return out_.append(scalar(value), value.trusted());
+      case Kind::real:
+        return out_.append(scalar(value), value.trusted());
       case Kind::list:
-      case Kind::tuple: return write_list(value, depth);
-      case Kind::dict: return write_dict(value, depth);
-      default: throw TemplateError("object of type " + type_name(value) + " is not JSON serializable");
+      case Kind::tuple:
+        return write_list(value, depth);
+      case Kind::dict:
+        return write_dict(value, depth);
+      default:
+        throw TemplateError("object of type " + type_name(value) + " is not JSON serializable");
     }
   }
 

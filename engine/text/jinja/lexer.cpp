@@ -131,17 +131,22 @@ bool Lexer::lex_raw(std::size_t tag) {
     return false;
   }
   advance(at);
-  for (std::size_t close = source_.find("{%", at_); close != std::string_view::npos; close = source_.find("{%", close + 1)) {
+  for (std::size_t close = source_.find("{%", at_); close != std::string_view::npos;
+       close = source_.find("{%", close + 1)) {
     std::size_t end = close + 2;
     const char sign = starts("-", end) || starts("+", end) ? source_[end] : '\0';
     end = skip_spaces(end + (sign != '\0'));
     if (!starts("endraw", end)) continue;
     end = skip_spaces(end + 6);
     std::size_t after = 0;
-    if (starts("-%}", end)) after = skip_spaces(end + 3);
-    else if (starts("+%}", end)) after = end + 3;
-    else if (starts("%}", end)) after = end + 2 + starts("\n", end + 2);
-    else continue;
+    if (starts("-%}", end))
+      after = skip_spaces(end + 3);
+    else if (starts("+%}", end))
+      after = end + 3;
+    else if (starts("%}", end))
+      after = end + 2 + starts("\n", end + 2);
+    else
+      continue;
     push_text(close, sign, false);
     advance(after);
     return true;
@@ -201,8 +206,8 @@ void Lexer::lex_string() {
 /// End of digits with single underscores between them, from `at`; `at` itself if there are none.
 std::size_t Lexer::digits(std::size_t at) const {
   std::size_t end = at;
-  while (end < source_.size() && (is_digit(source_[end]) || (source_[end] == '_' && end > at && end + 1 < source_.size() &&
-                                                             is_digit(source_[end + 1])))) {
+  while (end < source_.size() && (is_digit(source_[end]) || (source_[end] == '_' && end > at &&
+                                                             end + 1 < source_.size() && is_digit(source_[end + 1])))) {
     ++end;
   }
   return end;
@@ -272,7 +277,8 @@ std::optional<char32_t> hex_digits(std::string_view text, std::size_t at, std::s
 void unescape_hex(std::string_view body, std::size_t* at, int line, std::string* out) {
   const std::size_t count = body[*at] == 'x' ? 2 : body[*at] == 'u' ? 4 : 8;
   auto value = hex_digits(body, *at + 1, count);
-  if (!value || *value > 0x10ffff) throw SyntaxError("a string has a malformed \\" + std::string(1, body[*at]) + " escape", line);
+  if (!value || *value > 0x10ffff)
+    throw SyntaxError("a string has a malformed \\" + std::string(1, body[*at]) + " escape", line);
   *at += 1 + count;
   if (*value >= 0xd800 && *value < 0xdc00 && body.substr(*at, 2) == "\\u") {
     const auto low = hex_digits(body, *at + 2, 4);

@@ -17,7 +17,17 @@ class SyntaxError : public std::runtime_error {
 };
 
 enum class TokenType : unsigned char {
-  data, variable_begin, variable_end, block_begin, block_end, name, integer, real, string, op, end
+  data,
+  variable_begin,
+  variable_end,
+  block_begin,
+  block_end,
+  name,
+  integer,
+  real,
+  string,
+  op,
+  end
 };
 
 struct Token {
@@ -32,8 +42,8 @@ struct Token {
 /// `source` with every line end as \n and without one at its end.
 std::string normalise_source(std::string_view source);
 
-/// Tokens of a normalised source, which must outlive them; the last is TokenType::end. trim_blocks and lstrip_blocks are
-/// on. Throws SyntaxError.
+/// Tokens of a normalised source, which must outlive them; the last is TokenType::end. trim_blocks and lstrip_blocks
+/// are on. Throws SyntaxError.
 std::vector<Token> tokenize(std::string_view source);
 
 /// The text that a string token stands for.

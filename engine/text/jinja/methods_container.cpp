@@ -74,7 +74,8 @@ Value index(Interpreter& interpreter, const Value& self, Arguments& arguments) {
   const Parameters parameters("index()", arguments, {"value"});
   const auto& items = self.as_list().items;
   for (std::size_t i = 0; i < items.size(); ++i) {
-    if (equals(interpreter.budget(), items[i], parameters.require(0))) return Value::integer(static_cast<std::int64_t>(i));
+    if (equals(interpreter.budget(), items[i], parameters.require(0)))
+      return Value::integer(static_cast<std::int64_t>(i));
   }
   throw TemplateError("value is not in list");
 }
@@ -86,7 +87,9 @@ Value count(Interpreter& interpreter, const Value& self, Arguments& arguments) {
   return Value::integer(found);
 }
 
-Value copy_list(Interpreter& interpreter, const Value& self, Arguments&) { return interpreter.list(self.as_list().items); }
+Value copy_list(Interpreter& interpreter, const Value& self, Arguments&) {
+  return interpreter.list(self.as_list().items);
+}
 
 // Dicts.
 
@@ -97,7 +100,9 @@ Value get(Interpreter&, const Value& self, Arguments& arguments) {
   return parameters.get(1) == nullptr ? Value::none() : *parameters.get(1);
 }
 
-Value keys(Interpreter& interpreter, const Value& self, Arguments&) { return interpreter.list(interpreter.iterate(self)); }
+Value keys(Interpreter& interpreter, const Value& self, Arguments&) {
+  return interpreter.list(interpreter.iterate(self));
+}
 
 Value values(Interpreter& interpreter, const Value& self, Arguments&) {
   std::vector<Value> items;
@@ -133,7 +138,8 @@ Value update(Interpreter& interpreter, const Value& self, Arguments& arguments) 
       self.as_dict().set(key, value);
     }
   }
-  for (const auto& [name, value, trusted] : arguments.named) self.as_dict().set(interpreter.string(name, trusted), value);
+  for (const auto& [name, value, trusted] : arguments.named)
+    self.as_dict().set(interpreter.string(name, trusted), value);
   return Value::none();
 }
 
@@ -158,8 +164,8 @@ Value setdefault(Interpreter& interpreter, const Value& self, Arguments& argumen
 
 Method find_list_method(std::string_view name) {
   static const std::unordered_map<std::string_view, Method> kMethods = {
-      {"append", append}, {"extend", extend}, {"insert", insert}, {"pop", pop}, {"reverse", reverse},
-      {"index", index}, {"count", count}, {"copy", copy_list}};
+      {"append", append},   {"extend", extend}, {"insert", insert}, {"pop", pop},
+      {"reverse", reverse}, {"index", index},   {"count", count},   {"copy", copy_list}};
   return lookup(kMethods, name);
 }
 
@@ -169,8 +175,8 @@ Method find_tuple_method(std::string_view name) {
 
 Method find_dict_method(std::string_view name) {
   static const std::unordered_map<std::string_view, Method> kMethods = {
-      {"get", get}, {"keys", keys}, {"values", values}, {"items", items}, {"copy", copy_dict},
-      {"update", update}, {"pop", pop_key}, {"setdefault", setdefault}};
+      {"get", get},        {"keys", keys},     {"values", values}, {"items", items},
+      {"copy", copy_dict}, {"update", update}, {"pop", pop_key},   {"setdefault", setdefault}};
   return lookup(kMethods, name);
 }
 

@@ -101,8 +101,8 @@ std::vector<Value> split_at_space(Interpreter& interpreter, const Value& self, s
   return pieces;
 }
 
-std::vector<Value> split_at(Interpreter& interpreter, const Value& self, const std::string& separator, std::int64_t limit,
-                            bool from_right) {
+std::vector<Value> split_at(Interpreter& interpreter, const Value& self, const std::string& separator,
+                            std::int64_t limit, bool from_right) {
   const Text& text = self.text();
   const std::string& bytes = text.bytes();
   std::vector<Value> pieces;
@@ -183,7 +183,8 @@ Value join(Interpreter& interpreter, const Value& self, Arguments& arguments) {
   std::size_t index = 0;
   for (const Value& item : interpreter.iterate(parameters.require(0))) {
     if (!item.is_string()) {
-      throw TemplateError("sequence item " + std::to_string(index) + ": expected str instance, " + type_name(item) + " found");
+      throw TemplateError("sequence item " + std::to_string(index) + ": expected str instance, " + type_name(item) +
+                          " found");
     }
     if (index++ > 0) joined.append(self.text());
     joined.append(item.text());
@@ -212,7 +213,8 @@ Value pad(Interpreter& interpreter, const Value& self, Arguments& arguments, int
   const std::int64_t width = parameters.integer(0, 0);
   const auto size = static_cast<std::int64_t>(self.as_string().characters);
   if (width <= size) return self;
-  if (width > static_cast<std::int64_t>(kMaxTextBytes)) throw TemplateError("the template makes a string of more than 16 MiB");
+  if (width > static_cast<std::int64_t>(kMaxTextBytes))
+    throw TemplateError("the template makes a string of more than 16 MiB");
   const Text* given = parameters.text(1);
   const Text fill = given == nullptr ? Text(" ", true) : *given;
   const auto missing = static_cast<std::size_t>(width - size);
@@ -249,12 +251,29 @@ Value format(Interpreter& interpreter, const Value& self, Arguments& arguments) 
 }  // namespace
 
 Method find_string_method(std::string_view name) {
-  static const std::unordered_map<std::string_view, Method> kMethods = {
-      {"strip", strip}, {"lstrip", lstrip}, {"rstrip", rstrip}, {"upper", upper}, {"lower", lower}, {"casefold", lower},
-      {"capitalize", capitalize}, {"title", title}, {"swapcase", swapcase}, {"split", split}, {"rsplit", rsplit},
-      {"splitlines", splitlines}, {"partition", partition}, {"rpartition", rpartition}, {"replace", replace},
-      {"join", join}, {"removeprefix", removeprefix}, {"removesuffix", removesuffix}, {"ljust", ljust},
-      {"center", center}, {"rjust", rjust}, {"zfill", zfill}, {"format", format}};
+  static const std::unordered_map<std::string_view, Method> kMethods = {{"strip", strip},
+                                                                        {"lstrip", lstrip},
+                                                                        {"rstrip", rstrip},
+                                                                        {"upper", upper},
+                                                                        {"lower", lower},
+                                                                        {"casefold", lower},
+                                                                        {"capitalize", capitalize},
+                                                                        {"title", title},
+                                                                        {"swapcase", swapcase},
+                                                                        {"split", split},
+                                                                        {"rsplit", rsplit},
+                                                                        {"splitlines", splitlines},
+                                                                        {"partition", partition},
+                                                                        {"rpartition", rpartition},
+                                                                        {"replace", replace},
+                                                                        {"join", join},
+                                                                        {"removeprefix", removeprefix},
+                                                                        {"removesuffix", removesuffix},
+                                                                        {"ljust", ljust},
+                                                                        {"center", center},
+                                                                        {"rjust", rjust},
+                                                                        {"zfill", zfill},
+                                                                        {"format", format}};
   const auto found = kMethods.find(name);
   return found != kMethods.end() ? found->second : find_string_query(name);
 }

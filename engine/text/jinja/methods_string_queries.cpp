@@ -36,7 +36,8 @@ Value affix(Interpreter& interpreter, const Value& self, Arguments& arguments, b
   const Parameters parameters(prefix ? "startswith()" : "endswith()", arguments, {"affix", "start", "end"});
   const Window window = window_of(self, parameters);
   const Value& wanted = parameters.require(0);
-  const std::vector<Value> candidates = wanted.kind() == Kind::tuple ? wanted.as_list().items : std::vector<Value>{wanted};
+  const std::vector<Value> candidates =
+      wanted.kind() == Kind::tuple ? wanted.as_list().items : std::vector<Value>{wanted};
   interpreter.budget().step(static_cast<std::int64_t>(candidates.size()));
   if (!window.valid) return Value::boolean(false);
   const std::string_view part = std::string_view(self.bytes()).substr(window.begin, window.end - window.begin);
@@ -83,7 +84,8 @@ Value count(Interpreter& interpreter, const Value& self, Arguments& arguments) {
   const std::string_view part = std::string_view(self.bytes()).substr(window.begin, window.end - window.begin);
   if (wanted.empty()) return Value::integer(static_cast<std::int64_t>(count_characters_before(part, part.size())) + 1);
   std::int64_t found = 0;
-  for (std::size_t at = part.find(wanted); at != std::string_view::npos; at = part.find(wanted, at + wanted.size())) ++found;
+  for (std::size_t at = part.find(wanted); at != std::string_view::npos; at = part.find(wanted, at + wanted.size()))
+    ++found;
   return Value::integer(found);
 }
 
@@ -123,12 +125,23 @@ Value isascii(Interpreter& i, const Value& self, Arguments& a) {
 }  // namespace
 
 Method find_string_query(std::string_view name) {
-  static const std::unordered_map<std::string_view, Method> kMethods = {
-      {"startswith", startswith}, {"endswith", endswith}, {"find", find}, {"rfind", rfind}, {"index", index},
-      {"rindex", rindex}, {"count", count}, {"isdigit", every<is_decimal_digit>}, {"isdecimal", every<is_decimal_digit>},
-      {"isnumeric", every<is_numeric>}, {"isalpha", every<is_alphabetic>}, {"isalnum", every<is_alphanumeric>},
-      {"isspace", every<is_space>}, {"isprintable", every<is_printable>}, {"isupper", isupper}, {"islower", islower},
-      {"isascii", isascii}};
+  static const std::unordered_map<std::string_view, Method> kMethods = {{"startswith", startswith},
+                                                                        {"endswith", endswith},
+                                                                        {"find", find},
+                                                                        {"rfind", rfind},
+                                                                        {"index", index},
+                                                                        {"rindex", rindex},
+                                                                        {"count", count},
+                                                                        {"isdigit", every<is_decimal_digit>},
+                                                                        {"isdecimal", every<is_decimal_digit>},
+                                                                        {"isnumeric", every<is_numeric>},
+                                                                        {"isalpha", every<is_alphabetic>},
+                                                                        {"isalnum", every<is_alphanumeric>},
+                                                                        {"isspace", every<is_space>},
+                                                                        {"isprintable", every<is_printable>},
+                                                                        {"isupper", isupper},
+                                                                        {"islower", islower},
+                                                                        {"isascii", isascii}};
   const auto found = kMethods.find(name);
   return found == kMethods.end() ? nullptr : found->second;
 }

@@ -22,7 +22,8 @@ std::optional<std::string> clean_digits(std::string_view text) {
       clean.push_back(trimmed[i]);
       continue;
     }
-    const bool between = i > 0 && i + 1 < trimmed.size() && trimmed[i - 1] != '_' && std::isxdigit(static_cast<unsigned char>(trimmed[i - 1])) &&
+    const bool between = i > 0 && i + 1 < trimmed.size() && trimmed[i - 1] != '_' &&
+                         std::isxdigit(static_cast<unsigned char>(trimmed[i - 1])) &&
                          std::isxdigit(static_cast<unsigned char>(trimmed[i + 1]));
     if (!between) return std::nullopt;
   }

@@ -99,12 +99,18 @@ Value JoinerObject::call(Interpreter& interpreter, Arguments&) {
 
 Method find_method(const Value& value, std::string_view name) {
   switch (value.kind()) {
-    case Kind::string: return find_string_method(name);
-    case Kind::list: return find_list_method(name);
-    case Kind::tuple: return find_tuple_method(name);
-    case Kind::dict: return find_dict_method(name);
-    case Kind::object: break;
-    default: return nullptr;
+    case Kind::string:
+      return find_string_method(name);
+    case Kind::list:
+      return find_list_method(name);
+    case Kind::tuple:
+      return find_tuple_method(name);
+    case Kind::dict:
+      return find_dict_method(name);
+    case Kind::object:
+      break;
+    default:
+      return nullptr;
   }
   if (dynamic_cast<LoopObject*>(&value.as_object()) != nullptr) {
     if (name == "cycle") return call_loop_cycle;

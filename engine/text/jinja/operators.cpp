@@ -15,13 +15,20 @@ namespace {
 
 std::string symbol_of(ExpressionKind kind) {
   switch (kind) {
-    case ExpressionKind::add: return "+";
-    case ExpressionKind::subtract: return "-";
-    case ExpressionKind::multiply: return "*";
-    case ExpressionKind::divide: return "/";
-    case ExpressionKind::floor_divide: return "//";
-    case ExpressionKind::modulo: return "%";
-    default: return "**";
+    case ExpressionKind::add:
+      return "+";
+    case ExpressionKind::subtract:
+      return "-";
+    case ExpressionKind::multiply:
+      return "*";
+    case ExpressionKind::divide:
+      return "/";
+    case ExpressionKind::floor_divide:
+      return "//";
+    case ExpressionKind::modulo:
+      return "%";
+    default:
+      return "**";
   }
 }
 
@@ -73,8 +80,12 @@ Value integers(ExpressionKind kind, std::int64_t a, std::int64_t b, bool trusted
     case ExpressionKind::divide:
       if (b == 0) fail_zero();
       return Value::real(static_cast<double>(a) / static_cast<double>(b), trusted);
-    case ExpressionKind::floor_divide: result = floor_quotient(a, b); break;
-    case ExpressionKind::modulo: result = floor_remainder(a, b); break;
+    case ExpressionKind::floor_divide:
+      result = floor_quotient(a, b);
+      break;
+    case ExpressionKind::modulo:
+      result = floor_remainder(a, b);
+      break;
     default:
       if (b < 0) {
         if (a == 0) fail_zero();
@@ -87,17 +98,22 @@ Value integers(ExpressionKind kind, std::int64_t a, std::int64_t b, bool trusted
 
 Value reals(ExpressionKind kind, double a, double b, bool trusted) {
   switch (kind) {
-    case ExpressionKind::add: return Value::real(a + b, trusted);
-    case ExpressionKind::subtract: return Value::real(a - b, trusted);
-    case ExpressionKind::multiply: return Value::real(a * b, trusted);
+    case ExpressionKind::add:
+      return Value::real(a + b, trusted);
+    case ExpressionKind::subtract:
+      return Value::real(a - b, trusted);
+    case ExpressionKind::multiply:
+      return Value::real(a * b, trusted);
     case ExpressionKind::divide:
       if (b == 0) fail_zero();
       return Value::real(a / b, trusted);
     case ExpressionKind::floor_divide:
       if (b == 0) fail_zero();
       return Value::real(std::floor(a / b), trusted);
-    case ExpressionKind::modulo: return Value::real(real_remainder(a, b), trusted);
-    default: return Value::real(std::pow(a, b), trusted);
+    case ExpressionKind::modulo:
+      return Value::real(real_remainder(a, b), trusted);
+    default:
+      return Value::real(std::pow(a, b), trusted);
   }
 }
 
@@ -120,7 +136,8 @@ Value repeat(Interpreter& interpreter, const Value& value, std::int64_t count) {
   const std::size_t times = count > 0 ? static_cast<std::size_t>(count) : 0;
   if (value.is_string()) {
     const std::size_t size = value.text().size();
-    if (size != 0 && times > kMaxTextBytes / size) throw TemplateError("the template makes a string of more than 16 MiB");
+    if (size != 0 && times > kMaxTextBytes / size)
+      throw TemplateError("the template makes a string of more than 16 MiB");
     interpreter.budget().touch(size * times);
     Text repeated;
     for (std::size_t i = 0; size != 0 && i < times; ++i) repeated.append(value.text());
@@ -143,10 +160,12 @@ Value binary_operation(Interpreter& interpreter, ExpressionKind kind, const Valu
   if (right.is_undefined()) throw TemplateError(right.undefined_message());
   if (left.is_number() && right.is_number()) {
     const bool trusted = left.trusted() && right.trusted();
-    if (left.is_integral() && right.is_integral()) return integers(kind, left.as_integer(), right.as_integer(), trusted);
+    if (left.is_integral() && right.is_integral())
+      return integers(kind, left.as_integer(), right.as_integer(), trusted);
     return reals(kind, left.as_real(), right.as_real(), trusted);
   }
-  if (kind == ExpressionKind::add && left.is_string() && right.is_string()) return join_strings(interpreter, left, right);
+  if (kind == ExpressionKind::add && left.is_string() && right.is_string())
+    return join_strings(interpreter, left, right);
   if (kind == ExpressionKind::add && left.is_sequence() && left.kind() == right.kind()) {
     return join_lists(interpreter, left, right);
   }
@@ -164,7 +183,8 @@ Value sign_operation(ExpressionKind kind, const Value& value) {
   if (value.is_undefined()) throw TemplateError(value.undefined_message());
   const bool negative = kind == ExpressionKind::negate;
   if (!value.is_number()) {
-    throw TemplateError(std::string("bad operand type for unary ") + (negative ? "-" : "+") + ": '" + type_name(value) + "'");
+    throw TemplateError(std::string("bad operand type for unary ") + (negative ? "-" : "+") + ": '" + type_name(value) +
+                        "'");
   }
   if (value.kind() == Kind::real) return Value::real(negative ? -value.as_real() : value.as_real(), value.trusted());
   if (negative && value.as_integer() == std::numeric_limits<std::int64_t>::min()) fail_overflow();

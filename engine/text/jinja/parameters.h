@@ -60,7 +60,9 @@ class Parameters {
     if (found == nullptr) fail("needs a string as argument " + std::to_string(index + 1));
     return *found;
   }
-  [[noreturn]] void fail(const std::string& message) const { throw TemplateError(std::string(function_) + " " + message); }
+  [[noreturn]] void fail(const std::string& message) const {
+    throw TemplateError(std::string(function_) + " " + message);
+  }
 
  private:
   std::string_view function_;

@@ -87,7 +87,7 @@ ExpressionPtr Parser::parse_not() {
 
 ExpressionPtr Parser::parse_comparison() {
   constexpr std::pair<std::string_view, Comparison> kOperators[] = {
-      {"==", Comparison::equal},   {"!=", Comparison::not_equal},     {"<", Comparison::less},
+      {"==", Comparison::equal},  {"!=", Comparison::not_equal},  {"<", Comparison::less},
       {">", Comparison::greater}, {"<=", Comparison::less_equal}, {">=", Comparison::greater_equal}};
   ExpressionPtr node = parse_sum();
   ExpressionPtr chain;
@@ -132,10 +132,14 @@ ExpressionPtr Parser::parse_product() {
   ExpressionPtr left = parse_power();
   while (true) {
     ExpressionKind kind = ExpressionKind::multiply;
-    if (current().is_op("/")) kind = ExpressionKind::divide;
-    else if (current().is_op("//")) kind = ExpressionKind::floor_divide;
-    else if (current().is_op("%")) kind = ExpressionKind::modulo;
-    else if (!current().is_op("*")) return left;
+    if (current().is_op("/"))
+      kind = ExpressionKind::divide;
+    else if (current().is_op("//"))
+      kind = ExpressionKind::floor_divide;
+    else if (current().is_op("%"))
+      kind = ExpressionKind::modulo;
+    else if (!current().is_op("*"))
+      return left;
     next();
     auto right = parse_power();
     left = make(kind, std::move(left), std::move(right));
@@ -168,10 +172,13 @@ ExpressionPtr Parser::parse_unary(bool with_filter) {
 ExpressionPtr Parser::parse_primary() {
   const Token& token = current();
   switch (token.type) {
-    case TokenType::string: return parse_literal_string();
+    case TokenType::string:
+      return parse_literal_string();
     case TokenType::integer:
-    case TokenType::real: return parse_number();
-    case TokenType::name: break;
+    case TokenType::real:
+      return parse_number();
+    case TokenType::name:
+      break;
     default:
       if (token.is_op("(")) {
         next();

@@ -1,8 +1,8 @@
 // What any value answers: attributes, items, iteration, membership, length.
 #include "engine/text/jinja/interpreter.h"
 #include "engine/text/jinja/objects.h"
-#include "engine/text/jinja/strings.h"
 #include "engine/text/jinja/stringify.h"
+#include "engine/text/jinja/strings.h"
 
 namespace inferd::jinja {
 
@@ -53,14 +53,20 @@ Value Interpreter::get_item(const Value& value, const Value& key) {
 std::vector<Value> Interpreter::iterate(const Value& value) {
   std::vector<Value> items;
   switch (value.kind()) {
-    case Kind::undefined: break;
+    case Kind::undefined:
+      break;
     case Kind::list:
-    case Kind::tuple: items = value.as_list().items; break;
+    case Kind::tuple:
+      items = value.as_list().items;
+      break;
     case Kind::dict:
       for (const auto& [key, item] : value.as_dict().entries()) items.push_back(key);
       break;
-    case Kind::string: items = split_characters(*this, value); break;
-    default: throw TemplateError("'" + type_name(value) + "' object is not iterable");
+    case Kind::string:
+      items = split_characters(*this, value);
+      break;
+    default:
+      throw TemplateError("'" + type_name(value) + "' object is not iterable");
   }
   budget_.step(static_cast<std::int64_t>(items.size() / 16));
   return items;
@@ -68,7 +74,8 @@ std::vector<Value> Interpreter::iterate(const Value& value) {
 
 bool Interpreter::contains(const Value& container, const Value& item) {
   switch (container.kind()) {
-    case Kind::undefined: return false;
+    case Kind::undefined:
+      return false;
     case Kind::list:
     case Kind::tuple:
       for (const Value& candidate : container.as_list().items) {
@@ -85,18 +92,24 @@ bool Interpreter::contains(const Value& container, const Value& item) {
       }
       budget_.touch(container.text().size());
       return container.bytes().find(item.bytes()) != std::string::npos;
-    default: throw TemplateError("argument of type '" + type_name(container) + "' is not iterable");
+    default:
+      throw TemplateError("argument of type '" + type_name(container) + "' is not iterable");
   }
 }
 
 std::int64_t Interpreter::length(const Value& value) {
   switch (value.kind()) {
-    case Kind::undefined: return 0;
-    case Kind::string: return static_cast<std::int64_t>(value.as_string().characters);
+    case Kind::undefined:
+      return 0;
+    case Kind::string:
+      return static_cast<std::int64_t>(value.as_string().characters);
     case Kind::list:
-    case Kind::tuple: return static_cast<std::int64_t>(value.as_list().items.size());
-    case Kind::dict: return static_cast<std::int64_t>(value.as_dict().entries().size());
-    default: throw TemplateError("object of type '" + type_name(value) + "' has no len()");
+    case Kind::tuple:
+      return static_cast<std::int64_t>(value.as_list().items.size());
+    case Kind::dict:
+      return static_cast<std::int64_t>(value.as_dict().entries().size());
+    default:
+      throw TemplateError("object of type '" + type_name(value) + "' has no len()");
   }
 }
 

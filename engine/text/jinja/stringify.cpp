@@ -22,10 +22,14 @@ void append_string_repr(const Text& text, Text* out) {
       const std::size_t begin = at;
       const char32_t c = decode_utf8(run, &at);
       char escape[16] = "";
-      if (c == '\n') std::snprintf(escape, sizeof escape, "\\n");
-      else if (c == '\r') std::snprintf(escape, sizeof escape, "\\r");
-      else if (c == '\t') std::snprintf(escape, sizeof escape, "\\t");
-      else if (c == '\\' || c == static_cast<unsigned char>(quote)) std::snprintf(escape, sizeof escape, "\\%c", static_cast<char>(c));
+      if (c == '\n')
+        std::snprintf(escape, sizeof escape, "\\n");
+      else if (c == '\r')
+        std::snprintf(escape, sizeof escape, "\\r");
+      else if (c == '\t')
+        std::snprintf(escape, sizeof escape, "\\t");
+      else if (c == '\\' || c == static_cast<unsigned char>(quote))
+        std::snprintf(escape, sizeof escape, "\\%c", static_cast<char>(c));
       else if (!is_printable(c)) {
         const char* const format = c < 0x100 ? "\\x%02x" : c < 0x10000 ? "\\u%04x" : "\\U%08x";
         std::snprintf(escape, sizeof escape, format, static_cast<unsigned>(c));
@@ -90,20 +94,36 @@ void append_repr(Interpreter& interpreter, const Value& value, Text* out, int de
   interpreter.budget().step();
   if (depth > kMaxValueDepth) throw TemplateError("containers are nested too deep to print");
   switch (value.kind()) {
-    case Kind::undefined: out->append("Undefined", true); break;
-    case Kind::none: out->append("None", true); break;
-    case Kind::boolean: out->append(value.as_bool() ? "True" : "False", true); break;
-    case Kind::integer: out->append(std::to_string(value.as_integer()), value.trusted()); break;
-    case Kind::real: out->append(python_float(value.as_real()), value.trusted()); break;
+    case Kind::undefined:
+      out->append("Undefined", true);
+      break;
+    case Kind::none:
+      out->append("None", true);
+      break;
+    case Kind::boolean:
+      out->append(value.as_bool() ? "True" : "False", true);
+      break;
+    case Kind::integer:
+      out->append(std::to_string(value.as_integer()), value.trusted());
+      break;
+    case Kind::real:
+      out->append(python_float(value.as_real()), value.trusted());
+      break;
     case Kind::string:
       if (value.as_string().markup) out->append("Markup(", true);
       append_string_repr(value.text(), out);
       if (value.as_string().markup) out->append(")", true);
       break;
     case Kind::list:
-    case Kind::tuple: append_items_repr(interpreter, value, out, depth); break;
-    case Kind::dict: append_dict_repr(interpreter, value, out, depth); break;
-    case Kind::object: out->append(value.as_object().describe(), true); break;
+    case Kind::tuple:
+      append_items_repr(interpreter, value, out, depth);
+      break;
+    case Kind::dict:
+      append_dict_repr(interpreter, value, out, depth);
+      break;
+    case Kind::object:
+      out->append(value.as_object().describe(), true);
+      break;
   }
 }
 

@@ -68,7 +68,8 @@ SliceWalk walk_of(const SliceBounds& bounds, std::int64_t size) {
   // Steps may be as large as the type: count with the distance first.
   const std::int64_t distance = forward ? end - walk.begin : walk.begin - end;
   if (distance <= 0) return walk;
-  const std::uint64_t stride = forward ? static_cast<std::uint64_t>(walk.step) : 0 - static_cast<std::uint64_t>(walk.step);
+  const std::uint64_t stride =
+      forward ? static_cast<std::uint64_t>(walk.step) : 0 - static_cast<std::uint64_t>(walk.step);
   walk.count = static_cast<std::size_t>((static_cast<std::uint64_t>(distance) - 1) / stride + 1);
   return walk;
 }
@@ -115,7 +116,8 @@ std::size_t byte_of_character(const StringObject& text, std::size_t character) {
 }
 
 std::size_t count_characters_before(std::string_view text, std::size_t byte) {
-  return static_cast<std::size_t>(std::count_if(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(byte), starts_character));
+  return static_cast<std::size_t>(
+      std::count_if(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(byte), starts_character));
 }
 
 Value take_characters(Interpreter& interpreter, const Value& text, std::size_t begin, std::size_t end) {
@@ -140,7 +142,8 @@ std::vector<Value> split_characters(Interpreter& interpreter, const Value& text)
 
 Value take_slice(Interpreter& interpreter, const Value& container, const SliceBounds& bounds) {
   if (container.is_undefined()) throw TemplateError(container.undefined_message());
-  if (container.is_string()) return slice_string(interpreter, container, walk_of(bounds, interpreter.length(container)));
+  if (container.is_string())
+    return slice_string(interpreter, container, walk_of(bounds, interpreter.length(container)));
   if (!container.is_sequence()) return Value::undefined("'" + type_name(container) + " object' cannot be sliced");
   const SliceWalk walk = walk_of(bounds, interpreter.length(container));
   std::vector<Value> items;
@@ -156,12 +159,23 @@ Value take_slice(Interpreter& interpreter, const Value& container, const SliceBo
 Text escape_html(const Text& text) {
   return map_characters(text, [](char32_t c, std::string_view bytes, std::string* out) {
     switch (c) {
-      case '&': *out += "&amp;"; break;
-      case '<': *out += "&lt;"; break;
-      case '>': *out += "&gt;"; break;
-      case '\'': *out += "&#39;"; break;
-      case '"': *out += "&#34;"; break;
-      default: *out += bytes;
+      case '&':
+        *out += "&amp;";
+        break;
+      case '<':
+        *out += "&lt;";
+        break;
+      case '>':
+        *out += "&gt;";
+        break;
+      case '\'':
+        *out += "&#39;";
+        break;
+      case '"':
+        *out += "&#34;";
+        break;
+      default:
+        *out += bytes;
     }
   });
 }

@@ -25,7 +25,8 @@ class Template {
   /// Throws SyntaxError, with a line, for templates that are malformed or over a limit (limits.h).
   explicit Template(std::string_view source);
 
-  /// Renders within the limits of limits.h. `now_unix_s` is what strftime_now prints, in local time. Throws TemplateError.
+  /// Renders within the limits of limits.h. `now_unix_s` is what strftime_now prints, in local time. Throws
+  /// TemplateError.
   MarkedText render(const std::vector<Variable>& variables, std::int64_t now_unix_s) const;
 
   /// True if the template mentions the variable `name`.

@@ -55,14 +55,18 @@ bool is_divisible(Interpreter& interpreter, const Value& value, Arguments& argum
   return equals(interpreter.budget(), remainder(interpreter, value, parameters.require(0)), Value::integer(0));
 }
 
-const Value& other(const Arguments& arguments) { return Parameters("comparison test", arguments, {"other"}).require(0); }
+const Value& other(const Arguments& arguments) {
+  return Parameters("comparison test", arguments, {"other"}).require(0);
+}
 bool is_equal(Interpreter& i, const Value& value, Arguments& a) { return equals(i.budget(), value, other(a)); }
 bool is_not_equal(Interpreter& i, const Value& value, Arguments& a) { return !equals(i.budget(), value, other(a)); }
 bool is_less(Interpreter& i, const Value& value, Arguments& a) { return compare(i.budget(), value, other(a)) < 0; }
 bool is_less_equal(Interpreter& i, const Value& value, Arguments& a) {
   return compare(i.budget(), value, other(a), "<=") <= 0;
 }
-bool is_greater(Interpreter& i, const Value& value, Arguments& a) { return compare(i.budget(), value, other(a), ">") > 0; }
+bool is_greater(Interpreter& i, const Value& value, Arguments& a) {
+  return compare(i.budget(), value, other(a), ">") > 0;
+}
 bool is_greater_equal(Interpreter& i, const Value& value, Arguments& a) {
   return compare(i.budget(), value, other(a), ">=") >= 0;
 }
@@ -85,16 +89,45 @@ bool is_test_name(Interpreter&, const Value& value, Arguments&) {
 }  // namespace
 
 Test find_test(std::string_view name) {
-  static const std::unordered_map<std::string_view, Test> kTests = {
-      {"defined", is_defined}, {"undefined", is_undefined}, {"none", is_none}, {"boolean", is_boolean},
-      {"true", is_true_test}, {"false", is_false_test}, {"integer", is_integer}, {"float", is_float},
-      {"number", is_number}, {"string", is_string}, {"mapping", is_mapping}, {"iterable", is_iterable},
-      {"sequence", is_sequence}, {"callable", is_callable}, {"escaped", is_escaped}, {"lower", is_lower_case},
-      {"upper", is_upper_case}, {"odd", is_odd}, {"even", is_even}, {"divisibleby", is_divisible},
-      {"eq", is_equal}, {"==", is_equal}, {"equalto", is_equal}, {"ne", is_not_equal}, {"!=", is_not_equal},
-      {"lt", is_less}, {"<", is_less}, {"lessthan", is_less}, {"le", is_less_equal}, {"<=", is_less_equal},
-      {"gt", is_greater}, {">", is_greater}, {"greaterthan", is_greater}, {"ge", is_greater_equal},
-      {">=", is_greater_equal}, {"in", is_in}, {"sameas", is_same}, {"filter", is_filter_name}, {"test", is_test_name}};
+  static const std::unordered_map<std::string_view, Test> kTests = {{"defined", is_defined},
+                                                                    {"undefined", is_undefined},
+                                                                    {"none", is_none},
+                                                                    {"boolean", is_boolean},
+                                                                    {"true", is_true_test},
+                                                                    {"false", is_false_test},
+                                                                    {"integer", is_integer},
+                                                                    {"float", is_float},
+                                                                    {"number", is_number},
+                                                                    {"string", is_string},
+                                                                    {"mapping", is_mapping},
+                                                                    {"iterable", is_iterable},
+                                                                    {"sequence", is_sequence},
+                                                                    {"callable", is_callable},
+                                                                    {"escaped", is_escaped},
+                                                                    {"lower", is_lower_case},
+                                                                    {"upper", is_upper_case},
+                                                                    {"odd", is_odd},
+                                                                    {"even", is_even},
+                                                                    {"divisibleby", is_divisible},
+                                                                    {"eq", is_equal},
+                                                                    {"==", is_equal},
+                                                                    {"equalto", is_equal},
+                                                                    {"ne", is_not_equal},
+                                                                    {"!=", is_not_equal},
+                                                                    {"lt", is_less},
+                                                                    {"<", is_less},
+                                                                    {"lessthan", is_less},
+                                                                    {"le", is_less_equal},
+                                                                    {"<=", is_less_equal},
+                                                                    {"gt", is_greater},
+                                                                    {">", is_greater},
+                                                                    {"greaterthan", is_greater},
+                                                                    {"ge", is_greater_equal},
+                                                                    {">=", is_greater_equal},
+                                                                    {"in", is_in},
+                                                                    {"sameas", is_same},
+                                                                    {"filter", is_filter_name},
+                                                                    {"test", is_test_name}};
   const auto found = kTests.find(name);
   return found == kTests.end() ? nullptr : found->second;
 }

@@ -13,7 +13,7 @@ namespace {
 // What the heap holds for an object beside its text or items, with the control block and the allocator's own words.
 constexpr std::size_t kStringBytes = 160;
 constexpr std::size_t kListBytes = 96;
-constexpr std::size_t kUnindexedEntries = 12;     // dicts up to this size are searched from end to end
+constexpr std::size_t kUnindexedEntries = 12;  // dicts up to this size are searched from end to end
 constexpr std::size_t kMaxTupleKeyBytes = 65536;
 constexpr std::size_t kEntryBytes = 2 * sizeof(Value) + 96;
 
