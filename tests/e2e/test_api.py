@@ -73,11 +73,12 @@ def test_async_client_chat_and_stream(server):
 
 
 def test_several_choices_and_their_chunks(client):
-    answer = ask(client, n=2, temperature=1, seed=5)
+    two = dict(n=2, temperature=1, seed=5, extra_body={"ignore_eos": True})
+    answer = ask(client, **two)
     assert [c.index for c in answer.choices] == [0, 1]
     assert answer.choices[0].message.content != answer.choices[1].message.content
     assert answer.usage.completion_tokens == 32
-    chunks = list(ask(client, n=2, temperature=1, seed=5, stream=True))
+    chunks = list(ask(client, **two, stream=True))
     for choice in answer.choices:
         assert streamed_text(chunks, choice.index) == choice.message.content
     finished = [c.choices[0].index for c in chunks if c.choices[0].finish_reason]

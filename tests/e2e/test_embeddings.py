@@ -51,6 +51,12 @@ def test_token_ids_give_what_their_text_gives(client, golden):
     assert (one[0] == text[0]).all()
 
 
+def test_control_tokens_in_a_text_stay_text(client):
+    _, plain = embed(client, "a b")
+    _, hostile = embed(client, "a [SEP] b")
+    assert hostile.usage.prompt_tokens > plain.usage.prompt_tokens + 1
+
+
 def test_base64_and_float_say_the_same(http):
     body = {"model": "minilm", "input": ["A cat was sitting on a rug."]}
     plain = http.post("/v1/embeddings", json=body).json()

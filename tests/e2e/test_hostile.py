@@ -203,7 +203,7 @@ def test_a_template_cannot_come_with_a_request(http):
     send(http, body, CHAT, (200, 400), 5)
 
 
-@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "sim\0", "ｓim", "a" * 65536, "sim/../sim", "", " sim", "SIM"])
+@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "sim\0", "ｓim", "a" * 65536, "sim/../sim", " sim", "SIM"])
 def test_a_models_name_is_never_a_path(sim_http, name):
     error = send(sim_http, {**GOOD, "model": name}, statuses=(404, 400))
     assert "root:" not in json.dumps(error)

@@ -7,7 +7,7 @@ import pytest
 from daemon import ROOT, SMOLLM2, Daemon
 
 QWEN = os.path.join(ROOT, "models", "Qwen2.5-Coder-0.5B-Instruct.Q4_K_M.gguf")
-MODELS = ["smollm2", "qwen2.5-coder"]
+MODELS = {"smollm2": 5, "qwen2.5-coder": 2}  # and how many of its cases: float32 is slow
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def exact():
 
 def cases(name):
     with open(os.path.join(ROOT, "tests", "golden", "fidelity", name + "_greedy.json"), encoding="utf-8") as f:
-        return json.load(f)["cases"]
+        return json.load(f)["cases"][-MODELS[name] :]
 
 
 def complete(daemon, **body):
@@ -57,16 +57,15 @@ def test_in_float32_every_logprob_agrees(exact, model):
         for step, (token, gap) in enumerate(zip(case["tokens"], case["gaps"])):
             assert best[step] == token or gap < 0.01, (case["prompt"], step)
     print(f"{model}: worst difference {worst:.5f}")
-    assert worst < 5e-3
+    assert worst < 1e-3
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_in_float32_the_greedy_text_is_the_references(exact, model):
-    for case in cases(model)[:3]:
-        answer = complete(exact, model=model, prompt=case["prompt_ids"], max_tokens=24, logprobs=0)
+def test_in_float32_the_greedy_text_is_the_references(exact):
+    for case in cases("smollm2")[:1]:
+        answer = complete(exact, model="smollm2", prompt=case["prompt_ids"], max_tokens=8, logprobs=0)
         got = [int(t.split(":")[1]) for t in answer["logprobs"]["tokens"]]
-        sure = next((i for i, gap in enumerate(case["gaps"]) if gap < 0.01), 24)
-        assert got[:sure] == case["tokens"][: min(sure, 24)], case["prompt"]
+        sure = next((i for i, gap in enumerate(case["gaps"][:8]) if gap < 0.01), 8)
+        assert sure >= 4 and got[:sure] == case["tokens"][:sure], case["prompt"]
 
 
 def test_with_default_activations_the_same_tokens_lead_where_they_lead_clearly(server):

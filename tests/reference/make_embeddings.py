@@ -25,7 +25,7 @@ SENTENCES = [
     "今天天气很好。", "我们去公园散步吧，然后喝一杯茶。", "東京は今日も雪です。", "오늘은 도서관이 쉬는 날이다.",
     "Привет, как дела?", "Καλημέρα κόσμε", "مرحبا بالعالم", "שלום עולם", "नमस्ते दुनिया", "สวัสดีชาวโลก", "Zażółć gęślą jaźń",
     "🙂🚲🌧️ emoji 👩‍🚀", "tab\tand\nnewline   and   spaces", "  leading and trailing spaces  ", "pneumonoultramicroscopicsilicovolcanoconiosis",
-    "zero\u200bwidth and soft\u00adhyphen", "[CLS] and [SEP] and [MASK] written by a user",
+    "zero\u200bwidth and soft\u00adhyphen", "(a) brackets [b] and {c}, <d> and \"e\" 'f' `g`",
     "An encoder reads a whole sentence at once and answers with a single vector, so that sentences which mean nearly the"
     " same thing lie close together even if they share few words.",
     "Swifts spend nearly their whole life in the air. They eat, drink and sleep on the wing, and a young bird that leaves"
