@@ -25,6 +25,9 @@ namespace {
 constexpr std::int64_t kChunk = 64;      // tokens of one forward; their logits are wanted too
 constexpr std::int64_t kMaxPassage = 512;
 constexpr double kLogStep = 1.0 / 2048;  // of the stored log-probabilities
+// Top-1 agreement may lie this far below the peer's. Another order of additions flips other near-ties, worth up to 0.7
+// points between our own levels. The peer was measured at the avx512vnni level, hence the wider second figure.
+constexpr double kTop1Margin = 0.005, kTop1MarginElsewhere = 0.01;
 
 std::string root() { return INFERD_SOURCE_DIR; }
 
@@ -200,7 +203,8 @@ void no_further_than_the_peer(const std::string& name) {
   REQUIRE(ours.positions == peer["positions"].get<std::int64_t>());
   REQUIRE(ours.positions >= 2200);
   CHECK(ours.mean_kl <= 1.05 * peer_kl);
-  CHECK(ours.top1_agreement >= peer_top1 - 0.005);
+  const bool same_level = model.backend_name().find("avx512vnni") != std::string::npos;
+  CHECK(ours.top1_agreement >= peer_top1 - (same_level ? kTop1Margin : kTop1MarginElsewhere));
   CHECK(ours.mean_kl > 0);  // a KL divergence: below zero the measure itself would be wrong
 }
 
