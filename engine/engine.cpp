@@ -188,8 +188,7 @@ ModelHandle Engine::add_decoder(std::unique_ptr<Model> model, Backend& backend, 
   return static_cast<ModelHandle>(impl_->models.size()) - 1;
 }
 
-ModelHandle Engine::add_encoder(std::unique_ptr<EncoderModel> model, Backend& backend,
-                                std::int64_t max_queued_inputs) {
+ModelHandle Engine::add_encoder(std::unique_ptr<EncoderModel> model, Backend& backend, std::int64_t max_queued_inputs) {
   INFERD_CHECK(!impl_->thread.joinable());
   auto served = std::make_unique<Served>();
   served->encoder = std::make_unique<EncoderCore>(std::move(model), backend, max_queued_inputs);
@@ -212,8 +211,7 @@ std::variant<std::shared_ptr<TokenStream>, Rejection> Engine::submit(ModelHandle
   {
     const std::lock_guard lock(impl_->mutex);
     if (impl_->draining || impl_->stopping) return Rejection{Rejection::Kind::draining};
-    const std::int64_t capacity = served.decoder->capacity();
-    if (served.alive() >= capacity) return Rejection{Rejection::Kind::queue_full, capacity, served.alive()};
+    if (served.alive() >= served.decoder->capacity()) return served.decoder->queue_full(served.alive());
     served.inbox.push_back({std::move(request), stream, now});
     ++served.in_inbox;
     impl_->mail = true;

@@ -25,22 +25,22 @@ struct DecoderStats {
   std::int64_t running = 0;
   std::int64_t waiting = 0;
   std::int64_t kv_blocks_total = 0;
-  std::int64_t kv_blocks_used = 0;      // referenced by a live sequence
-  std::int64_t preemptions = 0;         // ever
+  std::int64_t kv_blocks_used = 0;  // referenced by a live sequence
+  std::int64_t preemptions = 0;     // ever
   std::int64_t steps = 0;
-  std::int64_t prompt_tokens = 0;       // computed, ever
+  std::int64_t prompt_tokens = 0;  // computed, ever
   std::int64_t cached_prompt_tokens = 0;
   std::int64_t output_tokens = 0;
   std::int64_t cancelled = 0;
-  std::int64_t kv_blocks_cached = 0;    // unreferenced, kept for their prefix
-  std::int64_t finished = 0;            // ever, for whatever reason
-  std::int64_t queue_timeouts = 0;      // of those, ended by queue_wait_s
+  std::int64_t kv_blocks_cached = 0;  // unreferenced, kept for their prefix
+  std::int64_t finished = 0;          // ever, for whatever reason
+  std::int64_t queue_timeouts = 0;    // of those, ended by queue_wait_s
 };
 
 /// One embedding input's answer, or why there is none.
 struct EncodeResult {
-  std::vector<float> vector;   // [embedding_dim]
-  bool ok = false;             // false: see reason
+  std::vector<float> vector;                 // [embedding_dim]
+  bool ok = false;                           // false: see reason
   FinishReason reason = FinishReason::none;  // stop if ok; else cancelled, shutdown, or error (NaN/Inf in the vector)
 };
 
@@ -57,7 +57,8 @@ class EncodeTicket {
 
 using ModelHandle = int;  // index of a decoder or encoder added to this engine
 
-/// Serves the models of one device group. Thread-safe after start(). Owned by main; outlives every TokenStream it hands out.
+/// Serves the models of one device group. Thread-safe after start(). Owned by main; outlives every TokenStream it hands
+/// out.
 class Engine {
  public:
   explicit Engine(const Clock& clock);
@@ -87,7 +88,8 @@ class Engine {
   /// Ends everything still alive with FinishReason::shutdown and joins the thread.
   void stop();
 
-  /// When the engine thread last made progress (for the watchdog and /health); now, while it is parked for want of work.
+  /// When the engine thread last made progress (for the watchdog and /health); now, while it is parked for want of
+  /// work.
   TimePoint last_progress() const;
   /// Why the engine thread gave up (a lost device, a broken invariant), or empty. From then on everything in flight
   /// has ended with FinishReason::error and every submit is rejected with draining.

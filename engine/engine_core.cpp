@@ -46,8 +46,7 @@ double seconds_between(TimePoint from, TimePoint to) { return std::chrono::durat
 
 }  // namespace
 
-EngineCore::EngineCore(std::unique_ptr<Model> model, Backend& backend, const EngineOptions& options,
-                       const Clock& clock)
+EngineCore::EngineCore(std::unique_ptr<Model> model, Backend& backend, const EngineOptions& options, const Clock& clock)
     : model_(std::move(model)),
       backend_(backend),
       options_(options),
@@ -88,7 +87,7 @@ void EngineCore::add(Request request, std::shared_ptr<TokenStream> stream, TimeP
 std::variant<std::shared_ptr<TokenStream>, Rejection> EngineCore::submit(Request request) {
   if (const auto rejection = check(request)) return *rejection;
   if (size() >= capacity()) {
-    return Rejection{Rejection::Kind::queue_full, options_.max_queued_requests, size() - max_running_};
+    return queue_full(size());
   }
   auto stream = std::make_shared<TokenStream>();
   add(std::move(request), stream, clock_.now());
@@ -122,8 +121,8 @@ void EngineCore::sweep(TimePoint now) {
     }
     return FinishReason::none;
   };
-  auto leaving = scheduler_.take_if(
-      [&](const Sequence& sequence) { return reason_to_leave(sequence) != FinishReason::none; });
+  auto leaving =
+      scheduler_.take_if([&](const Sequence& sequence) { return reason_to_leave(sequence) != FinishReason::none; });
   for (auto& sequence : leaving) {
     const FinishReason reason = reason_to_leave(*sequence);
     // Between the two looks only a cancel can have come in, which is as good a reason.
@@ -144,9 +143,8 @@ void EngineCore::assemble() {
 
 void EngineCore::at_layer() {
   if (progress_) progress_();
-  const bool wanted = std::any_of(plan_.chunks.begin(), plan_.chunks.end(), [](const Chunk& chunk) {
-    return !chunk.sequence->stream->cancel_requested();
-  });
+  const bool wanted = std::any_of(plan_.chunks.begin(), plan_.chunks.end(),
+                                  [](const Chunk& chunk) { return !chunk.sequence->stream->cancel_requested(); });
   if (!wanted) throw ForwardAbandoned{};
 }
 
@@ -239,7 +237,8 @@ void EngineCore::collect_chunk(const Chunk& chunk, const std::byte* first_row, T
   FinishReason reason = FinishReason::length;
   if (sequence.wants_output()) {
     const std::size_t last = static_cast<std::size_t>(chunk.logit_rows() - 1);
-    reason = sample_next(sequence, first_row + last * static_cast<std::size_t>(logits_.row_stride) * sizeof(float), now);
+    reason =
+        sample_next(sequence, first_row + last * static_cast<std::size_t>(logits_.row_stride) * sizeof(float), now);
   }
   if (reason != FinishReason::none) ended_.emplace_back(&sequence, reason);
 }
@@ -253,8 +252,8 @@ void EngineCore::collect(Ticket ticket) {
                (logits_.dim(0) == plan_.num_logit_rows && logits_.dim(1) == info().vocab_size));
   for (const Chunk& chunk : plan_.chunks) {
     Sequence& sequence = *chunk.sequence;
-    totals_.prompt_tokens += std::max<std::int64_t>(
-        0, std::min(chunk.start + chunk.count, sequence.prompt_tokens) - chunk.start);
+    totals_.prompt_tokens +=
+        std::max<std::int64_t>(0, std::min(chunk.start + chunk.count, sequence.prompt_tokens) - chunk.start);
   }
   scheduler_.complete(plan_);
   ended_.clear();

@@ -35,6 +35,10 @@ class EngineCore {
   std::optional<Rejection> check(const Request& request) const;
   /// Sequences that may be in here at once: running and waiting.
   std::int64_t capacity() const { return max_running_ + options_.max_queued_requests; }
+  /// What is told when `present` of capacity() are taken.
+  Rejection queue_full(std::int64_t present) const {
+    return {Rejection::Kind::queue_full, options_.max_queued_requests, present - max_running_};
+  }
   /// Takes a checked request in.
   void add(Request request, std::shared_ptr<TokenStream> stream, TimePoint arrival);
   /// check, capacity and add at once.

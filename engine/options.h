@@ -11,17 +11,17 @@ namespace inferd {
 
 /// Limits and sizes of one decoder's core.
 struct EngineOptions {
-  std::int64_t context_length = 0;            // 0: auto: the model's maximum or what the KV pool holds, whichever is less
-  std::int64_t max_batch_tokens = 512;        // rows of one step
+  std::int64_t context_length = 0;      // 0: auto: the model's maximum or what the KV pool holds, whichever is less
+  std::int64_t max_batch_tokens = 512;  // rows of one step
   std::int64_t max_concurrent_requests = 16;  // sequences in one step
   std::int64_t max_queued_requests = 256;     // waiting beyond those
   std::size_t kv_cache_bytes = 0;             // 0: auto: min(25% of available RAM, 8 requests of full context)
   DType kv_dtype = DType::f16;                // f16 | f32
   double queue_wait_s = 600.0;                // longest wait before the first step
   bool prefix_cache = true;
-  std::int64_t max_logit_rows = 64;           // as given to the model (ModelOptions); also bounds sequences in one step
-  double kv_memory_fraction = 0.25;           // auto: share of the backend's available memory the pool may take
-  std::int64_t kv_full_contexts = 8;          // auto: requests of full context the pool need not exceed; 0: no such bound
+  std::int64_t max_logit_rows = 64;   // as given to the model (ModelOptions); also bounds sequences in one step
+  double kv_memory_fraction = 0.25;   // auto: share of the backend's available memory the pool may take
+  std::int64_t kv_full_contexts = 8;  // auto: requests of full context the pool need not exceed; 0: no such bound
 };
 
 constexpr int kKvBlockTokens = 16;

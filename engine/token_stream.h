@@ -18,11 +18,11 @@ namespace inferd {
 /// What the request turned out to cost, valid once finished.
 struct StreamStats {
   std::int64_t prompt_tokens = 0;
-  std::int64_t cached_tokens = 0;     // of the prompt, taken from the prefix cache
-  std::int64_t output_tokens = 0;     // every sampled token, the stop token included
+  std::int64_t cached_tokens = 0;  // of the prompt, taken from the prefix cache
+  std::int64_t output_tokens = 0;  // every sampled token, the stop token included
   double queue_wait_s = 0;
-  double prefill_s = 0;               // admission to first token
-  double decode_s = 0;                // first to last token
+  double prefill_s = 0;  // admission to first token
+  double decode_s = 0;   // first to last token
 };
 
 /// Thread-safe. Bounded by max_output_tokens, so push never blocks. Exactly one FinishReason.

@@ -33,8 +33,7 @@ std::string text(std::int64_t number) { return std::to_string(number); }
 KvPlan plan_kv_cache(const ModelInfo& info, const KvSpec& spec, const EngineOptions& options,
                      std::size_t available_bytes) {
   if (options.kv_dtype != DType::f16 && options.kv_dtype != DType::f32 && options.kv_dtype != DType::bf16) {
-    throw ConfigError("kv_dtype: expected f16, bf16 or f32, found " +
-                      std::string(dtype_info(options.kv_dtype).name));
+    throw ConfigError("kv_dtype: expected f16, bf16 or f32, found " + std::string(dtype_info(options.kv_dtype).name));
   }
   if (options.context_length < 0 || options.context_length > info.max_context) {
     throw ConfigError("context_length: expected 1 to " + text(info.max_context) + " (the most " + info.name +
@@ -47,24 +46,23 @@ KvPlan plan_kv_cache(const ModelInfo& info, const KvSpec& spec, const EngineOpti
   if (pool_bytes == 0) {
     pool_bytes = static_cast<std::size_t>(static_cast<double>(available_bytes) * options.kv_memory_fraction);
     std::size_t useful = 0;
-    const bool overflow =
-        __builtin_mul_overflow(static_cast<std::size_t>(blocks_for(wanted) * std::max<std::int64_t>(
-                                                                                 options.kv_full_contexts, 0)),
-                               plan.block_bytes, &useful);
+    const bool overflow = __builtin_mul_overflow(
+        static_cast<std::size_t>(blocks_for(wanted) * std::max<std::int64_t>(options.kv_full_contexts, 0)),
+        plan.block_bytes, &useful);
     if (options.kv_full_contexts > 0 && !overflow) pool_bytes = std::min(pool_bytes, useful);
   }
   if (options.kv_cache_bytes > available_bytes) {
-    throw MemoryError("kv_cache_memory: " + std::to_string(options.kv_cache_bytes) + " bytes were asked for, but only " +
-                      std::to_string(available_bytes) + " bytes are available");
+    throw MemoryError("kv_cache_memory: " + std::to_string(options.kv_cache_bytes) +
+                      " bytes were asked for, but only " + std::to_string(available_bytes) + " bytes are available");
   }
   plan.num_blocks = std::min(static_cast<std::int64_t>(pool_bytes / plan.block_bytes), kMaxBlocks);
   const std::int64_t needed_blocks = options.context_length > 0 ? blocks_for(options.context_length) : 1;
   if (plan.num_blocks < needed_blocks) {
-    throw MemoryError("KV cache of " + info.name + ": " + text(std::min(wanted, needed_blocks * kKvBlockTokens)) +
-                      " tokens of context need " +
-                      std::to_string(static_cast<std::size_t>(needed_blocks) * plan.block_bytes) + " bytes, but " +
-                      std::to_string(pool_bytes) + " bytes are available for it (" +
-                      text(plan.num_blocks * kKvBlockTokens) + " tokens); lower context_length or raise kv_cache_memory");
+    throw MemoryError(
+        "KV cache of " + info.name + ": " + text(std::min(wanted, needed_blocks * kKvBlockTokens)) +
+        " tokens of context need " + std::to_string(static_cast<std::size_t>(needed_blocks) * plan.block_bytes) +
+        " bytes, but " + std::to_string(pool_bytes) + " bytes are available for it (" +
+        text(plan.num_blocks * kKvBlockTokens) + " tokens); lower context_length or raise kv_cache_memory");
   }
   plan.context_length = std::min(wanted, plan.num_blocks * kKvBlockTokens);
   return plan;

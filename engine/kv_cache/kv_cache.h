@@ -14,8 +14,8 @@ namespace inferd {
 /// What the options come to on this backend with this model.
 struct KvPlan {
   std::int64_t num_blocks = 0;
-  std::int64_t context_length = 0;   // tokens one request may have
-  std::size_t block_bytes = 0;       // of one block over all layers
+  std::int64_t context_length = 0;  // tokens one request may have
+  std::size_t block_bytes = 0;      // of one block over all layers
   std::size_t bytes() const { return static_cast<std::size_t>(num_blocks) * block_bytes; }
 };
 

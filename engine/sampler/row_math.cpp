@@ -15,7 +15,8 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 /// exp for x ≤ 0 without branches: 2^n * P(r) with |r| ≤ ln2 / 2, P the Taylor polynomial of degree 7.
 inline float exp_negative(float x) {
   const float clamped = x > -87.0f ? x : -87.0f;
-  const float shifted = clamped * 1.44269504088896341f + 12582912.0f;  // 1.5 * 2^23: rounds to an integer in the low bits
+  const float shifted =
+      clamped * 1.44269504088896341f + 12582912.0f;  // 1.5 * 2^23: rounds to an integer in the low bits
   const float n = shifted - 12582912.0f;
   const float r = (clamped - n * 0.693359375f) - n * -2.12194440e-4f;  // ln 2 in two parts, the first exact in few bits
   float p = 1.0f / 5040.0f;

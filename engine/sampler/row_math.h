@@ -14,7 +14,9 @@ struct Candidate {
 };
 
 /// Larger logit first; of equal ones the lower id.
-inline bool better(const Candidate& a, const Candidate& b) { return a.logit > b.logit || (a.logit == b.logit && a.id < b.id); }
+inline bool better(const Candidate& a, const Candidate& b) {
+  return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
+}
 
 /// True if no element is NaN or infinite.
 bool all_finite(std::span<const float> row);

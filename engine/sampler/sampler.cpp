@@ -17,9 +17,7 @@ constexpr float kLogitBound = 1e30f;
 constexpr float kBanBias = -100.0f;
 constexpr std::size_t kTopPBuckets = 1400;  // 16 for each factor e, down to e^-87
 
-float bounded(float logit) {
-  return logit == -kInfinity ? logit : std::clamp(logit, -kLogitBound, kLogitBound);
-}
+float bounded(float logit) { return logit == -kInfinity ? logit : std::clamp(logit, -kLogitBound, kLogitBound); }
 
 bool greedy(const SamplingParams& params) { return !(params.temperature > 0.0f); }
 
@@ -37,8 +35,8 @@ Sampler::Sampler(std::int64_t vocab_size)
 }
 
 float Sampler::logprob_of(TokenId token) const {
-  return static_cast<float>(static_cast<double>(row_[static_cast<std::size_t>(token)]) -
-                            static_cast<double>(raw_max_) - raw_log_sum_);
+  return static_cast<float>(static_cast<double>(row_[static_cast<std::size_t>(token)]) - static_cast<double>(raw_max_) -
+                            raw_log_sum_);
 }
 
 void Sampler::note_logprobs(int top, TokenEvent* out) {
@@ -107,9 +105,7 @@ SampleResult Sampler::sample(const SampleInput& input, TokenEvent* out) {
   apply_rules(input);
   const float max = row_max(row_);
   if (max == -kInfinity) return SampleResult::all_banned;
-  out->token = greedy(input.params)
-                   ? row_argmax(row_).id
-                   : draw(input, max);
+  out->token = greedy(input.params) ? row_argmax(row_).id : draw(input, max);
   if (wants_logprob) {
     for (const auto& [token, raw] : changed) {
       if (token == out->token) {
@@ -164,7 +160,8 @@ Candidate Sampler::top_p_cutoff(const SamplingParams& params, float max, double 
     const auto at = [this](std::size_t i) { return candidates_.begin() + static_cast<std::ptrdiff_t>(i); };
     std::nth_element(at(low), at(middle), at(high), better);
     double half = 0.0;
-    for (std::size_t i = low; i < middle; ++i) half += static_cast<double>(weights_[static_cast<std::size_t>(candidates_[i].id)]);
+    for (std::size_t i = low; i < middle; ++i)
+      half += static_cast<double>(weights_[static_cast<std::size_t>(candidates_[i].id)]);
     if (mass + half >= wanted) {
       high = middle;
     } else {

@@ -19,10 +19,10 @@ bool has_penalties(const SamplingParams& params);
 /// Everything besides the row that a draw depends on; nothing of it belongs to another request.
 struct SampleInput {
   const SamplingParams& params;
-  const TokenCounts* counts = nullptr;      // may be null when has_penalties is false
-  std::span<const TokenId> banned = {};     // stop ids below min_output_tokens
-  std::int64_t position = 0;                // number of output tokens so far
-  int top_logprobs = -1;                    // as in Request
+  const TokenCounts* counts = nullptr;   // may be null when has_penalties is false
+  std::span<const TokenId> banned = {};  // stop ids below min_output_tokens
+  std::int64_t position = 0;             // number of output tokens so far
+  int top_logprobs = -1;                 // as in Request
 };
 
 enum class SampleResult { token, all_banned, not_finite };

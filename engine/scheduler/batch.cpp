@@ -84,8 +84,7 @@ BatchTensors Batch::upload() {
     for (const auto& table : tables_) width = std::max(width, table.size());
     block_tables_.assign(tables_.size() * width, 0);
     for (std::size_t i = 0; i < tables_.size(); ++i) {
-      std::copy(tables_[i].begin(), tables_[i].end(),
-                block_tables_.begin() + static_cast<std::ptrdiff_t>(i * width));
+      std::copy(tables_[i].begin(), tables_[i].end(), block_tables_.begin() + static_cast<std::ptrdiff_t>(i * width));
     }
     send(block_tables_, device_block_tables_);
     out.block_tables = Tensor(device_block_tables_->data(), DType::i32,
@@ -101,8 +100,6 @@ BatchTensors Batch::upload() {
   return out;
 }
 
-Tensor Batch::logit_rows() const {
-  return Tensor(device_logit_rows_->data(), DType::i32, {num_logit_rows()});
-}
+Tensor Batch::logit_rows() const { return Tensor(device_logit_rows_->data(), DType::i32, {num_logit_rows()}); }
 
 }  // namespace inferd

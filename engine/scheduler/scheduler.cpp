@@ -61,8 +61,7 @@ void Scheduler::secure_running() {
 
 void Scheduler::extend_hashes(Sequence& sequence) const {
   if (!sequence.rooted) {
-    sequence.root =
-        hasher_.root(limits_.model_instance, limits_.kv_dtype, /*adapter=*/0, sequence.request.cache_salt);
+    sequence.root = hasher_.root(limits_.model_instance, limits_.kv_dtype, /*adapter=*/0, sequence.request.cache_salt);
     sequence.rooted = true;
   }
   const std::size_t full = sequence.tokens.size() / kKvBlockTokens;
@@ -90,8 +89,7 @@ bool Scheduler::try_admit(Sequence& sequence) {
       unreferenced += blocks_.references(block) == 0 ? 1 : 0;
     }
   }
-  const std::int64_t fresh =
-      blocks_for_tokens(sequence.num_tokens()) - static_cast<std::int64_t>(matched_.size());
+  const std::int64_t fresh = blocks_for_tokens(sequence.num_tokens()) - static_cast<std::int64_t>(matched_.size());
   // One spare block for each that runs, lest the newcomer be thrown out again a few tokens later.
   if (fresh + unreferenced + running() > blocks_.available()) return false;
   for (const std::int32_t block : matched_) {

@@ -16,8 +16,8 @@ struct SchedulerLimits {
   std::int64_t max_running = 16;        // sequences in one step; ≤ max_batch_tokens and ≤ max_logit_rows
   std::int64_t max_logit_rows = 64;     // rows of one step whose logits are returned
   bool prefix_cache = true;
-  std::uint64_t model_instance = 0;     // part of every block's hash
-  DType kv_dtype = DType::f16;          // likewise
+  std::uint64_t model_instance = 0;  // part of every block's hash
+  DType kv_dtype = DType::f16;       // likewise
 };
 
 /// The tokens [start, start + count) of one sequence.

@@ -11,8 +11,8 @@ namespace inferd {
 Sequence::Sequence(Request asked, std::shared_ptr<TokenStream> to, TimePoint arrived, std::int64_t context_length)
     : request(std::move(asked)), stream(std::move(to)), tokens(std::move(request.prompt)), arrival(arrived) {
   prompt_tokens = num_tokens();
-  max_outputs = std::clamp<std::int64_t>(request.max_output_tokens, 0,
-                                         std::max<std::int64_t>(context_length - prompt_tokens, 0));
+  max_outputs =
+      std::clamp<std::int64_t>(request.max_output_tokens, 0, std::max<std::int64_t>(context_length - prompt_tokens, 0));
   if (has_penalties(request.sampling)) {
     for (const TokenId token : tokens) counts.add_prompt(token);
   }

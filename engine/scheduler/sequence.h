@@ -26,9 +26,7 @@ struct Sequence {
   /// Known tokens whose keys and values are not yet in the cache; 1 while decoding.
   std::int64_t remaining() const { return num_tokens() - num_computed; }
   bool wants_output() const { return num_outputs() < max_outputs; }
-  bool wants_prompt_logprobs() const {
-    return request.prompt_logprobs >= 0 && prompt_rows_done < prompt_tokens - 1;
-  }
+  bool wants_prompt_logprobs() const { return request.prompt_logprobs >= 0 && prompt_rows_done < prompt_tokens - 1; }
   /// The first position of [start, end) whose logits this request needs; end if none. All after it are needed too.
   std::int64_t first_logit_position(std::int64_t start, std::int64_t end) const;
   /// Stop ids while fewer than min_output_tokens came out, else none.
@@ -39,28 +37,28 @@ struct Sequence {
                                                       : number < other.number;
   }
 
-  Request request;                 // its prompt has moved into tokens
+  Request request;  // its prompt has moved into tokens
   std::shared_ptr<TokenStream> stream;
-  std::vector<TokenId> tokens;     // prompt, then output
+  std::vector<TokenId> tokens;  // prompt, then output
   std::int64_t prompt_tokens = 0;
-  std::int64_t max_outputs = 0;    // max_output_tokens, clamped to the context
-  std::uint64_t number = 0;        // order of arrival, set by the scheduler
+  std::int64_t max_outputs = 0;  // max_output_tokens, clamped to the context
+  std::uint64_t number = 0;      // order of arrival, set by the scheduler
 
-  std::int64_t num_computed = 0;           // tokens whose keys and values are in `blocks`
-  std::vector<std::int32_t> blocks;        // block table
-  std::vector<BlockHash> hashes;           // chain over the full blocks of `tokens`, as far as was needed
-  BlockHash root;                          // what the chain starts from
+  std::int64_t num_computed = 0;     // tokens whose keys and values are in `blocks`
+  std::vector<std::int32_t> blocks;  // block table
+  std::vector<BlockHash> hashes;     // chain over the full blocks of `tokens`, as far as was needed
+  BlockHash root;                    // what the chain starts from
   bool rooted = false;
 
-  TokenCounts counts;                      // only with penalties
-  std::int64_t prompt_rows_done = 0;       // prompt tokens whose successor has been scored
-  std::vector<TokenEvent> prompt_events;   // [0] has no logprob
+  TokenCounts counts;                     // only with penalties
+  std::int64_t prompt_rows_done = 0;      // prompt tokens whose successor has been scored
+  std::vector<TokenEvent> prompt_events;  // [0] has no logprob
 
-  bool started = false;                    // has been admitted once
-  std::int64_t cached_tokens = 0;          // of the prompt, at the first admission
+  bool started = false;            // has been admitted once
+  std::int64_t cached_tokens = 0;  // of the prompt, at the first admission
   std::int64_t preemptions = 0;
   TimePoint arrival;
-  std::optional<TimePoint> admitted;       // of the first admission
+  std::optional<TimePoint> admitted;  // of the first admission
   TimePoint first_token;
   TimePoint last_token;
 };

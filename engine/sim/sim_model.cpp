@@ -131,8 +131,7 @@ class SimModel final : public Model {
   static std::int64_t slot_of(const BatchTensors& batch, std::int32_t sequence, std::int64_t position) {
     const std::int64_t entry = position / kKvBlockTokens;
     INFERD_CHECK(entry < batch.block_tables.dim(1));
-    const std::int32_t block =
-        batch.block_tables.as<std::int32_t>()[sequence * batch.block_tables.row_stride + entry];
+    const std::int32_t block = batch.block_tables.as<std::int32_t>()[sequence * batch.block_tables.row_stride + entry];
     return std::int64_t{block} * kKvBlockTokens + position % kKvBlockTokens;
   }
 
@@ -190,8 +189,8 @@ class SimEncoder final : public EncoderModel {
     const auto* starts = batch.query_starts.as<std::int32_t>();
     const auto* tokens = batch.tokens.as<std::int32_t>();
     for (std::int32_t s = 0; s < batch.num_sequences; ++s) {
-      const auto row = sim_embedding(
-          options_, std::span(tokens + starts[s], static_cast<std::size_t>(starts[s + 1] - starts[s])));
+      const auto row =
+          sim_embedding(options_, std::span(tokens + starts[s], static_cast<std::size_t>(starts[s + 1] - starts[s])));
       vectors_.insert(vectors_.end(), row.begin(), row.end());
     }
     return Tensor(vectors_.data(), DType::f32, {batch.num_sequences, options_.embedding_dim});

@@ -16,19 +16,19 @@ namespace inferd {
 
 /// Read from "sim:seed=1,vocab=512,context=4096,step_ms=0.5"; the keys are in brackets.
 struct SimOptions {
-  std::uint64_t seed = 1;            // [seed]
-  std::int64_t vocab_size = 512;     // [vocab]
-  std::int64_t max_context = 4096;   // [context]
-  double step_s = 0.0;               // [step_ms] a forward takes this long,
-  double token_s = 0.0;              // [token_us] and this much longer for each row
-  int layers = 1;                    // [layers] boundaries at which the hook is called
-  double eos_probability = 0.01;     // [eos] at temperature 1; 0: never
-  TokenId eos_token = 257;           // [eos_id] default: the tokenizer's <|im_end|>
-  bool printable = true;             // [printable] only printable ASCII (and eos) is likely
-  TokenId poison_token = -1;         // [poison] a history that holds this token yields NaN logits
-  std::int64_t max_logit_rows = 64;  // [logit_rows]
+  std::uint64_t seed = 1;               // [seed]
+  std::int64_t vocab_size = 512;        // [vocab]
+  std::int64_t max_context = 4096;      // [context]
+  double step_s = 0.0;                  // [step_ms] a forward takes this long,
+  double token_s = 0.0;                 // [token_us] and this much longer for each row
+  int layers = 1;                       // [layers] boundaries at which the hook is called
+  double eos_probability = 0.01;        // [eos] at temperature 1; 0: never
+  TokenId eos_token = 257;              // [eos_id] default: the tokenizer's <|im_end|>
+  bool printable = true;                // [printable] only printable ASCII (and eos) is likely
+  TokenId poison_token = -1;            // [poison] a history that holds this token yields NaN logits
+  std::int64_t max_logit_rows = 64;     // [logit_rows]
   std::int64_t max_batch_tokens = 512;  // [batch_tokens] of the encoder
-  std::int64_t embedding_dim = 64;   // [dim] of the encoder
+  std::int64_t embedding_dim = 64;      // [dim] of the encoder
 };
 
 /// Parses a spec, with or without the leading "sim:". Throws ConfigError naming the key.

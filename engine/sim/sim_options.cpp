@@ -61,8 +61,10 @@ void set_option(SimOptions* options, std::string_view key, std::string_view valu
   } else if (key == "dim") {
     options->embedding_dim = integer(key, value, 1, 65536);
   } else {
-    refuse(key, "seed, vocab, context, step_ms, token_us, layers, eos, eos_id, printable, poison, logit_rows, "
-                "batch_tokens or dim", value);
+    refuse(key,
+           "seed, vocab, context, step_ms, token_us, layers, eos, eos_id, printable, poison, logit_rows, "
+           "batch_tokens or dim",
+           value);
   }
 }
 

@@ -12,7 +12,9 @@ namespace inferd {
 /// Thread-safe. Starts at one second, so that no valid time equals a default TimePoint.
 class VirtualClock final : public Clock {
  public:
-  TimePoint now() const override { return TimePoint(std::chrono::nanoseconds(now_ns_.load(std::memory_order_relaxed))); }
+  TimePoint now() const override {
+    return TimePoint(std::chrono::nanoseconds(now_ns_.load(std::memory_order_relaxed)));
+  }
   void advance(double seconds) {
     now_ns_.fetch_add(static_cast<std::int64_t>(seconds * 1e9), std::memory_order_relaxed);
   }

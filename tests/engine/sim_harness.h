@@ -41,8 +41,8 @@ inline Answer answer_alone(const SimOptions& sim, const Request& request, std::i
   }
   Sampler sampler(sim.vocab_size);
   Answer answer;
-  const auto most = std::min<std::int64_t>(request.max_output_tokens,
-                                           context - static_cast<std::int64_t>(request.prompt.size()));
+  const auto most =
+      std::min<std::int64_t>(request.max_output_tokens, context - static_cast<std::int64_t>(request.prompt.size()));
   answer.reason = FinishReason::length;
   for (std::int64_t i = 0; i < most; ++i) {
     history.logits(sampler.row());

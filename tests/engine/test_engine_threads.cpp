@@ -267,8 +267,8 @@ TEST_CASE("a device that fails ends everything with an error, says so, and refus
   Engine engine(clock);
   SimOptions sim = small_sim();
   sim.eos_probability = 0.0;
-  const ModelHandle decoder = engine.add_decoder(std::make_unique<FailingModel>(make_sim_model(sim), 5), backend,
-                                                 small_options(64));
+  const ModelHandle decoder =
+      engine.add_decoder(std::make_unique<FailingModel>(make_sim_model(sim), 5), backend, small_options(64));
   std::vector<std::shared_ptr<TokenStream>> streams;
   for (int i = 0; i < 10; ++i) {
     streams.push_back(std::get<std::shared_ptr<TokenStream>>(engine.submit(decoder, make_request(10, 50, i))));

@@ -7,8 +7,8 @@
 namespace inferd {
 namespace {
 
-constexpr KvSpec kSpec{2, 4, 8};                                    // 2 layers, 4 KV heads of 8
-constexpr std::size_t kBlockBytes = 2 * 2 * 4 * 16 * 8 * 2;         // 4,096 in f16
+constexpr KvSpec kSpec{2, 4, 8};                             // 2 layers, 4 KV heads of 8
+constexpr std::size_t kBlockBytes = 2 * 2 * 4 * 16 * 8 * 2;  // 4,096 in f16
 
 ModelInfo info() {
   ModelInfo model;

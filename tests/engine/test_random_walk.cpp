@@ -43,14 +43,17 @@ class Walk {
     sim.poison_token = 22;
     return sim;
   }
-  std::int64_t below(std::int64_t limit) { return static_cast<std::int64_t>(rng_() % static_cast<std::uint64_t>(limit)); }
+  std::int64_t below(std::int64_t limit) {
+    return static_cast<std::int64_t>(rng_() % static_cast<std::uint64_t>(limit));
+  }
 
   Request random_request() {
     Request request;
     // Few families of prompts, so that prefixes are shared, differing at a random place.
     const std::int64_t family = below(6);
     const std::int64_t length = 1 + below(std::min<std::int64_t>(90, blocks_ * 16 + 4));
-    for (std::int64_t i = 0; i < length; ++i) request.prompt.push_back(static_cast<TokenId>((family * 5 + i * (family + 1)) % 22));
+    for (std::int64_t i = 0; i < length; ++i)
+      request.prompt.push_back(static_cast<TokenId>((family * 5 + i * (family + 1)) % 22));
     if (below(3) == 0) request.prompt[static_cast<std::size_t>(below(length))] = static_cast<TokenId>(below(22));
     if (below(60) == 0) request.prompt.back() = 22;
     if (below(10) == 0) request.cache_salt.assign(1, 's');
@@ -110,7 +113,8 @@ class Walk {
     const Answer alone = answer_alone(sim_, live.request, bench_.core.context_length());
     const auto& events = live.so_far.events;
     REQUIRE(events.size() <= alone.events.size());
-    REQUIRE(equal_events(events, {alone.events.begin(), alone.events.begin() + static_cast<std::ptrdiff_t>(events.size())}));
+    REQUIRE(equal_events(events,
+                         {alone.events.begin(), alone.events.begin() + static_cast<std::ptrdiff_t>(events.size())}));
     switch (live.so_far.reason) {
       case FinishReason::cancelled:
       case FinishReason::shutdown:

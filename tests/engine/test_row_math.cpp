@@ -52,7 +52,8 @@ TEST_CASE("select_best equals a full sort, ties by lower id") {
         if (std::isfinite(row[i])) sorted.push_back({row[i], static_cast<std::int32_t>(i)});
       }
       std::sort(sorted.begin(), sorted.end(), better);
-      for (const std::size_t count : {std::size_t{0}, std::size_t{1}, std::size_t{5}, std::size_t{64}, size, size + 3}) {
+      for (const std::size_t count :
+           {std::size_t{0}, std::size_t{1}, std::size_t{5}, std::size_t{64}, size, size + 3}) {
         select_best(row, count, &got);
         REQUIRE(got.size() == std::min(count, sorted.size()));
         for (std::size_t i = 0; i < got.size(); ++i) {

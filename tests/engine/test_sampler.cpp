@@ -44,7 +44,8 @@ struct Rules {
     params.repetition_penalty = p["repetition_penalty"];
     params.presence_penalty = p["presence_penalty"];
     params.frequency_penalty = p["frequency_penalty"];
-    for (const Json& pair : p["logit_bias"]) params.logit_bias.emplace_back(pair[0].get<TokenId>(), pair[1].get<float>());
+    for (const Json& pair : p["logit_bias"])
+      params.logit_bias.emplace_back(pair[0].get<TokenId>(), pair[1].get<float>());
     banned = p["banned"].get<std::vector<TokenId>>();
     for (const TokenId token : p["prompt"].get<std::vector<TokenId>>()) counts.add_prompt(token);
     for (const TokenId token : p["output"].get<std::vector<TokenId>>()) counts.add_output(token);
@@ -195,16 +196,19 @@ TEST_CASE("log-probabilities are those of the raw row, whatever the rules do") {
   counts.add_output(1);
   Sampler sampler(4);
   TokenEvent event;
-  REQUIRE(sample(&sampler, row, {.params = params, .counts = &counts, .top_logprobs = 2}, &event) == SampleResult::token);
+  REQUIRE(sample(&sampler, row, {.params = params, .counts = &counts, .top_logprobs = 2}, &event) ==
+          SampleResult::token);
   CHECK(event.token == 0);
   CHECK(event.logprob == Approx(1.0 - std::log(sum)).margin(1e-6));
   REQUIRE(event.top.size() == 2);
   CHECK(event.top[0].token == 2);
   CHECK(event.top[1].token == 1);
-  REQUIRE(sample(&sampler, row, {.params = params, .counts = &counts, .top_logprobs = 0}, &event) == SampleResult::token);
+  REQUIRE(sample(&sampler, row, {.params = params, .counts = &counts, .top_logprobs = 0}, &event) ==
+          SampleResult::token);
   CHECK(event.top.empty());
   CHECK(event.logprob == Approx(1.0 - std::log(sum)).margin(1e-6));
-  REQUIRE(sample(&sampler, row, {.params = params, .counts = &counts, .top_logprobs = 30}, &event) == SampleResult::token);
+  REQUIRE(sample(&sampler, row, {.params = params, .counts = &counts, .top_logprobs = 30}, &event) ==
+          SampleResult::token);
   CHECK(event.top.size() == 4);
   std::copy(row.begin(), row.end(), sampler.row().begin());
   REQUIRE(sampler.score(3, 1, &event));
@@ -253,7 +257,8 @@ TEST_CASE("extreme rules still give a token") {
     params.seed = i;
     for (float& x : row) x = static_cast<float>(rng() % 1000) * (i % 3 == 0 ? 1e35f : 0.01f) - 5.0f;
     TokenEvent event;
-    REQUIRE(sample(&sampler, row, {.params = params, .counts = &counts, .top_logprobs = 2}, &event) == SampleResult::token);
+    REQUIRE(sample(&sampler, row, {.params = params, .counts = &counts, .top_logprobs = 2}, &event) ==
+            SampleResult::token);
     REQUIRE(event.token >= 0);
     REQUIRE(event.token < 64);
   }

@@ -273,7 +273,9 @@ TEST_CASE("planted damage is seen by check_integrity") {
   bench.step();
   REQUIRE(b->blocks[0] == a->blocks[0]);
   REQUIRE_NOTHROW(bench.scheduler.check_integrity());
-  SECTION("a table points to a neighbour's block") { std::swap(a->blocks[2], b->blocks[2]), b->blocks[2] = a->blocks[2]; }
+  SECTION("a table points to a neighbour's block") {
+    std::swap(a->blocks[2], b->blocks[2]), b->blocks[2] = a->blocks[2];
+  }
   SECTION("a table lost a block") { a->blocks.pop_back(); }
   SECTION("a table names a block that does not exist") { a->blocks[1] = 32; }
   SECTION("a table's blocks are swapped") { std::swap(a->blocks[0], a->blocks[1]); }

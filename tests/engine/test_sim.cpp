@@ -9,7 +9,8 @@ namespace inferd {
 namespace {
 
 TEST_CASE("a spec is parsed, and what is wrong in it is named") {
-  const SimOptions options = parse_sim_options("sim:seed=7,vocab=300,context=128,step_ms=0.5,token_us=20,eos=0.25,layers=3");
+  const SimOptions options =
+      parse_sim_options("sim:seed=7,vocab=300,context=128,step_ms=0.5,token_us=20,eos=0.25,layers=3");
   CHECK(options.seed == 7);
   CHECK(options.vocab_size == 300);
   CHECK(options.max_context == 128);

@@ -1,0 +1,94 @@
+// EngineCore over real forwards on the CPU: company, chunks, prefix hits and preemption change no bit of an answer.
+#include <filesystem>
+
+#include "engine/engine_core.h"
+#include "engine/weights/checkpoint.h"
+#include "engine/weights/model_config.h"
+#include "tests/catch.h"
+#include "tests/engine/sim_harness.h"
+
+namespace inferd {
+namespace {
+
+constexpr std::int64_t kContext = 96;
+
+struct RealCore {
+  RealCore(const std::string& name, const EngineOptions& options) : backend(make_cpu_backend({.threads = 2})) {
+    const auto checkpoint = Checkpoint::open(std::string(INFERD_SOURCE_DIR "/tests/golden/models/") + name);
+    ModelOptions model_options;
+    model_options.max_batch_tokens = options.max_batch_tokens;
+    model_options.max_logit_rows = options.max_logit_rows;
+    LoadedModel loaded = load_model(*checkpoint, read_model_config(*checkpoint), *backend, model_options);
+    core = std::make_unique<EngineCore>(std::move(loaded.decoder), *backend, options, clock);
+  }
+  std::shared_ptr<TokenStream> submit(const Request& request) {
+    auto result = core->submit(request);
+    REQUIRE(std::holds_alternative<std::shared_ptr<TokenStream>>(result));
+    return std::get<std::shared_ptr<TokenStream>>(result);
+  }
+  Answer finish(const std::shared_ptr<TokenStream>& stream) {
+    while (stream->finish_reason() == FinishReason::none) {
+      core->step();
+      core->check_integrity();
+    }
+    Answer answer;
+    drain(*stream, &answer);
+    return answer;
+  }
+  SystemClock clock;
+  std::unique_ptr<Backend> backend;
+  std::unique_ptr<EngineCore> core;
+};
+
+Request real_request(int i, std::int64_t vocab) {
+  Request request;
+  for (int t = 0; t < 3 + (i * 11) % 45; ++t) {
+    request.prompt.push_back(static_cast<TokenId>((i / 4 * 17 + t * 29 + 5) % vocab));
+  }
+  request.max_output_tokens = 12 + i;
+  request.sampling.seed = i;
+  request.sampling.temperature = i % 3 == 0 ? 0.0f : 1.0f;
+  request.top_logprobs = 3;
+  return request;
+}
+
+EngineOptions options_with(std::int64_t batch_tokens, std::size_t kv_cache_bytes) {
+  EngineOptions options;
+  options.max_batch_tokens = batch_tokens;
+  options.context_length = kContext;
+  options.kv_cache_bytes = kv_cache_bytes;
+  return options;
+}
+
+TEST_CASE("real forwards: the same answers alone, together, in small chunks, after preemption and on prefix hits") {
+  for (const char* name : {"llama2", "llama3", "qwen2", "qwen3"}) {
+    INFO(name);
+    constexpr int kRequests = 16;
+    EngineOptions alone_options = options_with(256, 0);
+    alone_options.prefix_cache = false;
+    RealCore alone(name, alone_options);
+    const std::int64_t vocab = alone.core->info().vocab_size;
+    std::vector<Answer> expected;
+    for (int i = 0; i < kRequests; ++i) expected.push_back(alone.finish(alone.submit(real_request(i, vocab))));
+    const std::size_t block_bytes = alone.core->kv_plan().block_bytes;
+
+    for (const auto& [batch_tokens, blocks] : {std::pair{256, 200}, {16, 200}, {40, 8}}) {
+      INFO("batch of " << batch_tokens << " tokens, " << blocks << " blocks");
+      RealCore together(name, options_with(batch_tokens, static_cast<std::size_t>(blocks) * block_bytes));
+      std::vector<std::shared_ptr<TokenStream>> streams;
+      for (int round = 0; round < 2; ++round) {
+        for (int i = 0; i < kRequests; ++i) streams.push_back(together.submit(real_request(i, vocab)));
+      }
+      for (std::size_t i = 0; i < streams.size(); ++i) {
+        const Answer answer = together.finish(streams[i]);
+        CHECK(equal_events(answer.events, expected[i % kRequests].events));
+      }
+      if (blocks == 200) CHECK(together.core->stats().cached_prompt_tokens > 0);
+      if (blocks == 8) CHECK(together.core->stats().preemptions > 0);
+      CHECK(together.core->stats().kv_blocks_used == 0);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace inferd
