@@ -19,7 +19,8 @@ std::vector<std::string> group_folders(const std::string& root, const std::strin
     const std::size_t second = first == std::string::npos ? first : line.find(':', first + 1);
     if (second == std::string::npos) continue;
     const std::string controllers = "," + line.substr(first + 1, second - first - 1) + ",";
-    const bool match = controller.empty() ? controllers == ",," : controllers.find("," + controller + ",") != std::string::npos;
+    const bool match =
+        controller.empty() ? controllers == ",," : controllers.find("," + controller + ",") != std::string::npos;
     if (!match) continue;
     const std::string mount = root + "/sys/fs/cgroup" + (controller.empty() ? "" : "/" + controller);
     std::string path = line.substr(second + 1);
@@ -61,7 +62,8 @@ void memory_left(const std::string& folder, const char* limit_file, const char* 
   constexpr std::int64_t kUnlimited = std::int64_t{1} << 60;  // version 1 writes a huge number for "none"
   if (!limit || !usage || *limit >= kUnlimited) return;
   const std::int64_t cache = stat_value(folder + "/memory.stat", cache_key);
-  const auto left = static_cast<std::size_t>(std::max<std::int64_t>(0, *limit - *usage + std::max<std::int64_t>(0, cache)));
+  const auto left =
+      static_cast<std::size_t>(std::max<std::int64_t>(0, *limit - *usage + std::max<std::int64_t>(0, cache)));
   least = least ? std::min(*least, left) : left;
 }
 

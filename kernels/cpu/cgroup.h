@@ -7,7 +7,8 @@
 
 namespace inferd {
 
-/// CPUs' worth of time per period, the least on the way to the root; absent if unlimited. `root` as in available_memory.
+/// CPUs' worth of time per period, the least on the way to the root; absent if unlimited. `root` as in
+/// available_memory.
 std::optional<double> cgroup_cpu_quota(const std::string& root = "");
 
 /// Bytes until the memory limit, page cache that can be dropped counted as free; absent if unlimited.

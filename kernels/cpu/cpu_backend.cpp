@@ -68,7 +68,8 @@ std::size_t CpuBackend::activation_bytes(std::int64_t rows, std::int64_t columns
 
 void CpuBackend::reserve_workspace(std::int64_t max_tokens, std::int64_t max_columns) {
   INFERD_CHECK(max_tokens >= 0 && max_columns >= 0);
-  if (max_tokens > kLargestWorkspace || max_columns > kLargestWorkspace) throw MemoryError("the workspace is too large");
+  if (max_tokens > kLargestWorkspace || max_columns > kLargestWorkspace)
+    throw MemoryError("the workspace is too large");
   const std::size_t floats = (static_cast<std::size_t>(max_columns) + CpuContext::kMinScratchFloats + 15) / 16 * 16;
   if (floats > context_.worker_scratch_floats) {
     worker_scratch_ = CpuMemory(floats * sizeof(float) * static_cast<std::size_t>(pool_.size()));

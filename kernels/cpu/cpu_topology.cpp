@@ -37,9 +37,9 @@ std::uint64_t saved_state() {
 }
 
 struct Features {
-  bool avx2 = false;     // AVX2, FMA, F16C, BMI2 and saved ymm registers
+  bool avx2 = false;  // AVX2, FMA, F16C, BMI2 and saved ymm registers
   bool avxvnni = false;
-  bool avx512 = false;   // F, BW, DQ, VL, VNNI and saved zmm registers
+  bool avx512 = false;  // F, BW, DQ, VL, VNNI and saved zmm registers
 };
 
 Features read_features() {
@@ -59,8 +59,8 @@ Features read_features() {
   if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0) return features;
   const std::uint32_t subleaves = a;
   features.avx2 = (state & kYmm) == kYmm && bit(b, 5) && bit(b, 8);
-  features.avx512 = features.avx2 && (state & kZmm) == kZmm && bit(b, 16) && bit(b, 17) && bit(b, 30) && bit(b, 31) &&
-                    bit(c, 11);
+  features.avx512 =
+      features.avx2 && (state & kZmm) == kZmm && bit(b, 16) && bit(b, 17) && bit(b, 30) && bit(b, 31) && bit(c, 11);
   if (subleaves >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0) features.avxvnni = features.avx2 && bit(a, 4);
   return features;
 }
@@ -86,10 +86,14 @@ std::string first_line(const std::string& path) {
 
 std::string_view cpu_level_name(CpuLevel level) {
   switch (level) {
-    case CpuLevel::portable: return "portable";
-    case CpuLevel::avx2: return "avx2";
-    case CpuLevel::avxvnni: return "avxvnni";
-    case CpuLevel::avx512vnni: return "avx512vnni";
+    case CpuLevel::portable:
+      return "portable";
+    case CpuLevel::avx2:
+      return "avx2";
+    case CpuLevel::avxvnni:
+      return "avxvnni";
+    case CpuLevel::avx512vnni:
+      return "avx512vnni";
   }
   return "unknown";
 }

@@ -32,7 +32,8 @@ double measure(Backend& backend, const std::vector<std::unique_ptr<Weight>>& lay
   const auto out = backend.allocate(static_cast<std::size_t>(tokens * rows) * sizeof(float));
   const Activation x{activation->data(), tokens, columns, forms};
   std::vector<float> values(static_cast<std::size_t>(tokens * columns));
-  for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(static_cast<int>(i * 7919 % 201) - 100) * 0.01f;
+  for (std::size_t i = 0; i < values.size(); ++i)
+    values[i] = static_cast<float>(static_cast<int>(i * 7919 % 201) - 100) * 0.01f;
   backend.to_activation({.x = Tensor(values.data(), DType::f32, {tokens, columns}), .out = x});
   const std::size_t calls = tokens > 16 ? std::min<std::size_t>(layers.size(), 16) : layers.size();
   std::vector<double> times;

@@ -23,7 +23,8 @@ inline std::vector<std::string> available_levels() {
   return names;
 }
 
-inline std::unique_ptr<Backend> cpu(const std::string& isa, int threads, ActivationMode mode = ActivationMode::automatic) {
+inline std::unique_ptr<Backend> cpu(const std::string& isa, int threads,
+                                    ActivationMode mode = ActivationMode::automatic) {
   return make_cpu_backend({.threads = threads, .isa = isa, .activations = mode});
 }
 
@@ -51,8 +52,8 @@ inline Tensor rows_of(std::vector<float>& values, std::int64_t rows, std::int64_
 }
 
 /// x W^T for the first `tokens` rows of x.
-inline std::vector<float> run_linear(Backend& backend, const Weight& weight, const std::vector<float>& x, std::int64_t tokens,
-                                     LinearArgs args = {}) {
+inline std::vector<float> run_linear(Backend& backend, const Weight& weight, const std::vector<float>& x,
+                                     std::int64_t tokens, LinearArgs args = {}) {
   std::vector<float> input(x.begin(), x.begin() + tokens * weight.columns());
   PoisonedActivation activation(backend, tokens + 3, weight.columns(), weight.activation_forms());
   backend.to_activation({.x = rows_of(input, tokens, weight.columns()), .out = activation.view});
@@ -68,15 +69,17 @@ inline std::vector<float> run_linear(Backend& backend, const Weight& weight, con
 }
 
 /// The largest |out - fp64 of the same inputs| / sum |a w|. `inputs`: rows as the kernel sees them.
-inline double worst_error(const std::vector<float>& out, const std::vector<float>& inputs, const std::vector<float>& weights,
-                          std::int64_t tokens, std::int64_t rows, std::int64_t columns) {
+inline double worst_error(const std::vector<float>& out, const std::vector<float>& inputs,
+                          const std::vector<float>& weights, std::int64_t tokens, std::int64_t rows,
+                          std::int64_t columns) {
   double worst = 0;
   for (std::int64_t t = 0; t < tokens; ++t) {
     for (std::int64_t r = 0; r < rows; ++r) {
       double sum = 0;
       double size = 1e-30;
       for (std::int64_t k = 0; k < columns; ++k) {
-        const double product = static_cast<double>(inputs[t * columns + k]) * static_cast<double>(weights[r * columns + k]);
+        const double product =
+            static_cast<double>(inputs[t * columns + k]) * static_cast<double>(weights[r * columns + k]);
         sum += product;
         size += std::abs(product);
       }
@@ -88,7 +91,8 @@ inline double worst_error(const std::vector<float>& out, const std::vector<float
 }
 
 /// Rows of x as the kernels of this weight see them.
-inline std::vector<float> seen_inputs(Backend& backend, const Weight& weight, std::vector<float> x, std::int64_t tokens) {
+inline std::vector<float> seen_inputs(Backend& backend, const Weight& weight, std::vector<float> x,
+                                      std::int64_t tokens) {
   const std::int64_t columns = weight.columns();
   PoisonedActivation activation(backend, tokens, columns, weight.activation_forms());
   backend.to_activation({.x = rows_of(x, tokens, columns), .out = activation.view});

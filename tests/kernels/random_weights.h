@@ -11,9 +11,9 @@
 
 namespace inferd::testing {
 
-inline const DType kLinearTypes[] = {DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1,   DType::q8_0,
-                                     DType::q2_k, DType::q3_k, DType::q4_k, DType::q5_k,   DType::q6_k,
-                                     DType::iq4_nl, DType::iq4_xs, DType::f32, DType::f16, DType::bf16};
+inline const DType kLinearTypes[] = {DType::q4_0,   DType::q4_1,   DType::q5_0, DType::q5_1, DType::q8_0,
+                                     DType::q2_k,   DType::q3_k,   DType::q4_k, DType::q5_k, DType::q6_k,
+                                     DType::iq4_nl, DType::iq4_xs, DType::f32,  DType::f16,  DType::bf16};
 
 /// A half with 0.5^span ≤ |value| < 1 or so, of random sign.
 inline std::uint16_t random_half(std::mt19937& random, int span = 6) {
@@ -26,13 +26,19 @@ inline std::uint16_t random_half(std::mt19937& random, int span = 6) {
 inline std::vector<int> half_offsets(DType dtype) {
   switch (dtype) {
     case DType::q4_1:
-    case DType::q5_1: return {0, 2};
-    case DType::q2_k: return {80, 82};
-    case DType::q3_k: return {108};
+    case DType::q5_1:
+      return {0, 2};
+    case DType::q2_k:
+      return {80, 82};
+    case DType::q3_k:
+      return {108};
     case DType::q4_k:
-    case DType::q5_k: return {0, 2};
-    case DType::q6_k: return {208};
-    default: return {0};
+    case DType::q5_k:
+      return {0, 2};
+    case DType::q6_k:
+      return {208};
+    default:
+      return {0};
   }
 }
 

@@ -120,8 +120,11 @@ TEST_CASE("stacked parts of several types give what each gives alone") {
   const std::int64_t columns = 512;
   const std::int64_t tokens = 6;
   const std::vector<float> x = random_rows(tokens, columns, 11);
-  const StoredMatrix parts[] = {{DType::q4_k, 48, columns, 1}, {DType::q6_k, 21, columns, 2}, {DType::f16, 3, columns, 3},
-                                {DType::q8_0, 1, columns, 4},  {DType::q4_k, 60, columns, 5}};
+  const StoredMatrix parts[] = {{DType::q4_k, 48, columns, 1},
+                                {DType::q6_k, 21, columns, 2},
+                                {DType::f16, 3, columns, 3},
+                                {DType::q8_0, 1, columns, 4},
+                                {DType::q4_k, 60, columns, 5}};
   for (ActivationMode mode : {ActivationMode::automatic, ActivationMode::f32}) {
     for (const std::string& isa : available_levels()) {
       const auto backend = cpu(isa, 2, mode);
@@ -163,7 +166,8 @@ TEST_CASE("embedding rows are bit-equal to the stored rows, and can accumulate")
       backend->embedding({.out = rows_of(out, shape.rows, shape.columns), .weight = weight.get(), .ids = id_tensor});
       for (std::int64_t r = 0; r < shape.rows; ++r) {
         const std::int64_t id = shape.rows - 1 - r;
-        REQUIRE(std::memcmp(&out[r * shape.columns], &expected[id * shape.columns], shape.columns * sizeof(float)) == 0);
+        REQUIRE(std::memcmp(&out[r * shape.columns], &expected[id * shape.columns], shape.columns * sizeof(float)) ==
+                0);
       }
       std::vector<float> twice = out;
       backend->embedding({.out = rows_of(twice, shape.rows, shape.columns),

@@ -17,11 +17,16 @@ double silu(double x) { return x / (1 + std::exp(-x)); }
 
 double expected_value(Epilogue epilogue, double x, double up) {
   switch (epilogue) {
-    case Epilogue::none: return x;
-    case Epilogue::gelu_erf: return gelu(x);
-    case Epilogue::gelu_tanh: return gelu_by_tanh(x);
-    case Epilogue::silu_gated: return silu(x) * up;
-    case Epilogue::gelu_tanh_gated: return gelu_by_tanh(x) * up;
+    case Epilogue::none:
+      return x;
+    case Epilogue::gelu_erf:
+      return gelu(x);
+    case Epilogue::gelu_tanh:
+      return gelu_by_tanh(x);
+    case Epilogue::silu_gated:
+      return silu(x) * up;
+    case Epilogue::gelu_tanh_gated:
+      return gelu_by_tanh(x) * up;
   }
   return 0;
 }
@@ -98,7 +103,8 @@ TEST_CASE("activation functions are accurate over the whole range") {
     const auto weight = backend->load_weight({&source, 1}, {});
     const std::int64_t tokens = 500;
     std::vector<float> x(tokens * 32);
-    for (std::size_t i = 0; i < x.size(); ++i) x[i] = -12.0f + 24.0f * static_cast<float>(i) / static_cast<float>(x.size());
+    for (std::size_t i = 0; i < x.size(); ++i)
+      x[i] = -12.0f + 24.0f * static_cast<float>(i) / static_cast<float>(x.size());
     x[0] = -1e30f;
     x[1] = 1e30f;
     x[2] = -90.0f;

@@ -26,7 +26,9 @@ namespace {
 double cpu_seconds() {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
-  const auto seconds = [](const timeval& t) { return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) * 1e-6; };
+  const auto seconds = [](const timeval& t) {
+    return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) * 1e-6;
+  };
   return seconds(usage.ru_utime) + seconds(usage.ru_stime);
 }
 
@@ -179,7 +181,8 @@ TEST_CASE("available memory is the least of machine and control groups") {
 }
 
 TEST_CASE("memory is aligned, zero-filled, movable, and refused when there is not enough") {
-  for (std::size_t bytes : {std::size_t{0}, std::size_t{1}, std::size_t{1000}, std::size_t{300000}, std::size_t{5000000}}) {
+  for (std::size_t bytes :
+       {std::size_t{0}, std::size_t{1}, std::size_t{1000}, std::size_t{300000}, std::size_t{5000000}}) {
     CpuMemory memory(bytes);
     REQUIRE(memory.bytes() == bytes);
     REQUIRE(reinterpret_cast<std::uintptr_t>(memory.data()) % 64 == 0);

@@ -28,10 +28,12 @@ std::int64_t tiles_of(std::int64_t rows) { return (rows + kTileRows - 1) / kTile
 void check_source(const WeightSource& source, std::int64_t columns) {
   const DTypeInfo& info = dtype_info(source.dtype);
   const std::string name(info.name);
-  if (!is_packable(source.dtype)) throw CheckpointError("a matrix of type " + name + " cannot be used in a linear layer");
+  if (!is_packable(source.dtype))
+    throw CheckpointError("a matrix of type " + name + " cannot be used in a linear layer");
   if (source.rows <= 0 || source.columns <= 0 || source.columns != columns) {
     throw CheckpointError("a " + name + " matrix of " + std::to_string(source.rows) + " x " +
-                          std::to_string(source.columns) + ": expected rows of " + std::to_string(columns) + " columns");
+                          std::to_string(source.columns) + ": expected rows of " + std::to_string(columns) +
+                          " columns");
   }
   if (source.columns % info.block_elements != 0) {
     throw CheckpointError("a " + name + " matrix of " + std::to_string(source.columns) +

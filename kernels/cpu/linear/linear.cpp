@@ -27,10 +27,14 @@ extern const LinearKernels kLinearKernels;
 const LinearKernels& linear_kernels(CpuLevel level) {
 #if INFERD_CPU_LEVEL_COUNT > 1
   switch (level) {
-    case CpuLevel::portable: break;
-    case CpuLevel::avx2: return avx2::kLinearKernels;
-    case CpuLevel::avxvnni: return avxvnni::kLinearKernels;
-    case CpuLevel::avx512vnni: return avx512vnni::kLinearKernels;
+    case CpuLevel::portable:
+      break;
+    case CpuLevel::avx2:
+      return avx2::kLinearKernels;
+    case CpuLevel::avxvnni:
+      return avxvnni::kLinearKernels;
+    case CpuLevel::avx512vnni:
+      return avx512vnni::kLinearKernels;
   }
 #else
   INFERD_CHECK(level == CpuLevel::portable);

@@ -51,24 +51,24 @@ struct LinearJob {
   const std::uint32_t* piece_starts;  // [tiles + 1]
   std::int64_t up_tiles;              // gated: tile of up rows = tile of gate rows + up_tiles
   std::int64_t in_columns;
-  std::int64_t out_columns;           // after the epilogue
-  bool exact;                         // quantised weights are widened and multiplied in f32
+  std::int64_t out_columns;  // after the epilogue
+  bool exact;                // quantised weights are widened and multiplied in f32
   ActivationView x;
-  const float* bias;                  // or nullptr; gated: [gate; up]
+  const float* bias;  // or nullptr; gated: [gate; up]
   Epilogue epilogue;
-  const float* residual;              // or nullptr
+  const float* residual;  // or nullptr
   std::int64_t residual_stride;
-  float* out;                         // or nullptr
+  float* out;  // or nullptr
   std::int64_t out_stride;
-  ActivationView out_activation;      // used if it has any form
+  ActivationView out_activation;  // used if it has any form
   /// Widens a packed tile to [columns][16] f32; for `exact`.
   void (*decode_tile)(DType dtype, const std::byte* tile, std::int64_t columns, float* out);
 };
 
 /// The entry points of one instruction level.
 struct LinearKernels {
-  /// Output columns [32 * unit_begin, 32 * unit_end) of tokens [token_begin, token_end); token_begin is a multiple of 4.
-  /// decode_scratch: 16 * in_columns floats of this worker, if job.exact.
+  /// Output columns [32 * unit_begin, 32 * unit_end) of tokens [token_begin, token_end); token_begin is a multiple
+  /// of 4. decode_scratch: 16 * in_columns floats of this worker, if job.exact.
   void (*run)(const LinearJob& job, std::int64_t unit_begin, std::int64_t unit_end, std::int64_t token_begin,
               std::int64_t token_end, float* decode_scratch);
   /// Writes one row of an activation in the forms the view has.

@@ -17,10 +17,13 @@ using Codes = std::uint8_t[kBlockColumns];
 
 int plain_bytes(DType dtype) {
   switch (dtype) {
-    case DType::f32: return 4;
+    case DType::f32:
+      return 4;
     case DType::f16:
-    case DType::bf16: return 2;
-    default: return 0;
+    case DType::bf16:
+      return 2;
+    default:
+      return 0;
   }
 }
 
@@ -50,12 +53,21 @@ void read_two_bits(Bytes qs, int sub, Codes codes) {
 void read_codes(DType dtype, Bytes block, int sub, Codes codes) {
   switch (dtype) {
     case DType::q4_0:
-    case DType::iq4_nl: return split_nibbles(block + 2, codes);
-    case DType::q4_1: return split_nibbles(block + 4, codes);
-    case DType::q5_0: split_nibbles(block + 6, codes); return add_fifth_bits(block + 2, codes);
-    case DType::q5_1: split_nibbles(block + 8, codes); return add_fifth_bits(block + 4, codes);
-    case DType::q8_0: std::memcpy(codes, block + 2, kBlockColumns); return;
-    case DType::q2_k: return read_two_bits(block + 16, sub, codes);
+    case DType::iq4_nl:
+      return split_nibbles(block + 2, codes);
+    case DType::q4_1:
+      return split_nibbles(block + 4, codes);
+    case DType::q5_0:
+      split_nibbles(block + 6, codes);
+      return add_fifth_bits(block + 2, codes);
+    case DType::q5_1:
+      split_nibbles(block + 8, codes);
+      return add_fifth_bits(block + 4, codes);
+    case DType::q8_0:
+      std::memcpy(codes, block + 2, kBlockColumns);
+      return;
+    case DType::q2_k:
+      return read_two_bits(block + 16, sub, codes);
     case DType::q3_k:
       read_two_bits(block + 32, sub, codes);
       for (int j = 0; j < kBlockColumns; ++j) {
@@ -79,13 +91,15 @@ void read_codes(DType dtype, Bytes block, int sub, Codes codes) {
       const Bytes low = block + 64 * half + 32 * (quarter % 2);
       const Bytes high = block + 128 + 32 * half;
       for (int j = 0; j < kBlockColumns; ++j) {
-        codes[j] = static_cast<std::uint8_t>(((low[j] >> (4 * (quarter / 2))) & 15) |
-                                             (((high[j] >> (2 * quarter)) & 3) << 4));
+        codes[j] =
+            static_cast<std::uint8_t>(((low[j] >> (4 * (quarter / 2))) & 15) | (((high[j] >> (2 * quarter)) & 3) << 4));
       }
       return;
     }
-    case DType::iq4_xs: return split_nibbles(block + 8 + 16 * sub, codes);
-    default: INFERD_CHECK(false);
+    case DType::iq4_xs:
+      return split_nibbles(block + 8 + 16 * sub, codes);
+    default:
+      INFERD_CHECK(false);
   }
 }
 
@@ -103,9 +117,12 @@ void write_scales(DType dtype, Bytes block, int sub, int lane, std::uint8_t* hea
     case DType::q4_0:
     case DType::q5_0:
     case DType::q8_0:
-    case DType::iq4_nl: return copy_half(entry, lane, block);
+    case DType::iq4_nl:
+      return copy_half(entry, lane, block);
     case DType::q4_1:
-    case DType::q5_1: copy_half(entry, lane, block); return copy_half(entry + 32, lane, block + 2);
+    case DType::q5_1:
+      copy_half(entry, lane, block);
+      return copy_half(entry + 32, lane, block + 2);
     case DType::q2_k:
       copy_half(header, lane, block + 80);
       copy_half(header + 32, lane, block + 82);
@@ -140,7 +157,8 @@ void write_scales(DType dtype, Bytes block, int sub, int lane, std::uint8_t* hea
       entry[lane] = static_cast<std::uint8_t>(scale - 32);
       return;
     }
-    default: INFERD_CHECK(false);
+    default:
+      INFERD_CHECK(false);
   }
 }
 
@@ -234,8 +252,12 @@ void widen_codes(const PackedFormat& format, const Codes codes, Bytes header, By
     if (format.bits == 8) code = static_cast<float>(static_cast<std::int8_t>(codes[k]));
     if (format.table) code = static_cast<float>(kIq4Values[codes[k]]);
     switch (format.scheme) {
-      case ScaleScheme::d: out[k] = code * half_at(entry, lane); break;
-      case ScaleScheme::dm: out[k] = code * half_at(entry, lane) + half_at(entry + 32, lane); break;
+      case ScaleScheme::d:
+        out[k] = code * half_at(entry, lane);
+        break;
+      case ScaleScheme::dm:
+        out[k] = code * half_at(entry, lane) + half_at(entry + 32, lane);
+        break;
       case ScaleScheme::k: {
         const float step = half_at(header, lane) * static_cast<float>(entry[lane]);
         const float offset = half_at(header + 32, lane) * static_cast<float>(entry[16 + lane]);
@@ -255,7 +277,8 @@ void widen_codes(const PackedFormat& format, const Codes codes, Bytes header, By
       case ScaleScheme::k32s:
         out[k] = half_at(header, lane) * static_cast<float>(static_cast<std::int8_t>(entry[lane])) * code;
         break;
-      case ScaleScheme::none: INFERD_CHECK(false);
+      case ScaleScheme::none:
+        INFERD_CHECK(false);
     }
   }
 }
@@ -277,13 +300,15 @@ bool is_packable(DType dtype) { return plain_bytes(dtype) > 0 || packed_format(d
 
 std::size_t packed_tile_bytes(DType dtype, std::int64_t columns) {
   INFERD_CHECK(is_packable(dtype) && columns > 0 && columns % dtype_info(dtype).block_elements == 0);
-  if (columns > (std::int64_t{1} << 40)) throw MemoryError("a matrix of " + std::to_string(columns) + " columns is too large");
+  if (columns > (std::int64_t{1} << 40))
+    throw MemoryError("a matrix of " + std::to_string(columns) + " columns is too large");
   std::size_t bytes = static_cast<std::size_t>(columns) * kTileRows * static_cast<std::size_t>(plain_bytes(dtype));
   if (plain_bytes(dtype) == 0) {
     const PackedFormat format = packed_format(dtype);
     const std::int64_t blocks = columns / kBlockColumns;
     const int rest = static_cast<int>(blocks % kGroupBlocks);
-    bytes = static_cast<std::size_t>(blocks / kGroupBlocks) * static_cast<std::size_t>(format.group_bytes(kGroupBlocks));
+    bytes =
+        static_cast<std::size_t>(blocks / kGroupBlocks) * static_cast<std::size_t>(format.group_bytes(kGroupBlocks));
     if (rest > 0) bytes += static_cast<std::size_t>(format.group_bytes(rest));
   }
   return (bytes + 63) / 64 * 64;

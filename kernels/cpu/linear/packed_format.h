@@ -40,9 +40,9 @@ enum class ScaleScheme : std::uint8_t {
 };
 
 struct PackedFormat {
-  int payload_bytes;      // per block of 32 columns and 16 lanes
-  int bits;               // of a stored code
-  int zero_shift;         // codes stand for code - (1 << zero_shift); -1: for themselves
+  int payload_bytes;  // per block of 32 columns and 16 lanes
+  int bits;           // of a stored code
+  int zero_shift;     // codes stand for code - (1 << zero_shift); -1: for themselves
   ScaleScheme scheme;
   int header_bytes;       // per group; 0: no super-blocks
   int block_scale_bytes;  // per block
@@ -57,19 +57,32 @@ struct PackedFormat {
 /// Layout of a quantised type; payload_bytes 0 for every other type.
 constexpr PackedFormat packed_format(DType dtype) {
   switch (dtype) {
-    case DType::q4_0: return {256, 4, 3, ScaleScheme::d, 0, 32, false};
-    case DType::q4_1: return {256, 4, -1, ScaleScheme::dm, 0, 64, false};
-    case DType::q5_0: return {320, 5, 4, ScaleScheme::d, 0, 32, false};
-    case DType::q5_1: return {320, 5, -1, ScaleScheme::dm, 0, 64, false};
-    case DType::q8_0: return {512, 8, 7, ScaleScheme::d, 0, 32, false};
-    case DType::q2_k: return {128, 2, -1, ScaleScheme::k16dm, 64, 32, false};
-    case DType::q3_k: return {192, 3, 2, ScaleScheme::k16s, 32, 32, false};
-    case DType::q4_k: return {256, 4, -1, ScaleScheme::k, 64, 32, false};
-    case DType::q5_k: return {320, 5, -1, ScaleScheme::k, 64, 32, false};
-    case DType::q6_k: return {384, 6, 5, ScaleScheme::k16s, 32, 32, false};
-    case DType::iq4_nl: return {256, 4, 7, ScaleScheme::d, 0, 32, true};
-    case DType::iq4_xs: return {256, 4, 7, ScaleScheme::k32s, 32, 16, true};
-    default: return {0, 0, -1, ScaleScheme::none, 0, 0, false};
+    case DType::q4_0:
+      return {256, 4, 3, ScaleScheme::d, 0, 32, false};
+    case DType::q4_1:
+      return {256, 4, -1, ScaleScheme::dm, 0, 64, false};
+    case DType::q5_0:
+      return {320, 5, 4, ScaleScheme::d, 0, 32, false};
+    case DType::q5_1:
+      return {320, 5, -1, ScaleScheme::dm, 0, 64, false};
+    case DType::q8_0:
+      return {512, 8, 7, ScaleScheme::d, 0, 32, false};
+    case DType::q2_k:
+      return {128, 2, -1, ScaleScheme::k16dm, 64, 32, false};
+    case DType::q3_k:
+      return {192, 3, 2, ScaleScheme::k16s, 32, 32, false};
+    case DType::q4_k:
+      return {256, 4, -1, ScaleScheme::k, 64, 32, false};
+    case DType::q5_k:
+      return {320, 5, -1, ScaleScheme::k, 64, 32, false};
+    case DType::q6_k:
+      return {384, 6, 5, ScaleScheme::k16s, 32, 32, false};
+    case DType::iq4_nl:
+      return {256, 4, 7, ScaleScheme::d, 0, 32, true};
+    case DType::iq4_xs:
+      return {256, 4, 7, ScaleScheme::k32s, 32, 16, true};
+    default:
+      return {0, 0, -1, ScaleScheme::none, 0, 0, false};
   }
 }
 

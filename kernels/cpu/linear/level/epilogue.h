@@ -137,10 +137,14 @@ void finish(const LinearJob& job, std::int64_t unit, std::int64_t token_begin, i
 void finish_unit(const LinearJob& job, std::int64_t unit, std::int64_t token_begin, int tokens, const float* raw,
                  const float* raw_up) {
   switch (job.epilogue) {
-    case Epilogue::none: return finish<Epilogue::none>(job, unit, token_begin, tokens, raw, raw_up);
-    case Epilogue::gelu_erf: return finish<Epilogue::gelu_erf>(job, unit, token_begin, tokens, raw, raw_up);
-    case Epilogue::gelu_tanh: return finish<Epilogue::gelu_tanh>(job, unit, token_begin, tokens, raw, raw_up);
-    case Epilogue::silu_gated: return finish<Epilogue::silu_gated>(job, unit, token_begin, tokens, raw, raw_up);
+    case Epilogue::none:
+      return finish<Epilogue::none>(job, unit, token_begin, tokens, raw, raw_up);
+    case Epilogue::gelu_erf:
+      return finish<Epilogue::gelu_erf>(job, unit, token_begin, tokens, raw, raw_up);
+    case Epilogue::gelu_tanh:
+      return finish<Epilogue::gelu_tanh>(job, unit, token_begin, tokens, raw, raw_up);
+    case Epilogue::silu_gated:
+      return finish<Epilogue::silu_gated>(job, unit, token_begin, tokens, raw, raw_up);
     case Epilogue::gelu_tanh_gated:
       return finish<Epilogue::gelu_tanh_gated>(job, unit, token_begin, tokens, raw, raw_up);
   }

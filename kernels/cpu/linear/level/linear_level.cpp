@@ -23,10 +23,14 @@ INFERD_ALWAYS_INLINE void for_passes(int tokens, const Args&... args) {
     }
   }
   switch (tokens - done) {
-    case 1: return Pass<1>::run(done, args...);
-    case 2: return Pass<2>::run(done, args...);
-    case 3: return Pass<3>::run(done, args...);
-    default: return;
+    case 1:
+      return Pass<1>::run(done, args...);
+    case 2:
+      return Pass<2>::run(done, args...);
+    case 3:
+      return Pass<3>::run(done, args...);
+    default:
+      return;
   }
 }
 
@@ -70,7 +74,8 @@ void plain_tiles(DType dtype, const std::byte* const* tiles, std::int64_t column
     case DType::f16:
       return for_passes<kMaxPlainTokens, Plain<F16Elements, kTiles>::template Pass>(tokens, tiles, columns, chunk, raw);
     case DType::bf16:
-      return for_passes<kMaxPlainTokens, Plain<Bf16Elements, kTiles>::template Pass>(tokens, tiles, columns, chunk, raw);
+      return for_passes<kMaxPlainTokens, Plain<Bf16Elements, kTiles>::template Pass>(tokens, tiles, columns, chunk,
+                                                                                     raw);
     default:
       return for_passes<kMaxPlainTokens, Plain<F32Elements, kTiles>::template Pass>(tokens, tiles, columns, chunk, raw);
   }
@@ -90,19 +95,32 @@ void run_tile(const LinearJob& job, const TilePiece& piece, int tokens, const Pa
     return plain_tiles<1>(DType::f32, &tile, columns, tokens, chunk, raw);
   }
   switch (piece.dtype) {
-    case DType::q4_0: return quantized_tile<DType::q4_0>(tile, tokens, chunk, raw);
-    case DType::q4_1: return quantized_tile<DType::q4_1>(tile, tokens, chunk, raw);
-    case DType::q5_0: return quantized_tile<DType::q5_0>(tile, tokens, chunk, raw);
-    case DType::q5_1: return quantized_tile<DType::q5_1>(tile, tokens, chunk, raw);
-    case DType::q8_0: return quantized_tile<DType::q8_0>(tile, tokens, chunk, raw);
-    case DType::q2_k: return quantized_tile<DType::q2_k>(tile, tokens, chunk, raw);
-    case DType::q3_k: return quantized_tile<DType::q3_k>(tile, tokens, chunk, raw);
-    case DType::q4_k: return quantized_tile<DType::q4_k>(tile, tokens, chunk, raw);
-    case DType::q5_k: return quantized_tile<DType::q5_k>(tile, tokens, chunk, raw);
-    case DType::q6_k: return quantized_tile<DType::q6_k>(tile, tokens, chunk, raw);
-    case DType::iq4_nl: return quantized_tile<DType::iq4_nl>(tile, tokens, chunk, raw);
-    case DType::iq4_xs: return quantized_tile<DType::iq4_xs>(tile, tokens, chunk, raw);
-    default: return;  // load_weight accepts no other type
+    case DType::q4_0:
+      return quantized_tile<DType::q4_0>(tile, tokens, chunk, raw);
+    case DType::q4_1:
+      return quantized_tile<DType::q4_1>(tile, tokens, chunk, raw);
+    case DType::q5_0:
+      return quantized_tile<DType::q5_0>(tile, tokens, chunk, raw);
+    case DType::q5_1:
+      return quantized_tile<DType::q5_1>(tile, tokens, chunk, raw);
+    case DType::q8_0:
+      return quantized_tile<DType::q8_0>(tile, tokens, chunk, raw);
+    case DType::q2_k:
+      return quantized_tile<DType::q2_k>(tile, tokens, chunk, raw);
+    case DType::q3_k:
+      return quantized_tile<DType::q3_k>(tile, tokens, chunk, raw);
+    case DType::q4_k:
+      return quantized_tile<DType::q4_k>(tile, tokens, chunk, raw);
+    case DType::q5_k:
+      return quantized_tile<DType::q5_k>(tile, tokens, chunk, raw);
+    case DType::q6_k:
+      return quantized_tile<DType::q6_k>(tile, tokens, chunk, raw);
+    case DType::iq4_nl:
+      return quantized_tile<DType::iq4_nl>(tile, tokens, chunk, raw);
+    case DType::iq4_xs:
+      return quantized_tile<DType::iq4_xs>(tile, tokens, chunk, raw);
+    default:
+      return;  // load_weight accepts no other type
   }
 }
 

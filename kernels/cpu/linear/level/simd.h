@@ -23,9 +23,13 @@ using vi = __m512i;
 using vb = __m512i;
 
 INFERD_ALWAYS_INLINE vb load_bytes(const void* at) { return _mm512_loadu_si512(at); }
-INFERD_ALWAYS_INLINE vb and_bytes(vb x, int mask) { return _mm512_and_si512(x, _mm512_set1_epi8(static_cast<char>(mask))); }
+INFERD_ALWAYS_INLINE vb and_bytes(vb x, int mask) {
+  return _mm512_and_si512(x, _mm512_set1_epi8(static_cast<char>(mask)));
+}
 INFERD_ALWAYS_INLINE vb or_bytes(vb a, vb b) { return _mm512_or_si512(a, b); }
-INFERD_ALWAYS_INLINE vb xor_bytes(vb a, int mask) { return _mm512_xor_si512(a, _mm512_set1_epi8(static_cast<char>(mask))); }
+INFERD_ALWAYS_INLINE vb xor_bytes(vb a, int mask) {
+  return _mm512_xor_si512(a, _mm512_set1_epi8(static_cast<char>(mask)));
+}
 /// Shifts 16-bit pairs right (n > 0) or left (n < 0); mask afterwards.
 template <int n>
 INFERD_ALWAYS_INLINE vb shift_pairs(vb x) {
@@ -57,9 +61,13 @@ INFERD_ALWAYS_INLINE vi load_i8(const void* at) {
 }
 INFERD_ALWAYS_INLINE vi and_i(vi x, int mask) { return _mm512_and_si512(x, _mm512_set1_epi32(mask)); }
 template <int n>
-INFERD_ALWAYS_INLINE vi shift_right(vi x) { return _mm512_srli_epi32(x, n); }
+INFERD_ALWAYS_INLINE vi shift_right(vi x) {
+  return _mm512_srli_epi32(x, n);
+}
 template <int n>
-INFERD_ALWAYS_INLINE vi shift_left(vi x) { return _mm512_slli_epi32(x, n); }
+INFERD_ALWAYS_INLINE vi shift_left(vi x) {
+  return _mm512_slli_epi32(x, n);
+}
 INFERD_ALWAYS_INLINE vi zero_i() { return _mm512_setzero_si512(); }
 INFERD_ALWAYS_INLINE vi splat_i(std::int32_t x) { return _mm512_set1_epi32(x); }
 INFERD_ALWAYS_INLINE vi add_i(vi a, vi b) { return _mm512_add_epi32(a, b); }
@@ -72,9 +80,13 @@ using vi = __m256i;
 using vb = __m256i;
 
 INFERD_ALWAYS_INLINE vb load_bytes(const void* at) { return _mm256_loadu_si256(static_cast<const __m256i*>(at)); }
-INFERD_ALWAYS_INLINE vb and_bytes(vb x, int mask) { return _mm256_and_si256(x, _mm256_set1_epi8(static_cast<char>(mask))); }
+INFERD_ALWAYS_INLINE vb and_bytes(vb x, int mask) {
+  return _mm256_and_si256(x, _mm256_set1_epi8(static_cast<char>(mask)));
+}
 INFERD_ALWAYS_INLINE vb or_bytes(vb a, vb b) { return _mm256_or_si256(a, b); }
-INFERD_ALWAYS_INLINE vb xor_bytes(vb a, int mask) { return _mm256_xor_si256(a, _mm256_set1_epi8(static_cast<char>(mask))); }
+INFERD_ALWAYS_INLINE vb xor_bytes(vb a, int mask) {
+  return _mm256_xor_si256(a, _mm256_set1_epi8(static_cast<char>(mask)));
+}
 /// Shifts 16-bit pairs right (n > 0) or left (n < 0); mask afterwards.
 template <int n>
 INFERD_ALWAYS_INLINE vb shift_pairs(vb x) {
@@ -106,9 +118,13 @@ INFERD_ALWAYS_INLINE vi load_i8(const void* at) {
 }
 INFERD_ALWAYS_INLINE vi and_i(vi x, int mask) { return _mm256_and_si256(x, _mm256_set1_epi32(mask)); }
 template <int n>
-INFERD_ALWAYS_INLINE vi shift_right(vi x) { return _mm256_srli_epi32(x, n); }
+INFERD_ALWAYS_INLINE vi shift_right(vi x) {
+  return _mm256_srli_epi32(x, n);
+}
 template <int n>
-INFERD_ALWAYS_INLINE vi shift_left(vi x) { return _mm256_slli_epi32(x, n); }
+INFERD_ALWAYS_INLINE vi shift_left(vi x) {
+  return _mm256_slli_epi32(x, n);
+}
 INFERD_ALWAYS_INLINE vi zero_i() { return _mm256_setzero_si256(); }
 INFERD_ALWAYS_INLINE vi splat_i(std::int32_t x) { return _mm256_set1_epi32(x); }
 INFERD_ALWAYS_INLINE vi add_i(vi a, vi b) { return _mm256_add_epi32(a, b); }
@@ -174,9 +190,13 @@ INFERD_ALWAYS_INLINE vi load_i8(const void* at) {
 }
 INFERD_ALWAYS_INLINE vi and_i(vi x, int mask) { return x & mask; }
 template <int n>
-INFERD_ALWAYS_INLINE vi shift_right(vi x) { return x >> n; }
+INFERD_ALWAYS_INLINE vi shift_right(vi x) {
+  return x >> n;
+}
 template <int n>
-INFERD_ALWAYS_INLINE vi shift_left(vi x) { return x << n; }
+INFERD_ALWAYS_INLINE vi shift_left(vi x) {
+  return x << n;
+}
 INFERD_ALWAYS_INLINE vi zero_i() { return vi{}; }
 INFERD_ALWAYS_INLINE vi splat_i(std::int32_t x) { return vi{x, x, x, x}; }
 INFERD_ALWAYS_INLINE vi add_i(vi a, vi b) { return a + b; }
