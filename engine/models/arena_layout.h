@@ -8,8 +8,8 @@
 
 namespace inferd {
 
-/// Hands out consecutive 64-byte aligned places from `base` on; a null base only measures. Use twice: measure, allocate,
-/// lay out.
+/// Hands out consecutive 64-byte aligned places from `base` on; a null base only measures. Use twice: measure,
+/// allocate, lay out.
 class ArenaLayout {
  public:
   explicit ArenaLayout(void* base) : base_(static_cast<std::byte*>(base)) {}

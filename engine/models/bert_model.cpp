@@ -206,7 +206,8 @@ class BertModel final : public EncoderModel {
     hidden_ = arena.matrix(max_tokens_, config_.hidden_size);
     qkv_ = arena.matrix(max_tokens_, 3 * config_.hidden_size);
     pooled_ = arena.matrix(max_tokens_, config_.hidden_size);  // at most one sequence a token
-    type_ids_ = Tensor(arena.place(static_cast<std::size_t>(max_tokens_) * sizeof(std::int32_t)), DType::i32, {max_tokens_});
+    type_ids_ =
+        Tensor(arena.place(static_cast<std::size_t>(max_tokens_) * sizeof(std::int32_t)), DType::i32, {max_tokens_});
     normed_ = arena.activation(backend_, max_tokens_, config_.hidden_size, normed_forms);
     attended_ = arena.activation(backend_, max_tokens_, config_.hidden_size, attended_forms);
     widened_ = arena.activation(backend_, max_tokens_, config_.intermediate_size, widened_forms);

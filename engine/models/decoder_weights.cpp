@@ -4,7 +4,8 @@
 namespace inferd {
 namespace {
 
-DecoderLayer load_layer(WeightLoader& loader, const ModelConfig& config, int index, const DecoderLayerOptions& options) {
+DecoderLayer load_layer(WeightLoader& loader, const ModelConfig& config, int index,
+                        const DecoderLayerOptions& options) {
   const std::string layer = "model.layers." + std::to_string(index) + ".";
   const std::int64_t hidden = config.hidden_size;
   const std::int64_t q_rows = static_cast<std::int64_t>(config.num_heads) * config.head_dim;
@@ -25,16 +26,17 @@ DecoderLayer load_layer(WeightLoader& loader, const ModelConfig& config, int ind
 
   GatedMlp& mlp = out.mlp;
   mlp.norm = loader.vector(layer + "post_attention_layernorm.weight", hidden);
-  mlp.gate_up = loader.linear({{layer + "mlp.gate_proj", config.intermediate_size},
-                               {layer + "mlp.up_proj", config.intermediate_size}},
-                              hidden, Bias::optional, {.gated = true});
+  mlp.gate_up = loader.linear(
+      {{layer + "mlp.gate_proj", config.intermediate_size}, {layer + "mlp.up_proj", config.intermediate_size}}, hidden,
+      Bias::optional, {.gated = true});
   mlp.down = loader.linear({{layer + "mlp.down_proj", hidden}}, config.intermediate_size, Bias::optional);
   return out;
 }
 
 }  // namespace
 
-DecoderWeights load_decoder_weights(WeightLoader& loader, const ModelConfig& config, const DecoderLayerOptions& options) {
+DecoderWeights load_decoder_weights(WeightLoader& loader, const ModelConfig& config,
+                                    const DecoderLayerOptions& options) {
   DecoderWeights weights;
   weights.embedding = loader.embedding("model.embed_tokens.weight", config.vocab_size, config.hidden_size);
   for (int i = 0; i < config.num_layers; ++i) weights.layers.push_back(load_layer(loader, config, i, options));

@@ -65,9 +65,8 @@ Decoder::Decoder(const Checkpoint& checkpoint, const ModelConfig& config, Backen
 
 void Decoder::begin(const BatchTensors& batch) {
   INFERD_CHECK(batch.num_tokens > 0 && batch.num_tokens <= work_.hidden.dim(0));
-  backend_.embedding({.out = work_.hidden.first_rows(batch.num_tokens),
-                      .weight = weights_.embedding.get(),
-                      .ids = batch.tokens});
+  backend_.embedding(
+      {.out = work_.hidden.first_rows(batch.num_tokens), .weight = weights_.embedding.get(), .ids = batch.tokens});
   backend_.rope_table({.positions = batch.positions,
                        .inv_freq = weights_.inv_freq.tensor(),
                        .attention_scaling = weights_.rope_scaling,

@@ -34,10 +34,10 @@ struct DecoderLayer {
 struct DecoderWeights {
   std::unique_ptr<Weight> embedding;  // [vocab_size, hidden_size]; also the output matrix if tied
   std::vector<DecoderLayer> layers;
-  DeviceVector norm;                  // [hidden_size]
-  Linear output;                      // [vocab_size, hidden_size]; no weight if tied
-  DeviceVector inv_freq;              // [rotary_dim / 2]
-  float rope_scaling = 1.0f;          // factor on cos and sin
+  DeviceVector norm;          // [hidden_size]
+  Linear output;              // [vocab_size, hidden_size]; no weight if tied
+  DeviceVector inv_freq;      // [rotary_dim / 2]
+  float rope_scaling = 1.0f;  // factor on cos and sin
   const Weight& output_weight() const { return output.weight ? *output.weight : *embedding; }
 };
 
@@ -48,12 +48,14 @@ struct DecoderLayerOptions {
 };
 
 /// Loads all weights under their Hugging Face names; layers from max_window_layers on slide.
-DecoderWeights load_decoder_weights(WeightLoader& loader, const ModelConfig& config, const DecoderLayerOptions& options);
+DecoderWeights load_decoder_weights(WeightLoader& loader, const ModelConfig& config,
+                                    const DecoderLayerOptions& options);
 
 /// Device memory of one forward, allocated once for the largest step. T = max_batch_tokens, R = max_logit_rows.
 class DecoderWorkspace {
  public:
-  DecoderWorkspace(Backend& backend, const ModelConfig& config, const DecoderWeights& weights, const ModelOptions& options);
+  DecoderWorkspace(Backend& backend, const ModelConfig& config, const DecoderWeights& weights,
+                   const ModelOptions& options);
 
   Tensor hidden;            // [T, hidden_size] f32: the residual stream
   Tensor qkv;               // [T, (num_heads + 2 num_kv_heads) * head_dim] f32

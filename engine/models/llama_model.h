@@ -6,6 +6,6 @@
 namespace inferd {
 
 LoadedModel load_llama(const Checkpoint& checkpoint, const ModelConfig& config, Backend& backend,
-                     const ModelOptions& options);
+                       const ModelOptions& options);
 
 }  // namespace inferd

@@ -88,10 +88,17 @@ void read_gguf_pooling(const Checkpoint& checkpoint, const std::string& architec
   const std::string key = architecture + ".pooling_type";
   switch (checkpoint.metadata()->integer(key).value_or(1)) {
     case 0:  // none said
-    case 1: pooling->kind = PoolingKind::mean; return;
-    case 2: pooling->kind = PoolingKind::cls; return;
-    case 3: pooling->kind = PoolingKind::last; return;
-    default: break;
+    case 1:
+      pooling->kind = PoolingKind::mean;
+      return;
+    case 2:
+      pooling->kind = PoolingKind::cls;
+      return;
+    case 3:
+      pooling->kind = PoolingKind::last;
+      return;
+    default:
+      break;
   }
   refuse(checkpoint, key, "1 (mean), 2 (cls) or 3 (last)", std::to_string(*checkpoint.metadata()->integer(key)));
 }

@@ -14,9 +14,9 @@ struct PoolingConfig {
   std::int64_t max_sequence_tokens = 0;  // specials included
 };
 
-/// Reads modules.json, the pooling module's config.json and sentence_bert_config.json (sentence-transformers), or GGUF's
-/// pooling_type. Where the files are silent: mean, normalised. Throws CheckpointError for a kind or module that inferd
-/// does not have.
+/// Reads modules.json, the pooling module's config.json and sentence_bert_config.json (sentence-transformers), or
+/// GGUF's pooling_type. Where the files are silent: mean, normalised. Throws CheckpointError for a kind or module that
+/// inferd does not have.
 PoolingConfig read_pooling_config(const Checkpoint& checkpoint, const ModelConfig& config);
 
 }  // namespace inferd

@@ -17,7 +17,8 @@ WeightLoader::WeightLoader(const Checkpoint& checkpoint, Backend& backend, const
 
 bool WeightLoader::has(std::string_view name) const { return checkpoint_.find(names_.stored(name)) != nullptr; }
 
-const StoredTensor& WeightLoader::require_matrix(const std::string& stored_name, std::int64_t rows, std::int64_t columns) {
+const StoredTensor& WeightLoader::require_matrix(const std::string& stored_name, std::int64_t rows,
+                                                 std::int64_t columns) {
   const StoredTensor& tensor = checkpoint_.require(stored_name, {rows, columns});
   const bool plain = tensor.dtype == DType::f32 || tensor.dtype == DType::f16 || tensor.dtype == DType::bf16;
   if (!plain && !dtype_info(tensor.dtype).quantized) {
@@ -100,8 +101,9 @@ void WeightLoader::finish(std::initializer_list<std::string_view> ignored) {
   std::size_t unused = 0;
   std::string first;
   for (const StoredTensor& tensor : checkpoint_.tensors()) {
-    const bool expected = std::any_of(ignored.begin(), ignored.end(),
-                                      [&](std::string_view end) { return std::string_view(tensor.name).ends_with(end); });
+    const bool expected = std::any_of(ignored.begin(), ignored.end(), [&](std::string_view end) {
+      return std::string_view(tensor.name).ends_with(end);
+    });
     if (expected || used_.contains(tensor.name)) continue;
     if (unused++ == 0) first = log_safe(tensor.name);
   }

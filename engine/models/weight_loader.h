@@ -40,8 +40,8 @@ struct MatrixPart {
 /// `optional`: a bias is taken if the files have one.
 enum class Bias { optional, required };
 
-/// Used while a model is built; one thread. Every method throws CheckpointError for a missing tensor, a wrong shape or a
-/// type that matrices cannot have, and MemoryError. Names are Hugging Face's (TensorNames).
+/// Used while a model is built; one thread. Every method throws CheckpointError for a missing tensor, a wrong shape or
+/// a type that matrices cannot have, and MemoryError. Names are Hugging Face's (TensorNames).
 class WeightLoader {
  public:
   /// All arguments outlive the loader.
@@ -49,7 +49,8 @@ class WeightLoader {
 
   bool has(std::string_view name) const;
   /// The parts stacked by rows, all with `columns` inputs. Parts without a bias beside parts with one get zeros.
-  Linear linear(std::initializer_list<MatrixPart> parts, std::int64_t columns, Bias bias, WeightOptions weight_options = {});
+  Linear linear(std::initializer_list<MatrixPart> parts, std::int64_t columns, Bias bias,
+                WeightOptions weight_options = {});
   /// One matrix whose rows are looked up by id; it may serve as an output matrix too.
   std::unique_ptr<Weight> embedding(std::string_view name, std::int64_t rows, std::int64_t columns);
   /// A vector of `size` values, widened to f32.

@@ -285,7 +285,7 @@ TEST_CASE("a NaN in one sequence stays in it") {
   const std::vector<float> alone = attend(rig, shape, {{&good, 0, 50}});
   const std::vector<float> both = attend(rig, shape, {{&bad, 0, 50}, {&good, 0, 50}});
   CHECK(std::memcmp(both.data() + alone.size(), alone.data(), alone.size() * sizeof(float)) == 0);
-  CHECK(std::isnan(both[static_cast<std::size_t>(30) * 128]));      // sees key 20
+  CHECK(std::isnan(both[static_cast<std::size_t>(30) * 128]));        // sees key 20
   CHECK_FALSE(std::isnan(both[static_cast<std::size_t>(19) * 128]));  // does not
 }
 
@@ -337,7 +337,8 @@ TEST_CASE("encoder attention sees its whole sequence and nothing else") {
               for (int d = 0; d < dim; ++d) expected[d] += weight * k[heads * dim + d];
             }
             for (int d = 0; d < dim; ++d) {
-              CHECK(std::fabs(alone[(static_cast<std::size_t>(t) * heads + h) * dim + d] - expected[d] / sum) < kTolerance);
+              CHECK(std::fabs(alone[(static_cast<std::size_t>(t) * heads + h) * dim + d] - expected[d] / sum) <
+                    kTolerance);
             }
           }
         }

@@ -34,13 +34,15 @@ TEST_CASE("norms agree with fp64 for odd widths, strides and in place") {
             double mean = 0, square = 0;
             for (int c = 0; c < columns; ++c) mean += x[static_cast<std::size_t>(r) * stride + c];
             mean = kind == NormKind::layer ? mean / columns : 0.0;
-            for (int c = 0; c < columns; ++c) square += std::pow(x[static_cast<std::size_t>(r) * stride + c] - mean, 2.0);
+            for (int c = 0; c < columns; ++c)
+              square += std::pow(x[static_cast<std::size_t>(r) * stride + c] - mean, 2.0);
             const double factor = 1.0 / std::sqrt(square / columns + 1e-5);
             for (int c = 0; c < columns; ++c) {
               const double expected = (x[static_cast<std::size_t>(r) * stride + c] - mean) * factor * weight[c] +
                                       (with_bias ? bias[c] : 0.0);
               // A width of 1 leaves only rounding of the mean, magnified by 1 / sqrt(eps).
-              CHECK(std::fabs(out[static_cast<std::size_t>(r) * columns + c] - expected) < 2e-5 * (1 + std::fabs(expected)));
+              CHECK(std::fabs(out[static_cast<std::size_t>(r) * columns + c] - expected) <
+                    2e-5 * (1 + std::fabs(expected)));
             }
           }
           args.out = args.x;
@@ -62,7 +64,8 @@ TEST_CASE("the exponential is good to 2e-7") {
     std::vector<float> y(x.size());
     row_kernels(level).exp(x.data(), static_cast<std::int64_t>(x.size()), y.data());
     double worst = 0;
-    for (std::size_t i = 0; i < x.size(); ++i) worst = std::max(worst, std::fabs(y[i] / std::exp(static_cast<double>(x[i])) - 1));
+    for (std::size_t i = 0; i < x.size(); ++i)
+      worst = std::max(worst, std::fabs(y[i] / std::exp(static_cast<double>(x[i])) - 1));
     CHECK(worst < 2e-7);
     const float special[] = {0.0f, -0.0f, -88.0f, -1000.0f, -INFINITY, std::nanf("")};
     float out[6];
@@ -84,20 +87,23 @@ struct QkvCase {
 };
 
 TEST_CASE("the QKV stage normalises, rotates and stores") {
-  const std::vector<QkvCase> cases = {
-      {4, 2, 64, 64, RopeStyle::half, false, false, DType::f16}, {4, 2, 24, 24, RopeStyle::half, true, false, DType::f32},
-      {3, 1, 80, 40, RopeStyle::interleaved, false, true, DType::bf16}, {2, 2, 128, 64, RopeStyle::half, true, true, DType::f16},
-      {4, 4, 18, 0, RopeStyle::half, false, false, DType::f16}, {8, 1, 256, 256, RopeStyle::interleaved, true, false, DType::f32}};
+  const std::vector<QkvCase> cases = {{4, 2, 64, 64, RopeStyle::half, false, false, DType::f16},
+                                      {4, 2, 24, 24, RopeStyle::half, true, false, DType::f32},
+                                      {3, 1, 80, 40, RopeStyle::interleaved, false, true, DType::bf16},
+                                      {2, 2, 128, 64, RopeStyle::half, true, true, DType::f16},
+                                      {4, 4, 18, 0, RopeStyle::half, false, false, DType::f16},
+                                      {8, 1, 256, 256, RopeStyle::interleaved, true, false, DType::f32}};
   for (CpuLevel level : machine_levels()) {
     for (const QkvCase& c : cases) {
       OpsRig rig(2, level);
       Numbers numbers(c.dim);
       const int rows = 19, width = (c.heads + 2 * c.kv_heads) * c.dim, pairs = c.rotary / 2;
       std::vector<float> qkv = numbers.normals(static_cast<std::size_t>(rows) * width);
-      qkv.back() = 1e6f;      // saturates f16
+      qkv.back() = 1e6f;       // saturates f16
       qkv[width - 2] = 3e-7f;  // subnormal f16
       const std::vector<float> before = qkv;
-      std::vector<float> q_norm = numbers.normals(c.dim), k_norm = numbers.normals(c.dim), q_scale = numbers.normals(rows);
+      std::vector<float> q_norm = numbers.normals(c.dim), k_norm = numbers.normals(c.dim),
+                         q_scale = numbers.normals(rows);
       std::vector<std::int32_t> positions(rows), slots(rows);
       PagedKv kv(8, c.kv_heads, c.dim, c.type);
       for (int t = 0; t < rows; ++t) {
@@ -146,7 +152,8 @@ TEST_CASE("the QKV stage normalises, rotates and stores") {
           y = x;
           for (int i = 0; i < pairs && !is_value; ++i) {
             const double angle = static_cast<double>(static_cast<float>(positions[t]) * inv_freq[i]);
-            const int a = c.style == RopeStyle::half ? i : 2 * i, b = c.style == RopeStyle::half ? i + pairs : 2 * i + 1;
+            const int a = c.style == RopeStyle::half ? i : 2 * i,
+                      b = c.style == RopeStyle::half ? i + pairs : 2 * i + 1;
             y[a] = 1.25 * (x[a] * std::cos(angle) - x[b] * std::sin(angle));
             y[b] = 1.25 * (x[b] * std::cos(angle) + x[a] * std::sin(angle));
           }
@@ -199,7 +206,8 @@ TEST_CASE("every half value survives a round trip through the KV store") {
     for (int i = 0; i < rows * dim; ++i) {
       std::uint16_t bits;
       std::memcpy(&bits, &kv.values[static_cast<std::size_t>(i) * 2], 2);
-      const std::uint16_t infinity_as_largest = (i & 0x7fff) == 0x7c00 ? static_cast<std::uint16_t>((i & 0x8000) | 0x7bff) : 0;
+      const std::uint16_t infinity_as_largest =
+          (i & 0x7fff) == 0x7c00 ? static_cast<std::uint16_t>((i & 0x8000) | 0x7bff) : 0;
       if ((i & 0x7fff) > 0x7c00) {
         REQUIRE(std::isnan(decode_half(bits)));
       } else {

@@ -40,10 +40,12 @@ struct NpyMatrix {
     std::stringstream stream;
     stream << file.rdbuf();
     const std::string bytes = stream.str();
-    if (bytes.size() < 10 || bytes.compare(0, 6, "\x93NUMPY") != 0 || bytes[6] != 1) throw std::runtime_error("not npy 1.x");
+    if (bytes.size() < 10 || bytes.compare(0, 6, "\x93NUMPY") != 0 || bytes[6] != 1)
+      throw std::runtime_error("not npy 1.x");
     const std::size_t header = static_cast<unsigned char>(bytes[8]) + 256u * static_cast<unsigned char>(bytes[9]);
     const std::string text = bytes.substr(10, header);
-    if (text.find("'<f4'") == std::string::npos || text.find("False") == std::string::npos) throw std::runtime_error("not f32");
+    if (text.find("'<f4'") == std::string::npos || text.find("False") == std::string::npos)
+      throw std::runtime_error("not f32");
     const std::size_t open = text.find('(');
     char comma = 0;
     std::istringstream(text.substr(open + 1)) >> rows >> comma >> columns;
@@ -93,7 +95,8 @@ inline std::unique_ptr<Backend> test_backend(ActivationMode mode = ActivationMod
 class DeviceArray {
  public:
   DeviceArray(Backend& backend, const std::vector<std::int32_t>& values)
-      : buffer_(backend.allocate(std::max<std::size_t>(1, values.size()) * 4)), count_(static_cast<std::int64_t>(values.size())) {
+      : buffer_(backend.allocate(std::max<std::size_t>(1, values.size()) * 4)),
+        count_(static_cast<std::int64_t>(values.size())) {
     if (!values.empty()) backend.upload(buffer_->data(), values.data(), values.size() * 4);
   }
   Tensor tensor() const { return Tensor(buffer_->data(), DType::i32, {count_}); }
@@ -109,7 +112,8 @@ inline std::vector<std::vector<float>> download_rows(Backend& backend, const Ten
   std::vector<std::vector<float>> rows(static_cast<std::size_t>(tensor.dim(0)));
   for (std::size_t i = 0; i < rows.size(); ++i) {
     rows[i].resize(static_cast<std::size_t>(tensor.dim(1)));
-    backend.download(rows[i].data(), tensor.as<float>() + static_cast<std::int64_t>(i) * tensor.row_stride, rows[i].size() * 4);
+    backend.download(rows[i].data(), tensor.as<float>() + static_cast<std::int64_t>(i) * tensor.row_stride,
+                     rows[i].size() * 4);
   }
   return rows;
 }
@@ -138,7 +142,8 @@ class Sequences {
     std::mt19937 engine(seed);
     std::shuffle(free_.begin(), free_.end(), engine);
     const KvSpec spec = model.kv_spec();
-    const std::size_t bytes = static_cast<std::size_t>(blocks) * spec.num_kv_heads * kBlock * spec.head_dim * row_bytes(kv_type, 1);
+    const std::size_t bytes =
+        static_cast<std::size_t>(blocks) * spec.num_kv_heads * kBlock * spec.head_dim * row_bytes(kv_type, 1);
     const std::vector<std::byte> poison(bytes, std::byte{0xff});
     for (int layer = 0; layer < spec.num_layers; ++layer) {
       KvLayer kv;
@@ -190,7 +195,8 @@ class Sequences {
       std::copy(state.blocks.begin(), state.blocks.end(), tables.begin() + static_cast<std::ptrdiff_t>(s * max_blocks));
     }
     const DeviceArray d_tokens(backend_, tokens), d_positions(backend_, positions), d_slots(backend_, slots);
-    const DeviceArray d_starts(backend_, starts), d_contexts(backend_, contexts), d_tables(backend_, tables), d_rows(backend_, rows);
+    const DeviceArray d_starts(backend_, starts), d_contexts(backend_, contexts), d_tables(backend_, tables),
+        d_rows(backend_, rows);
     batch.tokens = d_tokens.tensor();
     batch.positions = d_positions.tensor();
     batch.slots = d_slots.tensor();

@@ -33,7 +33,8 @@ void check_case(Sequences& sequences, int id, const Json& expected, std::size_t 
     square += static_cast<double>(x) * x;
   }
   CHECK(std::sqrt(square) == Approx(expected["logits_l2"].get<double>()).epsilon(1e-3));
-  CHECK(std::fabs(sum - expected["logits_sum"].get<double>()) <= kRelativeError * scale * std::sqrt(static_cast<double>(vocab)));
+  CHECK(std::fabs(sum - expected["logits_sum"].get<double>()) <=
+        kRelativeError * scale * std::sqrt(static_cast<double>(vocab)));
   if (expected["gap_top1_top2"].get<double>() > kGap) CHECK(argmax(row) == expected["argmax"].get<std::int32_t>());
   const std::vector<std::int32_t> greedy = ids_of(expected["greedy"]);
   for (std::size_t i = 0; i < greedy.size(); ++i) {
@@ -146,7 +147,8 @@ TEST_CASE("chunked prefill and decoding give the bits of one piece") {
           std::vector<std::vector<float>> joined;
           for (int begin = 0; begin < 90; begin += chunk) {
             const int end = std::min(90, begin + chunk);
-            for (auto& row : parts.step({{0, {prompt.begin() + begin, prompt.begin() + end}, true}})) joined.push_back(row);
+            for (auto& row : parts.step({{0, {prompt.begin() + begin, prompt.begin() + end}, true}}))
+              joined.push_back(row);
           }
           INFO(name << " chunk " << chunk);
           REQUIRE(joined == expected);

@@ -93,14 +93,17 @@ std::string pooling_error(const std::string& file, const std::string& text) {
 
 TEST_CASE("pooling that inferd does not have is refused, not replaced") {
   check_mentions(pooling_error("modules.json", R"([{"type":"sentence_transformers.models.Transformer"},
-      {"type":"sentence_transformers.models.Dense","path":"2_Dense"}])"), {"modules.json", "Dense"});
+      {"type":"sentence_transformers.models.Dense","path":"2_Dense"}])"),
+                 {"modules.json", "Dense"});
   check_mentions(pooling_error("modules.json", "{}"), {"modules.json"});
   check_mentions(pooling_error("modules.json", "[]"), {"Pooling"});
   check_mentions(pooling_error("modules.json", R"([{"type":"x.Pooling","path":"../../etc"}])"), {"inside the folder"});
   check_mentions(pooling_error("modules.json", R"([{"type":7}])"), {"modules.json"});
-  check_mentions(pooling_error("1_Pooling/config.json", R"({"pooling_mode_weightedmean_tokens":true})"), {"weightedmean"});
-  check_mentions(pooling_error("1_Pooling/config.json", R"({"pooling_mode_cls_token":true,"pooling_mode_max_tokens":true})"),
-                 {"cls+max"});
+  check_mentions(pooling_error("1_Pooling/config.json", R"({"pooling_mode_weightedmean_tokens":true})"),
+                 {"weightedmean"});
+  check_mentions(
+      pooling_error("1_Pooling/config.json", R"({"pooling_mode_cls_token":true,"pooling_mode_max_tokens":true})"),
+      {"cls+max"});
   check_mentions(pooling_error("sentence_bert_config.json", R"({"max_seq_length":-1})"), {"max_seq_length"});
   check_mentions(pooling_error("sentence_bert_config.json", R"({"max_seq_length":"x"})"), {"max_seq_length"});
 }

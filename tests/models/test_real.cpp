@@ -15,7 +15,8 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-std::string continue_greedily(Sequences& sequences, const Tokenizer& tokenizer, int id, const std::string& prompt, int count) {
+std::string continue_greedily(Sequences& sequences, const Tokenizer& tokenizer, int id, const std::string& prompt,
+                              int count) {
   std::vector<std::int32_t> out;
   std::vector<float> row = sequences.step({{id, tokenizer.encode(MarkedText::trusted(prompt), true)}}).at(0);
   for (int i = 0; i < count; ++i) {
@@ -38,8 +39,8 @@ void print_speed(const char* name, Backend& backend, Model& model) {
   start = std::chrono::steady_clock::now();
   for (int i = 0; i < 128; ++i) sequences.step({{1, {100 + i}}});
   const double decode_s = seconds_since(start);
-  std::printf("%s on %s: prefill 512: %.0f tok/s, decode 128: %.1f tok/s\n", name, backend.name().c_str(), 512 / prefill_s,
-              128 / decode_s);
+  std::printf("%s on %s: prefill 512: %.0f tok/s, decode 128: %.1f tok/s\n", name, backend.name().c_str(),
+              512 / prefill_s, 128 / decode_s);
 }
 
 void check_model(const char* file, const std::string& prompt, const std::string& expected_word) {
@@ -61,8 +62,8 @@ TEST_CASE("SmolLM2 continues a sentence") {
 }
 
 TEST_CASE("Qwen2.5-Coder continues a function") {
-  check_model("Qwen2.5-Coder-0.5B-Instruct.Q4_K_M.gguf", "def fibonacci(n):\n    if n <= 1:\n        return n\n    return",
-              "fibonacci(n");
+  check_model("Qwen2.5-Coder-0.5B-Instruct.Q4_K_M.gguf",
+              "def fibonacci(n):\n    if n <= 1:\n        return n\n    return", "fibonacci(n");
 }
 
 TEST_CASE("MiniLM puts like sentences close together") {
@@ -71,7 +72,8 @@ TEST_CASE("MiniLM puts like sentences close together") {
   REQUIRE(model.loaded.encoder != nullptr);
   const auto tokenizer = load_tokenizer(*model.checkpoint);
   std::vector<std::vector<std::int32_t>> inputs;
-  for (const char* text : {"A man is eating food.", "Someone is having a meal.", "The stock market fell sharply today."}) {
+  for (const char* text :
+       {"A man is eating food.", "Someone is having a meal.", "The stock market fell sharply today."}) {
     inputs.push_back(tokenizer->encode(MarkedText::untrusted(text), true));
   }
   const auto vectors = encode(*backend, *model.loaded.encoder, inputs);

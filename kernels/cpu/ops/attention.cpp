@@ -19,11 +19,11 @@ struct Job {
   int num_kv_heads = 0;
   int head_dim = 0;
   const BatchTensors* batch = nullptr;
-  const float* q = nullptr;       // first token's first head
+  const float* q = nullptr;  // first token's first head
   std::int64_t q_stride = 0;
-  float* out = nullptr;           // [T, num_heads * head_dim]
+  float* out = nullptr;  // [T, num_heads * head_dim]
   std::int64_t out_stride = 0;
-  AttentionTile shared;           // fields equal for all tiles
+  AttentionTile shared;  // fields equal for all tiles
 };
 
 /// Heads of one kv head that go through a tile together, and how many queries then fit.
@@ -35,17 +35,17 @@ struct TileShape {
     queries = std::max(1, kMaxTileRows / heads);
   }
   int heads = 1;
-  int parts = 1;    // stretches of `heads` heads in a group
+  int parts = 1;  // stretches of `heads` heads in a group
   int queries = 1;
 };
 
 /// One task of the grid (sequence, query tile, kv head, part of its group).
 struct TileIndex {
   std::int64_t sequence = 0;
-  std::int64_t first_query = 0;   // within the step's queries of the sequence
+  std::int64_t first_query = 0;  // within the step's queries of the sequence
   int num_queries = 0;
   int kv_head = 0;
-  int first_head = 0;             // query head
+  int first_head = 0;  // query head
   int num_heads = 0;
 };
 
@@ -130,7 +130,8 @@ AttentionTile make_tile(const Job& job, const TileIndex& index) {
 
 /// Few tiles over long contexts (decoding): one task per partition, then the states are merged in the same order in
 /// which a single task would have merged them.
-void run_split(CpuContext& context, const Job& job, const TileShape& shape, std::int64_t tiles, std::int64_t partitions) {
+void run_split(CpuContext& context, const Job& job, const TileShape& shape, std::int64_t tiles,
+               std::int64_t partitions) {
   const RowKernels& kernels = row_kernels(context.level);
   float* partials = reinterpret_cast<float*>(context.shared_scratch);  // [T, partitions, num_heads, head_dim + 2]
   const std::int64_t state = job.head_dim + 2;
@@ -180,7 +181,8 @@ void run_job(CpuContext& context, const Job& job, const Activation& activation) 
     run_split(context, job, shape, tiles, partitions);
   } else {
     const RowKernels& kernels = row_kernels(context.level);
-    context.pool.run(tiles, [&](std::int64_t task, int) { kernels.attention(make_tile(job, locate(job, shape, task))); });
+    context.pool.run(tiles,
+                     [&](std::int64_t task, int) { kernels.attention(make_tile(job, locate(job, shape, task))); });
   }
   if (!activation) return;
   for_rows(context.pool, job.batch->num_tokens, [&](std::int64_t row, int) {

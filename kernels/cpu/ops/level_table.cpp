@@ -21,10 +21,14 @@ extern const RowKernels kRowKernels;
 const RowKernels& row_kernels(CpuLevel level) {
 #if INFERD_CPU_LEVEL_COUNT > 1
   switch (level) {
-    case CpuLevel::portable: break;
-    case CpuLevel::avx2: return avx2::kRowKernels;
-    case CpuLevel::avxvnni: return avxvnni::kRowKernels;
-    case CpuLevel::avx512vnni: return avx512vnni::kRowKernels;
+    case CpuLevel::portable:
+      break;
+    case CpuLevel::avx2:
+      return avx2::kRowKernels;
+    case CpuLevel::avxvnni:
+      return avxvnni::kRowKernels;
+    case CpuLevel::avx512vnni:
+      return avx512vnni::kRowKernels;
   }
 #else
   static_cast<void>(level);

@@ -10,35 +10,35 @@ enum class KvElement : int { f32, f16, bf16 };
 
 /// One token of QkvPostArgs. Pointers to this token's data.
 struct QkvPostRow {
-  float* qkv = nullptr;               // [(num_heads + 2 num_kv_heads) * head_dim]
+  float* qkv = nullptr;  // [(num_heads + 2 num_kv_heads) * head_dim]
   int num_heads = 0;
   int num_kv_heads = 0;
   int head_dim = 0;
-  const float* q_norm = nullptr;      // [head_dim] or null
+  const float* q_norm = nullptr;  // [head_dim] or null
   const float* k_norm = nullptr;
   float norm_eps = 0.0f;
-  const float* rope = nullptr;        // [rotary_dim / 2, 2] cos, sin, or null
+  const float* rope = nullptr;  // [rotary_dim / 2, 2] cos, sin, or null
   int rotary_dim = 0;
   bool interleaved = false;
   float q_scale = 1.0f;
   KvElement element = KvElement::f32;
-  void* keys = nullptr;               // this token's slot in head 0
+  void* keys = nullptr;  // this token's slot in head 0
   void* values = nullptr;
-  std::int64_t head_stride = 0;       // elements from one kv head's slot to the next head's
-  std::int64_t key_stride = 0;        // elements from one component of a key to the next: block_size
+  std::int64_t head_stride = 0;  // elements from one kv head's slot to the next head's
+  std::int64_t key_stride = 0;   // elements from one component of a key to the next: block_size
 };
 
 /// Where the keys and values of one kv head of one sequence lie.
 /// Paged: key j is in block b = block_table[j / block_size] at offset o = j % block_size. On the CPU a block holds its
-/// keys by component, [head_dim, block_size], so that scores of neighbouring keys come from one register; component d is
-/// element b * block_stride + d * block_size + o. Values lie by key: b * block_stride + o * row_stride + d.
-/// Without a table both lie by key, j * row_stride + d, and are f32.
+/// keys by component, [head_dim, block_size], so that scores of neighbouring keys come from one register; component d
+/// is element b * block_stride + d * block_size + o. Values lie by key: b * block_stride + o * row_stride + d. Without
+/// a table both lie by key, j * row_stride + d, and are f32.
 struct KeySource {
-  const void* keys = nullptr;         // at this head
+  const void* keys = nullptr;  // at this head
   const void* values = nullptr;
   KvElement element = KvElement::f32;
   const std::int32_t* block_table = nullptr;
-  int block_size = 16;                // a multiple of 16
+  int block_size = 16;  // a multiple of 16
   std::int64_t block_stride = 0;
   std::int64_t row_stride = 0;
 };
@@ -46,24 +46,24 @@ struct KeySource {
 /// One unit of attention: some consecutive queries of one sequence, some heads that share one kv head, and a stretch of
 /// keys. Rows are (query, head) pairs, heads fastest.
 struct AttentionTile {
-  const float* q = nullptr;           // first query's first head; heads are head_dim apart
-  std::int64_t q_stride = 0;          // floats from query to query
+  const float* q = nullptr;   // first query's first head; heads are head_dim apart
+  std::int64_t q_stride = 0;  // floats from query to query
   int num_queries = 0;
-  int num_heads = 0;                  // num_queries * num_heads ≤ kMaxTileRows
-  int head_dim = 0;                   // ≤ kMaxHeadDim
-  std::int64_t first_position = 0;    // of the first query in its sequence
-  bool causal = true;                 // false: every query sees [0, num_keys)
-  std::int64_t num_keys = 0;          // keys the sequence has
-  std::int64_t window = 0;            // > 0: key j is seen by query i only if i - window < j
+  int num_heads = 0;                // num_queries * num_heads ≤ kMaxTileRows
+  int head_dim = 0;                 // ≤ kMaxHeadDim
+  std::int64_t first_position = 0;  // of the first query in its sequence
+  bool causal = true;               // false: every query sees [0, num_keys)
+  std::int64_t num_keys = 0;        // keys the sequence has
+  std::int64_t window = 0;          // > 0: key j is seen by query i only if i - window < j
   float scale = 1.0f;
   float softcap = 0.0f;
   const float* alibi_slopes = nullptr;  // [num_heads] or null
   KeySource source;
-  int first_partition = 0;            // partitions of kPartitionKeys keys to visit: [first, end)
+  int first_partition = 0;  // partitions of kPartitionKeys keys to visit: [first, end)
   int end_partition = 0;
-  float* out = nullptr;               // [num_queries, num_heads, head_dim] by out_stride: softmax(…) v
+  float* out = nullptr;  // [num_queries, num_heads, head_dim] by out_stride: softmax(…) v
   std::int64_t out_stride = 0;
-  float* partial = nullptr;           // instead of out: [num_queries, num_heads, head_dim + 2]: maximum, sum, weighted values
+  float* partial = nullptr;  // instead of out: [num_queries, num_heads, head_dim + 2]: maximum, sum, weighted values
   std::int64_t partial_query_stride = 0;  // floats from query to query
 };
 
@@ -77,7 +77,8 @@ constexpr int kPartitionKeys = 256;
 /// Pure functions of their arguments; no allocation, no state.
 struct RowKernels {
   void (*rms_norm)(const float* x, const float* weight, const float* bias, float eps, std::int64_t columns, float* out);
-  void (*layer_norm)(const float* x, const float* weight, const float* bias, float eps, std::int64_t columns, float* out);
+  void (*layer_norm)(const float* x, const float* weight, const float* bias, float eps, std::int64_t columns,
+                     float* out);
   void (*qkv_post)(const QkvPostRow& row);
   void (*attention)(const AttentionTile& tile);
   /// Merges `count` partial states [head_dim + 2] lying `stride` floats apart, in order, into out [head_dim].

@@ -12,7 +12,8 @@ void cpu_gather_rows(CpuContext& context, const GatherRowsArgs& args) {
   const std::size_t bytes = static_cast<std::size_t>(args.x.dim(1)) * sizeof(float);
   for_rows(context.pool, args.rows.dim(0), [&](std::int64_t i, int) {
     const std::int64_t row = args.rows.as<const std::int32_t>()[i];
-    std::memcpy(args.out.as<float>() + i * args.out.row_stride, args.x.as<const float>() + row * args.x.row_stride, bytes);
+    std::memcpy(args.out.as<float>() + i * args.out.row_stride, args.x.as<const float>() + row * args.x.row_stride,
+                bytes);
   });
 }
 
@@ -35,7 +36,8 @@ void pool_columns(const PoolArgs& args, std::int64_t begin, std::int64_t end, fl
       }
     }
     for (std::int64_t i = 0; i < count; ++i) {
-      out[first + i] = args.kind == PoolingKind::max ? maxima[i] : static_cast<float>(sums[i] / static_cast<double>(end - begin));
+      out[first + i] =
+          args.kind == PoolingKind::max ? maxima[i] : static_cast<float>(sums[i] / static_cast<double>(end - begin));
     }
   }
 }

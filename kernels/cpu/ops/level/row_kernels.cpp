@@ -1,8 +1,8 @@
 // Row kernels of one instruction level: norms, what stands between QKV product and attention, and their table.
+#include "kernels/cpu/ops/row_kernels.h"
 #include "kernels/cpu/level.h"
 #include "kernels/cpu/ops/level/attention_tile.h"
 #include "kernels/cpu/ops/level/vec.h"
-#include "kernels/cpu/ops/row_kernels.h"
 
 namespace inferd {
 namespace {
@@ -112,9 +112,15 @@ void qkv_post(const QkvPostRow& row) {
   const float* k = row.qkv + row.num_heads * dim;
   const float* v = k + row.num_kv_heads * dim;
   switch (row.element) {
-    case KvElement::f32: store_heads<float>(row, k, v); break;
-    case KvElement::f16: store_heads<Half>(row, k, v); break;
-    case KvElement::bf16: store_heads<Bfloat>(row, k, v); break;
+    case KvElement::f32:
+      store_heads<float>(row, k, v);
+      break;
+    case KvElement::f16:
+      store_heads<Half>(row, k, v);
+      break;
+    case KvElement::bf16:
+      store_heads<Bfloat>(row, k, v);
+      break;
   }
 }
 

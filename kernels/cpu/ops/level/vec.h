@@ -77,8 +77,7 @@ inline Vec v_load(const Bfloat* p) {
 inline void v_store(Half* p, Vec x) {
   const Vec limit = v_set(65504.0f);  // min(limit, x) returns x, its second operand, if x is NaN
   x = _mm512_max_ps(_mm512_sub_ps(_mm512_setzero_ps(), limit), _mm512_min_ps(limit, x));
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
-                      _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 inline Vec v_add(Vec a, Vec b) { return _mm512_add_ps(a, b); }
 inline Vec v_sub(Vec a, Vec b) { return _mm512_sub_ps(a, b); }
@@ -119,7 +118,8 @@ inline void transpose_store(Vec* r, float* out, std::int64_t stride) {
   }
 #pragma GCC unroll 4
   for (int c = 0; c < 4; ++c) {
-    const Vec even_low = _mm512_shuffle_f32x4(u[c], u[4 + c], 0x88), odd_low = _mm512_shuffle_f32x4(u[c], u[4 + c], 0xdd);
+    const Vec even_low = _mm512_shuffle_f32x4(u[c], u[4 + c], 0x88),
+              odd_low = _mm512_shuffle_f32x4(u[c], u[4 + c], 0xdd);
     const Vec even_high = _mm512_shuffle_f32x4(u[8 + c], u[12 + c], 0x88);
     const Vec odd_high = _mm512_shuffle_f32x4(u[8 + c], u[12 + c], 0xdd);
     v_store(out + c * stride, _mm512_shuffle_f32x4(even_low, even_high, 0x88));
@@ -309,7 +309,7 @@ inline float v_lane_max(Vec x) {
 inline Vec v_exp(Vec x) {
   const Vec clamped = v_max(v_set(-87.3f), v_min(v_set(88.0f), x));
   const Vec n = v_round(v_mul(clamped, v_set(1.44269504088896341f)));
-  Vec r = v_fma(n, v_set(-0.693359375f), clamped);     // ln 2 in two parts: the first product is exact
+  Vec r = v_fma(n, v_set(-0.693359375f), clamped);  // ln 2 in two parts: the first product is exact
   r = v_fma(n, v_set(2.12194440054690583e-4f), r);
   Vec y = v_set(1.0f / 5040.0f);
   y = v_fma(y, r, v_set(1.0f / 720.0f));
