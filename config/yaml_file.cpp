@@ -59,6 +59,7 @@ class TreeBuilder final : public YAML::EventHandler {
   struct Open {
     YamlNode node;
     std::string key;
+    int key_line = 0;
     bool has_key = false;
     std::set<std::string> keys;
   };
@@ -73,12 +74,15 @@ class TreeBuilder final : public YAML::EventHandler {
       if (kind == YamlNode::Kind::null) fail(mark.line, "a key is missing");
       if (!stack_.back().keys.insert(value).second) fail(mark.line, value + ": the key stands here twice");
       stack_.back().key = value;
+      stack_.back().key_line = mark.line;
       stack_.back().has_key = true;
       return;
     }
     YamlNode node;
     node.kind = kind;
-    node.line = mark.line;
+    // the parser reports a missing value where it notices, which is a line too late
+    const bool missing = kind == YamlNode::Kind::null && !stack_.empty() && stack_.back().has_key;
+    node.line = missing ? stack_.back().key_line : mark.line;
     node.scalar = value;
     add(std::move(node));
   }

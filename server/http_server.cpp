@@ -156,6 +156,9 @@ void HttpServer::Impl::configure() {
     Connection& connection = *current_connection;
     take_over(in, connection.request);
     auto refusal = dispatcher.admit(connection.request);
+    // the library would first wait for a body that is to be refused anyway
+    const bool too_large = in.get_header_value_u64("Content-Length") > options.max_body_bytes;
+    if (!refusal && too_large) refusal = dispatcher.protocol_error(413, connection.request);
     if (!refusal) return HandlerResponse::Unhandled;
     answer(std::move(*refusal), out);
     return HandlerResponse::Handled;
@@ -189,7 +192,6 @@ void HttpServer::Impl::handle(const httplib::Request& source, httplib::Response&
   if (reader != nullptr) {
     if (source.is_multipart_form_data()) {
       answer(dispatcher.protocol_error(415, request), out);
-      out.set_header("Connection", "close");
       return;
     }
     bool too_large = false;
@@ -201,7 +203,6 @@ void HttpServer::Impl::handle(const httplib::Request& source, httplib::Response&
     if (!complete) {
       const int status = too_large || out.status == 413 ? 413 : out.status == 415 ? 415 : 400;
       answer(dispatcher.protocol_error(violation_status(connection, status), request), out);
-      out.set_header("Connection", "close");
       return;
     }
   }

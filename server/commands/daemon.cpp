@@ -82,6 +82,7 @@ void Daemon::load_models() {
         const std::lock_guard lock(loading_name_mutex_);
         loading_name_ = spec.name;
       }
+      load_done_bytes_ = 0;
       app_.models.add(load_served_model(spec, context), spec.aliases);
     }
     for (const std::string& alias : settings_.aliases) {

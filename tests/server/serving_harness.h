@@ -151,7 +151,7 @@ class Client {
     return true;
   }
   /// Reads one whole answer (by length, by chunks, or to the end) off the connection.
-  Answer read_answer(double timeout_s = 10) {
+  Answer read_answer(double timeout_s = 10, bool has_body = true) {
     Answer answer;
     const auto has_head = [](const std::string& text) { return text.find("\r\n\r\n") != std::string::npos; };
     if (!read_until(has_head, timeout_s)) return answer;
@@ -159,6 +159,7 @@ class Client {
     answer.head = data.substr(0, body);
     answer.status = std::stoi(answer.head.substr(9, 3));
     data.erase(0, body);
+    if (!has_body) return answer;
     if (answer.header("transfer-encoding") == "chunked") {
       read_chunks(answer, timeout_s);
     } else if (const std::string length = answer.header("content-length"); !length.empty()) {
@@ -204,7 +205,7 @@ inline Answer ask(int port, const std::string& method, const std::string& target
                   const std::string& headers = "Host: localhost\r\n") {
   Client client(port);
   client.send(http_text(method, target, body, headers));
-  return client.read_answer(30);
+  return client.read_answer(30, method != "HEAD");
 }
 
 /// The JSON of each "data: " line but [DONE].
