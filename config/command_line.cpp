@@ -45,9 +45,8 @@ ParsedFlags parse_serve_flags(std::span<const std::string> args) {
   std::deque<Slot> slots;  // stable addresses: CLI11 writes into them
   for (const SettingKey& key : setting_keys()) {
     Slot& slot = slots.emplace_back(Slot{&key, {}, nullptr});
-    slot.option = key.type == KeyType::boolean
-                      ? app.add_flag(flag_name(key.name) + "{true}", slot.text, help_text(key))
-                      : app.add_option(flag_name(key.name), slot.text, help_text(key));
+    slot.option = key.type == KeyType::boolean ? app.add_flag(flag_name(key.name) + "{true}", slot.text, help_text(key))
+                                               : app.add_option(flag_name(key.name), slot.text, help_text(key));
   }
   try {
     std::vector<std::string> reversed(args.rbegin(), args.rend());  // as CLI11 wants a vector

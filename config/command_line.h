@@ -11,9 +11,9 @@ namespace inferd {
 
 /// What the flags of `serve` said.
 struct ServeFlags {
-  std::string config_file;                                     // empty: none
-  std::vector<std::string> models;                             // "[NAME=]PATH"
-  std::vector<std::pair<std::string, std::string>> values;     // key, text
+  std::string config_file;                                  // empty: none
+  std::vector<std::string> models;                          // "[NAME=]PATH"
+  std::vector<std::pair<std::string, std::string>> values;  // key, text
 };
 
 /// The outcome of parsing: flags, or a text to print (help or an error) and the exit code to leave with.

@@ -91,8 +91,10 @@ void check_model_name(const std::string& name, const std::string& what) {
   };
   if (name.empty() || name.size() > 128 || !ok_first(static_cast<unsigned char>(name[0])) ||
       !std::all_of(name.begin(), name.end(), ok)) {
-    throw ConfigError(what + ": expected a name of 1 to 128 letters, digits or _ . : - /, beginning with a letter or "
-                             "digit, found " + shown(name));
+    throw ConfigError(what +
+                      ": expected a name of 1 to 128 letters, digits or _ . : - /, beginning with a letter or "
+                      "digit, found " +
+                      shown(name));
   }
   if (name == "default") throw ConfigError(what + ": the name 'default' is reserved for the first model");
 }
@@ -123,13 +125,20 @@ std::string allowed_text(const SettingKey& key) {
   const std::string also = key.auto_allowed ? "auto or " : "";
   const std::string range = " from " + plain_number(key.min) + " to " + plain_number(key.max);
   switch (key.type) {
-    case KeyType::text: return "a text";
-    case KeyType::choice: return std::string(key.choices);
-    case KeyType::integer: return also + "an integer" + range;
-    case KeyType::number: return also + "a number" + range;
-    case KeyType::boolean: return "true or false";
-    case KeyType::bytes: return also + "a size such as 512MiB," + range + " bytes";
-    case KeyType::list: return "a list";
+    case KeyType::text:
+      return "a text";
+    case KeyType::choice:
+      return std::string(key.choices);
+    case KeyType::integer:
+      return also + "an integer" + range;
+    case KeyType::number:
+      return also + "a number" + range;
+    case KeyType::boolean:
+      return "true or false";
+    case KeyType::bytes:
+      return also + "a size such as 512MiB," + range + " bytes";
+    case KeyType::list:
+      return "a list";
   }
   return {};
 }

@@ -12,11 +12,11 @@ namespace inferd {
 
 /// One entry of `models`, or one --model.
 struct ModelSettings {
-  std::string name;           // empty until load_settings derives it from the path
-  std::string path;           // a GGUF file, a Hugging Face folder, or "sim:…"
-  std::string device;         // empty: the global `device`
-  std::string gpu_layers;     // empty: the global `gpu_layers`
-  std::string chat_template;  // a Jinja file; empty: the model's own
+  std::string name;                 // empty until load_settings derives it from the path
+  std::string path;                 // a GGUF file, a Hugging Face folder, or "sim:…"
+  std::string device;               // empty: the global `device`
+  std::string gpu_layers;           // empty: the global `gpu_layers`
+  std::string chat_template;        // a Jinja file; empty: the model's own
   std::int64_t context_length = 0;  // 0: the global `context_length`
   std::vector<std::string> aliases;
 };
@@ -46,10 +46,10 @@ struct SettingKey {
   KeyType type;
   SettingField field;
   std::string_view default_text;
-  std::string_view unit;     // "" where there is none
-  std::string_view meaning;  // one line
-  double min = 0, max = 0;   // integer, number, bytes
-  bool auto_allowed = false; // the word "auto" is a value, stored as 0
+  std::string_view unit;          // "" where there is none
+  std::string_view meaning;       // one line
+  double min = 0, max = 0;        // integer, number, bytes
+  bool auto_allowed = false;      // the word "auto" is a value, stored as 0
   std::string_view choices = {};  // type choice: "a|b|c"
 };
 

@@ -8,10 +8,12 @@ using S = Settings;
 constexpr double kTera = 1e12;
 
 constexpr SettingKey kKeys[] = {
-    {"host", KeyType::text, &S::host, "127.0.0.1", "", "address to listen on; any but a loopback address needs API keys"},
+    {"host", KeyType::text, &S::host, "127.0.0.1", "",
+     "address to listen on; any but a loopback address needs API keys"},
     {"port", KeyType::integer, &S::port, "8080", "", "TCP port; 0 takes a free one and prints it", 0, 65535},
     {"device", KeyType::text, &S::device, "auto", "", "where models run: auto, cpu, cuda or cuda:N"},
-    {"gpu_layers", KeyType::text, &S::gpu_layers, "auto", "", "layers of a model kept on the GPU: auto, all or a number"},
+    {"gpu_layers", KeyType::text, &S::gpu_layers, "auto", "",
+     "layers of a model kept on the GPU: auto, all or a number"},
     {"threads", KeyType::integer, &S::threads, "auto", "threads",
      "CPU worker threads; auto: physical cores this process may use", 1, 1024, true},
     {"isa", KeyType::choice, &S::isa, "auto", "", "CPU instruction set of the kernels", 0, 0, false,

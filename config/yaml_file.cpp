@@ -21,8 +21,8 @@ struct YamlNode {
   enum class Kind { null, scalar, sequence, map } kind = Kind::null;
   int line = 0;
   std::string scalar;
-  std::vector<YamlNode> items;                             // sequence
-  std::vector<std::pair<std::string, YamlNode>> entries;   // map, in order
+  std::vector<YamlNode> items;                            // sequence
+  std::vector<std::pair<std::string, YamlNode>> entries;  // map, in order
 };
 
 /// Builds the tree from parser events, so that anchors are seen and nothing is ever expanded.
@@ -176,14 +176,22 @@ class Applier {
     ModelSettings model;
     for (const auto& [name, node] : item.entries) {
       const std::string key = "models: " + name;
-      if (name == "name") model.name = scalar(node, key);
-      else if (name == "path") model.path = scalar(node, key);
-      else if (name == "device") model.device = scalar(node, key);
-      else if (name == "gpu_layers") model.gpu_layers = scalar(node, key);
-      else if (name == "chat_template") model.chat_template = scalar(node, key);
-      else if (name == "context_length") model.context_length = context_length(node, key);
-      else if (name == "aliases") model.aliases = aliases(node, key);
-      else fail(node, key + ": unknown key");
+      if (name == "name")
+        model.name = scalar(node, key);
+      else if (name == "path")
+        model.path = scalar(node, key);
+      else if (name == "device")
+        model.device = scalar(node, key);
+      else if (name == "gpu_layers")
+        model.gpu_layers = scalar(node, key);
+      else if (name == "chat_template")
+        model.chat_template = scalar(node, key);
+      else if (name == "context_length")
+        model.context_length = context_length(node, key);
+      else if (name == "aliases")
+        model.aliases = aliases(node, key);
+      else
+        fail(node, key + ": unknown key");
     }
     if (model.path.empty()) fail(item, "models: path is missing");
     return model;

@@ -16,7 +16,7 @@ namespace inferd {
 class DeviceBuffer {
  public:
   virtual ~DeviceBuffer() = default;
-  virtual void* data() const = 0;   // a device address: host code reads it only through Backend::download
+  virtual void* data() const = 0;  // a device address: host code reads it only through Backend::download
   virtual std::size_t bytes() const = 0;
 };
 
@@ -24,8 +24,8 @@ class DeviceBuffer {
 struct WeightSource {
   const std::byte* data = nullptr;  // rows * row_bytes(dtype, columns), row-major, no alignment promised
   DType dtype = DType::f32;
-  std::int64_t rows = 0;            // outputs
-  std::int64_t columns = 0;         // inputs
+  std::int64_t rows = 0;     // outputs
+  std::int64_t columns = 0;  // inputs
 };
 
 /// A matrix as a backend keeps it: packed for its kernels, never losing a bit of the stored weights. Possibly several
@@ -40,8 +40,8 @@ class Weight {
 };
 
 struct WeightOptions {
-  bool gated = false;             // two sources of equal shape [gate; up], for the gated epilogues
-  bool also_embedding = false;    // rows will be read by `embedding` too
+  bool gated = false;           // two sources of equal shape [gate; up], for the gated epilogues
+  bool also_embedding = false;  // rows will be read by `embedding` too
 };
 
 /// How activations enter linear layers. automatic: the backend's fastest faithful form. f32: exact, for proofs.
@@ -52,10 +52,10 @@ enum class ActivationMode { automatic, f32 };
 class Backend {
  public:
   virtual ~Backend() = default;
-  virtual std::string name() const = 0;          // "cpu (avx512vnni, 2 threads)"
+  virtual std::string name() const = 0;             // "cpu (avx512vnni, 2 threads)"
   virtual std::size_t available_bytes() const = 0;  // device memory that could be allocated now
 
-  virtual std::unique_ptr<DeviceBuffer> allocate(std::size_t bytes) = 0;     // throws MemoryError
+  virtual std::unique_ptr<DeviceBuffer> allocate(std::size_t bytes) = 0;  // throws MemoryError
   virtual std::unique_ptr<Weight> load_weight(std::span<const WeightSource> parts, const WeightOptions& options) = 0;
   /// Bytes an Activation of this capacity takes in these forms.
   virtual std::size_t activation_bytes(std::int64_t rows, std::int64_t columns, std::uint32_t forms) const = 0;
@@ -82,8 +82,8 @@ class Backend {
 enum class CpuLevel { portable, avx2, avxvnni, avx512vnni };
 
 struct CpuBackendOptions {
-  int threads = 0;                       // 0: physical cores ∩ affinity ∩ cgroup quota
-  std::string isa = "auto";              // auto | portable | avx2 | avxvnni | avx512vnni; INFERD_ISA overrides auto
+  int threads = 0;           // 0: physical cores ∩ affinity ∩ cgroup quota
+  std::string isa = "auto";  // auto | portable | avx2 | avxvnni | avx512vnni; INFERD_ISA overrides auto
   ActivationMode activations = ActivationMode::automatic;
 };
 

@@ -14,20 +14,20 @@ class Weight;  // a matrix as a backend keeps it (kernels/backend.h)
 /// attention and to_activation; sized by Backend::activation_bytes. A view: never owns memory.
 struct Activation {
   void* data = nullptr;
-  std::int64_t rows = 0;      // capacity in rows
-  std::int64_t columns = 0;   // K of the linear layers it feeds
-  std::uint32_t forms = 0;    // which forms its consumers read: OR of Weight::activation_forms()
+  std::int64_t rows = 0;     // capacity in rows
+  std::int64_t columns = 0;  // K of the linear layers it feeds
+  std::uint32_t forms = 0;   // which forms its consumers read: OR of Weight::activation_forms()
   explicit operator bool() const { return data != nullptr; }
 };
 
 /// One step as flat device arrays. T = num_tokens, S = num_sequences.
 struct BatchTensors {
-  Tensor tokens;         // [T] i32, token ids
-  Tensor positions;      // [T] i32, absolute position of each token in its sequence
-  Tensor slots;          // [T] i32, where its key/value goes: block * block_size + offset; absent for encoders
-  Tensor query_starts;   // [S + 1] i32, first row of each sequence; first element 0, last T
-  Tensor context_lens;   // [S] i32, tokens a sequence's last query sees, this step's included; absent for encoders
-  Tensor block_tables;   // [S, max_blocks] i32, KV block of each 16-token stretch; absent for encoders
+  Tensor tokens;        // [T] i32, token ids
+  Tensor positions;     // [T] i32, absolute position of each token in its sequence
+  Tensor slots;         // [T] i32, where its key/value goes: block * block_size + offset; absent for encoders
+  Tensor query_starts;  // [S + 1] i32, first row of each sequence; first element 0, last T
+  Tensor context_lens;  // [S] i32, tokens a sequence's last query sees, this step's included; absent for encoders
+  Tensor block_tables;  // [S, max_blocks] i32, KV block of each 16-token stretch; absent for encoders
   std::int32_t num_tokens = 0;
   std::int32_t num_sequences = 0;
   std::int32_t max_query_len = 0;
@@ -36,17 +36,19 @@ struct BatchTensors {
 
 /// Key and value memory of one layer, paged.
 struct KvLayer {
-  Tensor keys;    // [num_blocks, num_kv_heads, block_size, head_dim] f16 | bf16 | f32
-  Tensor values;  // same shape
-  int block_size = 16;
+  // Inside a block the order of a head's keys is the backend's own (the CPU's: [head_dim, block_size]), so blocks are
+  // copied whole or not at all.
+  Tensor keys;          // [num_blocks, num_kv_heads, block_size, head_dim] f16 | bf16 | f32
+  Tensor values;        // same shape
+  int block_size = 16;  // a multiple of 16
 };
 
 /// Rows of an embedding matrix, widened to f32 (reads the packed layout, so tied models hold one copy).
 struct EmbeddingArgs {
-  Tensor out;                     // [T, hidden_size] f32
-  const Weight* weight = nullptr; // [vocab_size, hidden_size]
-  Tensor ids;                     // [T] i32
-  bool accumulate = false;        // out += instead of out = (BERT sums three embeddings)
+  Tensor out;                      // [T, hidden_size] f32
+  const Weight* weight = nullptr;  // [vocab_size, hidden_size]
+  Tensor ids;                      // [T] i32
+  bool accumulate = false;         // out += instead of out = (BERT sums three embeddings)
 };
 
 enum class NormKind { rms, layer };
@@ -54,9 +56,9 @@ enum class NormKind { rms, layer };
 /// RMSNorm (arXiv:1910.07467) or LayerNorm of each row in f32. Writes `out`, `activation`, or both.
 struct NormArgs {
   NormKind kind = NormKind::rms;
-  Tensor x;               // [T, columns] f32; row stride may exceed columns
-  Tensor weight;          // [columns] f32
-  Tensor bias;            // [columns] f32 or absent
+  Tensor x;       // [T, columns] f32; row stride may exceed columns
+  Tensor weight;  // [columns] f32
+  Tensor bias;    // [columns] f32 or absent
   float eps = 1e-5f;
   Tensor out;             // [T, columns] f32 or absent; may be x
   Activation activation;  // or absent
@@ -64,15 +66,15 @@ struct NormArgs {
 
 /// f32 rows into the forms linear layers read.
 struct ToActivationArgs {
-  Tensor x;               // [T, columns] f32
+  Tensor x;  // [T, columns] f32
   Activation out;
 };
 
 enum class Epilogue {
   none,
-  gelu_erf,     // exact GELU, BERT
-  gelu_tanh,    // BLOOM, ChatGLM-6B
-  silu_gated,   // weight rows are [gate; up] halves: out = silu(gate) * up, half as many columns
+  gelu_erf,    // exact GELU, BERT
+  gelu_tanh,   // BLOOM, ChatGLM-6B
+  silu_gated,  // weight rows are [gate; up] halves: out = silu(gate) * up, half as many columns
   gelu_tanh_gated,
 };
 
@@ -84,65 +86,65 @@ struct LinearArgs {
   const Weight* weight = nullptr;  // [out_rows, in]
   Tensor bias;                     // [out_rows] f32 or absent
   Epilogue epilogue = Epilogue::none;
-  Tensor residual;                 // [T, columns] f32 or absent: added after the epilogue; may be out
-  Tensor out;                      // [T, columns] f32 or absent
-  Activation out_activation;       // instead of out: what the next linear reads
+  Tensor residual;            // [T, columns] f32 or absent: added after the epilogue; may be out
+  Tensor out;                 // [T, columns] f32 or absent
+  Activation out_activation;  // instead of out: what the next linear reads
 };
 
 enum class RopeStyle { half, interleaved };  // pairs (i, i + R/2): Llama/Qwen | (2i, 2i+1): GLM, GGUF llama
 
 /// cos and sin of every position of a step, computed once per step.
 struct RopeTableArgs {
-  Tensor positions;               // [T] i32
-  Tensor inv_freq;                // [rotary_dim / 2] f32
-  float attention_scaling = 1.0f; // multiplies cos and sin (YaRN)
-  Tensor out;                     // [T, rotary_dim / 2, 2] f32: cos, sin
+  Tensor positions;                // [T] i32
+  Tensor inv_freq;                 // [rotary_dim / 2] f32
+  float attention_scaling = 1.0f;  // multiplies cos and sin (YaRN)
+  Tensor out;                      // [T, rotary_dim / 2, 2] f32: cos, sin
 };
 
 /// What stands between the QKV product and attention, fused: optional per-head RMSNorm of q and k, rotation of q and
 /// k (arXiv:2104.09864 §3.4), and the write of k and v into the paged cache.
 struct QkvPostArgs {
-  Tensor qkv;             // [T, (num_heads + 2 num_kv_heads) * head_dim] f32: q heads, k heads, v heads; q rewritten
+  Tensor qkv;  // [T, (num_heads + 2 num_kv_heads) * head_dim] f32: q heads, k heads, v heads; q rewritten
   int num_heads = 0;
   int num_kv_heads = 0;
   int head_dim = 0;
-  Tensor q_norm;          // [head_dim] f32 or absent
-  Tensor k_norm;          // [head_dim] f32 or absent
+  Tensor q_norm;  // [head_dim] f32 or absent
+  Tensor k_norm;  // [head_dim] f32 or absent
   float norm_eps = 1e-6f;
-  Tensor rope;            // [T, rotary_dim / 2, 2] f32 (RopeTableArgs::out) or absent
-  int rotary_dim = 0;     // elements per head that rotate, even, ≤ head_dim; the rest pass through
+  Tensor rope;         // [T, rotary_dim / 2, 2] f32 (RopeTableArgs::out) or absent
+  int rotary_dim = 0;  // elements per head that rotate, even, ≤ head_dim; the rest pass through
   RopeStyle style = RopeStyle::half;
-  Tensor q_scale;         // [T] f32 factor on q after rotation (Qwen-1 log-n) or absent
+  Tensor q_scale;  // [T] f32 factor on q after rotation (Qwen-1 log-n) or absent
   KvLayer kv;
-  Tensor slots;           // [T] i32
+  Tensor slots;  // [T] i32
 };
 
 /// Causal attention of this step's queries over the paged cache (their own keys were just written).
 /// softmax(q k^T * scale) v in f32; GQA: query head h reads kv head h / (num_heads / num_kv_heads).
 struct AttentionArgs {
-  Tensor qkv;                    // as in QkvPostArgs; only the q part is read
+  Tensor qkv;  // as in QkvPostArgs; only the q part is read
   int num_heads = 0;
   int num_kv_heads = 0;
   int head_dim = 0;
   KvLayer kv;
   const BatchTensors* batch = nullptr;
-  float scale = 0.0f;            // usually head_dim^-1/2
-  int sliding_window = 0;        // w > 0: key j is seen by query i only if i - w < j; 0: all
-  Tensor alibi_slopes;           // [num_heads] f32 or absent: adds -slope * (i - j)
-  float softcap = 0.0f;          // c > 0: scores become c * tanh(score / c)
-  Tensor out;                    // [T, num_heads * head_dim] f32 or absent
-  Activation out_activation;     // or this
+  float scale = 0.0f;         // usually head_dim^-1/2
+  int sliding_window = 0;     // w > 0: key j is seen by query i only if i - w < j; 0: all
+  Tensor alibi_slopes;        // [num_heads] f32 or absent: adds -slope * (i - j)
+  float softcap = 0.0f;       // c > 0: scores become c * tanh(score / c)
+  Tensor out;                 // [T, num_heads * head_dim] f32 or absent
+  Activation out_activation;  // or this
 };
 
 /// Two-way attention inside each sequence of a batch, no cache (encoders).
 struct EncoderAttentionArgs {
-  Tensor qkv;                    // [T, 3 * num_heads * head_dim] f32: q heads, k heads, v heads
+  Tensor qkv;  // [T, 3 * num_heads * head_dim] f32: q heads, k heads, v heads
   int num_heads = 0;
   int head_dim = 0;
   const BatchTensors* batch = nullptr;
   float scale = 0.0f;
-  Tensor out;                    // [T, num_heads * head_dim] f32 or absent
-  Activation out_activation;     // or this
+  Tensor out;                 // [T, num_heads * head_dim] f32 or absent
+  Activation out_activation;  // or this
 };
 
 /// out[i] = x[rows[i]].
@@ -156,11 +158,11 @@ enum class PoolingKind { mean, cls, last, max };
 
 /// One vector per sequence.
 struct PoolArgs {
-  Tensor x;                         // [T, columns] f32
+  Tensor x;  // [T, columns] f32
   const BatchTensors* batch = nullptr;
   PoolingKind kind = PoolingKind::mean;
-  bool normalize = false;           // divide by the L2 norm
-  Tensor out;                       // [S, columns] f32
+  bool normalize = false;  // divide by the L2 norm
+  Tensor out;              // [S, columns] f32
 };
 
 }  // namespace inferd

@@ -17,8 +17,8 @@ struct Tensor {
   void* data = nullptr;
   DType dtype = DType::f32;
   int rank = 0;
-  std::array<std::int64_t, 4> shape{};   // outermost first, PyTorch order
-  std::int64_t row_stride = 0;           // elements between successive indices of the first dimension
+  std::array<std::int64_t, 4> shape{};  // outermost first, PyTorch order
+  std::int64_t row_stride = 0;          // elements between successive indices of the first dimension
 
   Tensor() = default;
   Tensor(void* at, DType type, std::initializer_list<std::int64_t> dims) : data(at), dtype(type) {
@@ -30,7 +30,9 @@ struct Tensor {
 
   explicit operator bool() const { return data != nullptr; }
   template <typename T>
-  T* as() const { return static_cast<T*>(data); }
+  T* as() const {
+    return static_cast<T*>(data);
+  }
   std::int64_t dim(int index) const { return shape[static_cast<std::size_t>(index)]; }
   /// Elements of the first `rows` rows as laid out without stride.
   std::int64_t elements() const {

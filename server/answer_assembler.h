@@ -17,8 +17,8 @@ namespace inferd {
 struct AnswerOptions {
   bool skip_special = true;
   std::vector<std::string> stops;
-  bool include_stop = false;              // the matched stop string stays in the text
-  std::vector<TokenId> hidden_ids;        // ids that end the answer and are never text
+  bool include_stop = false;        // the matched stop string stays in the text
+  std::vector<TokenId> hidden_ids;  // ids that end the answer and are never text
   OutputParserOptions parser;
 };
 
@@ -27,7 +27,7 @@ struct AnswerPiece {
   std::string reasoning;
   std::string content;
   std::vector<ToolCall> tool_calls;
-  std::vector<TokenEvent> tokens;         // those whose text this completes
+  std::vector<TokenEvent> tokens;  // those whose text this completes
 
   bool empty() const { return reasoning.empty() && content.empty() && tool_calls.empty() && tokens.empty(); }
 };
@@ -46,7 +46,7 @@ class AnswerAssembler {
  private:
   struct Pending {
     TokenEvent event;
-    std::size_t begin, end;               // bytes of the raw text
+    std::size_t begin, end;  // bytes of the raw text
   };
   void take(std::vector<OutputSegment> segments, AnswerPiece& piece);
   void release_tokens(AnswerPiece& piece, bool all);
@@ -56,7 +56,7 @@ class AnswerAssembler {
   OutputParser parser_;
   StopMatcher stops_;
   std::deque<Pending> pending_;
-  std::size_t raw_bytes_ = 0;             // detokenised
+  std::size_t raw_bytes_ = 0;  // detokenised
   std::size_t stop_in_ = 0, stop_out_ = 0;
   std::int64_t reasoning_tokens_ = 0;
   bool called_tools_ = false;

@@ -33,7 +33,9 @@ Json logprob_json(const Tokenizer& tokenizer, TokenId id, float logprob, bool as
 
 }  // namespace
 
-float json_logprob(float logprob) { return std::isfinite(logprob) && logprob > kLogprobFloor ? logprob : kLogprobFloor; }
+float json_logprob(float logprob) {
+  return std::isfinite(logprob) && logprob > kLogprobFloor ? logprob : kLogprobFloor;
+}
 
 std::string token_text(const Tokenizer& tokenizer, TokenId id, bool as_ids) {
   if (as_ids) return "token_id:" + std::to_string(id);

@@ -19,10 +19,10 @@ class ApiError : public std::runtime_error {
            const std::string& message);
   int status;
   std::string type;
-  std::string code;            // empty: null
-  std::string param;           // empty: null
-  int retry_after_s = 0;       // 0: no Retry-After header
-  Json extra = Json::object(); // further members of the error object
+  std::string code;             // empty: null
+  std::string param;            // empty: null
+  int retry_after_s = 0;        // 0: no Retry-After header
+  Json extra = Json::object();  // further members of the error object
 };
 
 /// 400 naming the field.

@@ -21,9 +21,9 @@ void read_stop(Fields& fields, std::vector<std::string>& out) {
     items.push_back(stop);
   } else if (stop->is_array()) {
     if (stop->size() > kMaxStops) {
-      ApiError error = invalid_value("stop", "Invalid 'stop': array too long. Expected at most " +
-                                                 std::to_string(kMaxStops) + " entries, but got " +
-                                                 std::to_string(stop->size()) + ".");
+      ApiError error =
+          invalid_value("stop", "Invalid 'stop': array too long. Expected at most " + std::to_string(kMaxStops) +
+                                    " entries, but got " + std::to_string(stop->size()) + ".");
       error.code = "array_above_max_length";
       throw error;
     }
@@ -74,8 +74,7 @@ void read_stream_options(Fields& fields, GenerationFields& out) {
   const Json* options = fields.object("stream_options");
   if (options == nullptr) return;
   if (!out.stream) {
-    throw invalid_value("stream_options",
-                        "The 'stream_options' parameter is only allowed when 'stream' is enabled.");
+    throw invalid_value("stream_options", "The 'stream_options' parameter is only allowed when 'stream' is enabled.");
   }
   Fields inner(*options, "stream_options.");
   out.include_usage = inner.boolean("include_usage").value_or(false);
@@ -173,8 +172,8 @@ TokenIds read_token_ids(const Json& array, const std::string& param) {
                       (!item.is_number_unsigned() || item.get<std::uint64_t>() <= 0x7fffffffu) &&
                       item.get<std::int64_t>() >= 0;
     if (!fits) {
-      throw invalid_value(param, "Invalid '" + param + "[" + std::to_string(i) +
-                                     "]': expected a token id (an integer >= 0).");
+      throw invalid_value(param,
+                          "Invalid '" + param + "[" + std::to_string(i) + "]': expected a token id (an integer >= 0).");
     }
     ids.push_back(item.get<std::int64_t>());
   }
@@ -203,9 +202,9 @@ std::vector<TextOrTokens> read_texts(Fields& fields, std::string_view name, std:
     return out;
   }
   if (value->size() > max_items) {
-    ApiError error = invalid_value(param, "Invalid '" + param + "': array too long. Expected at most " +
-                                              std::to_string(max_items) + " entries, but got " +
-                                              std::to_string(value->size()) + ".");
+    ApiError error =
+        invalid_value(param, "Invalid '" + param + "': array too long. Expected at most " + std::to_string(max_items) +
+                                 " entries, but got " + std::to_string(value->size()) + ".");
     error.code = "array_above_max_length";
     throw error;
   }

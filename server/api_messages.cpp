@@ -14,8 +14,10 @@ constexpr std::array<std::string_view, 6> kRoles = {"system", "developer", "user
 std::string read_content(const Json& content, const std::string& param) {
   if (content.is_string()) return content.get<std::string>();
   if (!content.is_array()) {
-    throw invalid_value(param, "Invalid type for '" + param + "': expected a string or an array of content parts, but "
-                                   "got " + json_type_name(content) + " instead.");
+    throw invalid_value(param, "Invalid type for '" + param +
+                                   "': expected a string or an array of content parts, but "
+                                   "got " +
+                                   json_type_name(content) + " instead.");
   }
   std::string joined;
   for (std::size_t i = 0; i < content.size(); ++i) {
@@ -140,7 +142,8 @@ Json read_tools(Fields& fields, const ApiOptions& options) {
     if (!tool.is_object()) throw invalid_value(param, "Invalid '" + param + "': expected an object.");
     Fields inner(tool, param + ".");
     if (inner.text("type", 64).value_or("") != "function") {
-      throw unsupported_value(param + ".type", "Unsupported value in '" + param + ".type': only 'function' is supported.");
+      throw unsupported_value(param + ".type",
+                              "Unsupported value in '" + param + ".type': only 'function' is supported.");
     }
     const Json* function = inner.object("function");
     if (function == nullptr) {
@@ -151,8 +154,8 @@ Json read_tools(Fields& fields, const ApiOptions& options) {
     const auto name = body.text("name", 64);
     const auto plain = [](unsigned char c) { return std::isalnum(c) != 0 || c == '_' || c == '-' || c == '.'; };
     if (!name || name->empty() || !std::all_of(name->begin(), name->end(), plain)) {
-      throw invalid_value(param + ".function.name", "Invalid '" + param +
-                                                        ".function.name': expected 1 to 64 letters, digits, _ - or .");
+      throw invalid_value(param + ".function.name",
+                          "Invalid '" + param + ".function.name': expected 1 to 64 letters, digits, _ - or .");
     }
     body.text("description", 64u << 10);
     body.object("parameters");

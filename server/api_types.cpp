@@ -19,7 +19,8 @@ void read_tool_choice(Fields& fields, ChatRequest& out) {
       throw unsupported_value("tool_choice", allowed ? "'tool_choice' of type 'allowed_tools' is not supported."
                                                      : "A named 'tool_choice' cannot be enforced here yet.");
     }
-    if (!given->is_string()) throw invalid_value("tool_choice", "Invalid 'tool_choice': expected a string or an object.");
+    if (!given->is_string())
+      throw invalid_value("tool_choice", "Invalid 'tool_choice': expected a string or an object.");
     choice = given->get<std::string>();
   }
   if (choice == "required") {
@@ -56,8 +57,9 @@ ChatRequest read_chat_request(const Json& body, const ApiOptions& options) {
   ChatRequest out;
   read_generation_fields(fields, out.fields);
   if (out.fields.max_tokens == 0) {
-    ApiError error = invalid_value("max_tokens", "Invalid 'max_tokens': integer below minimum value. Expected a value "
-                                                 ">= 1, but got 0 instead.");
+    ApiError error = invalid_value("max_tokens",
+                                   "Invalid 'max_tokens': integer below minimum value. Expected a value "
+                                   ">= 1, but got 0 instead.");
     error.code = "integer_below_min_value";
     throw error;
   }
@@ -86,8 +88,9 @@ ChatRequest read_chat_request(const Json& body, const ApiOptions& options) {
     bool known = false;
     for (const std::string_view effort : kEfforts) known = known || effort == *out.reasoning_effort;
     if (!known) {
-      throw invalid_value("reasoning_effort", "Invalid 'reasoning_effort': expected none, minimal, low, medium, high, "
-                                              "xhigh or max.");
+      throw invalid_value("reasoning_effort",
+                          "Invalid 'reasoning_effort': expected none, minimal, low, medium, high, "
+                          "xhigh or max.");
     }
   }
   report_unknown(fields, options, out.fields.ignored);
@@ -106,8 +109,9 @@ CompletionRequest read_completion_request(const Json& body, const ApiOptions& op
   out.logprobs = fields.integer("logprobs", 0, kMaxTopLogprobs);
   out.echo = fields.boolean("echo").value_or(false);
   if (out.fields.max_tokens == 0 && !out.echo) {
-    ApiError error = invalid_value("max_tokens", "Invalid 'max_tokens': integer below minimum value. Expected a value "
-                                                 ">= 1, but got 0 instead.");
+    ApiError error = invalid_value("max_tokens",
+                                   "Invalid 'max_tokens': integer below minimum value. Expected a value "
+                                   ">= 1, but got 0 instead.");
     error.code = "integer_below_min_value";
     throw error;
   }

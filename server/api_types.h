@@ -21,7 +21,7 @@ constexpr std::size_t kMaxStops = 16;
 constexpr std::size_t kMaxStopBytes = 256;
 constexpr std::size_t kMaxLogitBias = 1024;
 constexpr std::size_t kMaxStopTokenIds = 256;
-constexpr std::size_t kMaxPrompts = 128;          // choices of one completions request, n included
+constexpr std::size_t kMaxPrompts = 128;  // choices of one completions request, n included
 constexpr std::size_t kMaxEmbeddingInputs = 2048;
 
 /// Sampling and output fields that chat and text completions share. nullopt: the client said nothing.
@@ -48,8 +48,8 @@ struct GenerationFields {
 
 struct ChatRequest {
   GenerationFields fields;
-  Json messages = Json::array();   // normalised: system for developer, text parts joined, arguments as objects
-  Json tools;                      // array or null; null too with tool_choice "none"
+  Json messages = Json::array();  // normalised: system for developer, text parts joined, arguments as objects
+  Json tools;                     // array or null; null too with tool_choice "none"
   bool parse_tool_calls = false;
   bool parallel_tool_calls = true;
   bool logprobs = false;
@@ -82,7 +82,7 @@ struct TokenizeRequest {
   std::string model;
   std::optional<std::string> prompt;
   std::optional<bool> add_special_tokens;
-  Json messages;                  // array, or null with `prompt`
+  Json messages;  // array, or null with `prompt`
   Json tools;
   bool add_generation_prompt = true;
   Json template_kwargs = Json::object();

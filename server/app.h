@@ -20,13 +20,16 @@ enum class ServerState { loading, ready, draining, failed };
 /// Owned by main. Thread-safe: models and options do not change once the state is ready, keys are swapped whole.
 struct App {
   App(Engine& shared_engine, Metrics& shared_metrics, ApiOptions api_options, AccessOptions access_options)
-      : engine(shared_engine), metrics(shared_metrics), api(std::move(api_options)), access(std::move(access_options)) {}
+      : engine(shared_engine),
+        metrics(shared_metrics),
+        api(std::move(api_options)),
+        access(std::move(access_options)) {}
 
   Engine& engine;
   Metrics& metrics;
   const ApiOptions api;
   const AccessOptions access;
-  ModelTable models;                            // complete before state becomes ready
+  ModelTable models;  // complete before state becomes ready
   std::atomic<ServerState> state{ServerState::loading};
   std::function<void(int* open, int* active, int* restarts)> connection_counts;  // or empty
 

@@ -34,9 +34,12 @@ void read_scopes(ApiKey& key, std::string_view scopes, const std::string& where)
   while (!scopes.empty()) {
     const auto comma = scopes.find(',');
     const std::string_view scope = scopes.substr(0, comma);
-    if (scope == "inference") key.inference = true;
-    else if (scope == "metrics") key.metrics = true;
-    else throw ConfigError(where + ": expected the scopes inference or metrics, found another word");
+    if (scope == "inference")
+      key.inference = true;
+    else if (scope == "metrics")
+      key.metrics = true;
+    else
+      throw ConfigError(where + ": expected the scopes inference or metrics, found another word");
     scopes.remove_prefix(comma == std::string_view::npos ? scopes.size() : comma + 1);
   }
 }

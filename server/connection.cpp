@@ -16,9 +16,7 @@ using std::chrono::steady_clock;
 
 constexpr double kMinBodyBytesPerSecond = 1024;
 
-double seconds_since(steady_clock::time_point start) {
-  return Seconds(steady_clock::now() - start).count();
-}
+double seconds_since(steady_clock::time_point start) { return Seconds(steady_clock::now() - start).count(); }
 
 int to_ms(double seconds) { return static_cast<int>(std::clamp(seconds * 1000.0, 0.0, 3.6e6)) + 1; }
 

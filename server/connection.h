@@ -52,13 +52,13 @@ class Connection final : public httplib::Stream {
 
  private:
   using SteadyTime = std::chrono::steady_clock::time_point;
-  int read_wait_ms();               // < 0: out of time
-  bool fill();                      // at least one byte into the buffer
+  int read_wait_ms();  // < 0: out of time
+  bool fill();         // at least one byte into the buffer
   void count(const char* data, std::size_t size);
 
   const int socket_;
   const HttpOptions& options_;
-  const int stop_event_;            // eventfd, readable once the server stops
+  const int stop_event_;  // eventfd, readable once the server stops
   std::array<char, 4096> buffer_;
   std::size_t begin_ = 0, end_ = 0;
   bool in_headers_ = true;

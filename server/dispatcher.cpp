@@ -150,14 +150,22 @@ HttpResponse Dispatcher::protocol_error(int status, const HttpRequest& request) 
     return error_response(ApiError(code_status, "invalid_request_error", code, "", message));
   };
   switch (status) {
-    case 408: return refuse(408, "request_timeout", "The request took too long to arrive.");
-    case 413: return refuse(413, "request_too_large", "The request body is larger than this server accepts.");
-    case 414: return refuse(414, "", "The request target is too long.");
-    case 415: return refuse(415, "", "Send the body as plain JSON: no form data, no content encoding.");
-    case 416: return refuse(416, "", "The Range header is not understood.");
-    case 431: return refuse(431, "headers_too_large", "The request has too many or too long headers.");
-    case 404: return refuse(404, "", "There is no such route here.");
-    default: break;
+    case 408:
+      return refuse(408, "request_timeout", "The request took too long to arrive.");
+    case 413:
+      return refuse(413, "request_too_large", "The request body is larger than this server accepts.");
+    case 414:
+      return refuse(414, "", "The request target is too long.");
+    case 415:
+      return refuse(415, "", "Send the body as plain JSON: no form data, no content encoding.");
+    case 416:
+      return refuse(416, "", "The Range header is not understood.");
+    case 431:
+      return refuse(431, "headers_too_large", "The request has too many or too long headers.");
+    case 404:
+      return refuse(404, "", "There is no such route here.");
+    default:
+      break;
   }
   if (status >= 500) {
     return error_response(server_error("The server had an error while processing your request (" + request.id + ")."));

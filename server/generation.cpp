@@ -15,10 +15,7 @@ double seconds(TimePoint from, TimePoint to) { return std::chrono::duration<doub
 
 Generation::Generation(const ServedModel& model, ModelMetrics& metrics, const AnswerOptions& options,
                        std::vector<Request> requests, int choices_per_prompt, const std::string& what)
-    : model_(model),
-      metrics_(metrics),
-      choices_per_prompt_(choices_per_prompt),
-      start_(clock_.now()) {
+    : model_(model), metrics_(metrics), choices_per_prompt_(choices_per_prompt), start_(clock_.now()) {
   for (const Request& request : requests) {
     const auto given = static_cast<std::int64_t>(request.prompt.size());
     const std::int64_t room = request.max_output_tokens > 0 ? 1 : 0;
@@ -53,14 +50,18 @@ Generation::~Generation() {
 
 ApiError Generation::rejection_error(const Rejection& rejection, const std::string& what) const {
   switch (rejection.kind) {
-    case Rejection::Kind::prompt_too_long: return context_length_exceeded(what, rejection.limit, rejection.given);
+    case Rejection::Kind::prompt_too_long:
+      return context_length_exceeded(what, rejection.limit, rejection.given);
     case Rejection::Kind::never_fits: {
       ApiError error = context_length_exceeded(what, rejection.limit, rejection.given);
       return error;
     }
-    case Rejection::Kind::draining: return unavailable("shutting_down", "The server is shutting down.", 30);
-    case Rejection::Kind::bad_token: return invalid_value(what, "A token id is outside the model's vocabulary.");
-    case Rejection::Kind::queue_full: break;
+    case Rejection::Kind::draining:
+      return unavailable("shutting_down", "The server is shutting down.", 30);
+    case Rejection::Kind::bad_token:
+      return invalid_value(what, "A token id is outside the model's vocabulary.");
+    case Rejection::Kind::queue_full:
+      break;
   }
   ApiError error(429, "rate_limit_error", "queue_full", "",
                  "The server has " + std::to_string(rejection.limit) + " requests waiting already. Please try again.");
@@ -105,9 +106,14 @@ bool Generation::poll(int index, ChoiceEvent* event, milliseconds timeout) {
   for (;;) {
     TokenEvent token;
     switch (choice.stream->pop(&token, timeout)) {
-      case TokenStream::PopResult::timeout: return false;
-      case TokenStream::PopResult::finished: end(choice, event); return true;
-      case TokenStream::PopResult::token: take_token(choice, std::move(token), event); break;
+      case TokenStream::PopResult::timeout:
+        return false;
+      case TokenStream::PopResult::finished:
+        end(choice, event);
+        return true;
+      case TokenStream::PopResult::token:
+        take_token(choice, std::move(token), event);
+        break;
     }
     if (choice.finished || !event->piece.empty()) return true;
   }
@@ -166,7 +172,8 @@ void Generation::end(Choice& choice, ChoiceEvent* event) {
   }
   metrics_.request_ended(seconds(start_, clock_.now()));
   if (choice.tokens > 1) {
-    metrics_.per_output_token.observe(seconds(choice.first_at, choice.last_at) / static_cast<double>(choice.tokens - 1));
+    metrics_.per_output_token.observe(seconds(choice.first_at, choice.last_at) /
+                                      static_cast<double>(choice.tokens - 1));
   }
 }
 

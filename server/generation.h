@@ -20,8 +20,8 @@ namespace inferd {
 struct ChoiceEvent {
   int index = 0;
   AnswerPiece piece;
-  std::string finish_reason;               // "stop", "length" or "tool_calls" at the end, else empty
-  std::optional<ApiError> error;           // the answer failed; nothing more comes for this index
+  std::string finish_reason;      // "stop", "length" or "tool_calls" at the end, else empty
+  std::optional<ApiError> error;  // the answer failed; nothing more comes for this index
 };
 
 struct Usage {
@@ -56,8 +56,8 @@ class Generation {
     std::shared_ptr<TokenStream> stream;
     std::unique_ptr<AnswerAssembler> assembler;
     std::int64_t tokens = 0;
-    bool finished = false;                 // the caller has got its end
-    bool settled = false;                  // the engine's statistics are in
+    bool finished = false;  // the caller has got its end
+    bool settled = false;   // the engine's statistics are in
     StreamStats stats;
     TimePoint first_at{}, last_at{};
   };
@@ -73,7 +73,7 @@ class Generation {
   const int choices_per_prompt_;
   const SystemClock clock_;
   const TimePoint start_;
-  std::size_t turn_ = 0;                   // whose turn it is to be looked at first
+  std::size_t turn_ = 0;  // whose turn it is to be looked at first
 };
 
 /// Sampling and limits of one answer: the client's wishes over the model's defaults. `chat`: the model's own sampling

@@ -91,15 +91,19 @@ std::string plain_answer(int status, const std::string& body, const std::string&
 }
 
 bool fit_request_id(const std::string& id) {
-  return !id.empty() && id.size() <= 128 && id.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-                                                                 "0123456789-_.:") == std::string::npos;
+  return !id.empty() && id.size() <= 128 &&
+         id.find_first_not_of(
+             "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+             "0123456789-_.:") == std::string::npos;
 }
 
 }  // namespace
 
 struct HttpServer::Impl final : public httplib::Server {
   Impl(const HttpOptions& http_options, HttpDispatcher& http_dispatcher)
-      : options(http_options), dispatcher(http_dispatcher), pool(http_options.max_connections),
+      : options(http_options),
+        dispatcher(http_dispatcher),
+        pool(http_options.max_connections),
         stop_event(::eventfd(0, EFD_CLOEXEC)) {
     configure();
   }
@@ -139,9 +143,7 @@ void HttpServer::Impl::configure() {
   set_keep_alive_timeout(static_cast<time_t>(options.keep_alive_s));
   if (!options.trusted_proxies.empty()) set_trusted_proxies(options.trusted_proxies);
   // the library's default is SO_REUSEPORT, with which two servers would share a port unnoticed
-  set_socket_options([](socket_t socket) {
-    httplib::set_socket_opt(socket, SOL_SOCKET, SO_REUSEADDR, 1);
-  });
+  set_socket_options([](socket_t socket) { httplib::set_socket_opt(socket, SOL_SOCKET, SO_REUSEADDR, 1); });
   new_task_queue = [this] { return new PoolQueue(pool); };
   const auto plain = [this](const httplib::Request& in, httplib::Response& out) { handle(in, out, nullptr); };
   const auto with_body = [this](const httplib::Request& in, httplib::Response& out,
@@ -236,10 +238,13 @@ void HttpServer::Impl::answer(HttpResponse response, httplib::Response& out) {
 int HttpServer::Impl::violation_status(const Connection& connection, int status) const {
   switch (connection.violation()) {
     case Violation::header_timeout:
-    case Violation::body_timeout: return 408;
-    case Violation::header_too_large: return 431;
+    case Violation::body_timeout:
+      return 408;
+    case Violation::header_too_large:
+      return 431;
     case Violation::closed:
-    case Violation::none: break;
+    case Violation::none:
+      break;
   }
   constexpr int kLinesOfFullHeader = 102;  // request line, 100 headers, blank line
   if (status == 400 && connection.in_headers() && connection.header_lines() >= kLinesOfFullHeader) return 431;
@@ -297,7 +302,8 @@ void HttpServer::Impl::serve_connection(Connection& connection) {
     if (!connection.wait_for_request()) return;
     connection.begin_request();
     char id[40];
-    std::snprintf(id, sizeof id, "req-%016llx", static_cast<unsigned long long>(id_salt + next_id++ * 0x9e3779b97f4a7c15ull));
+    std::snprintf(id, sizeof id, "req-%016llx",
+                  static_cast<unsigned long long>(id_salt + next_id++ * 0x9e3779b97f4a7c15ull));
     connection.request.id = id;
     const auto start = steady_clock::now();
     active++;

@@ -14,13 +14,13 @@ struct Route;
 
 /// One request. Lives on its connection's thread.
 struct HttpRequest {
-  std::string method;         // "HEAD" is routed as GET
-  std::string path;           // as sent, nothing decoded
-  std::string path_rest;      // what follows a route that ends in '/', still encoded
+  std::string method;     // "HEAD" is routed as GET
+  std::string path;       // as sent, nothing decoded
+  std::string path_rest;  // what follows a route that ends in '/', still encoded
   std::string body;
   std::string remote_addr;
-  std::string id;             // x-request-id, the client's if it sent a fit one
-  std::string cache_scope;    // prefix-cache entries are shared only within one key; empty: no keys are used
+  std::string id;           // x-request-id, the client's if it sent a fit one
+  std::string cache_scope;  // prefix-cache entries are shared only within one key; empty: no keys are used
   const Route* route = nullptr;
   std::function<std::string(std::string_view)> header;  // value by name, empty if absent
   std::function<bool()> client_gone;                    // the connection was closed or half-closed

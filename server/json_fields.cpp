@@ -65,9 +65,9 @@ std::optional<double> Fields::number(std::string_view name, double min, double m
   const double number = value->get<double>();
   if (!(number >= min && number <= max)) {
     const bool below = number < min;
-    ApiError error = invalid_value(
-        param(name), "Invalid '" + param(name) + "': expected a number " + (below ? ">= " : "<= ") +
-                         number_text(below ? min : max) + ", but got " + number_text(number) + " instead.");
+    ApiError error = invalid_value(param(name), "Invalid '" + param(name) + "': expected a number " +
+                                                    (below ? ">= " : "<= ") + number_text(below ? min : max) +
+                                                    ", but got " + number_text(number) + " instead.");
     error.code = below ? "decimal_below_min_value" : "decimal_above_max_value";
     throw error;
   }

@@ -7,11 +7,11 @@
 namespace inferd {
 namespace {
 
-constexpr double kFirstTokenBounds[] = {0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75,
-                                        1.0,   2.5,   5.0,  7.5,  10.0, 20.0, 40.0, 80.0, 160.0};
-constexpr double kTokenBounds[] = {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1,  0.15, 0.2,
-                                   0.3,   0.4,    0.5,   0.75, 1.0,   2.5,  5.0,   10.0};
-constexpr double kRequestBounds[] = {0.01, 0.05, 0.1,  0.3,  0.5,  0.8,  1.0,   1.5,   2.0,   2.5,    5.0,
+constexpr double kFirstTokenBounds[] = {0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1,  0.25, 0.5,
+                                        0.75,  1.0,   2.5,  5.0,  7.5,  10.0, 20.0, 40.0, 80.0, 160.0};
+constexpr double kTokenBounds[] = {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15,
+                                   0.2,   0.3,    0.4,   0.5,  0.75,  1.0,  2.5,   5.0, 10.0};
+constexpr double kRequestBounds[] = {0.01, 0.05, 0.1,  0.3,  0.5,  0.8,  1.0,   1.5,   2.0,   2.5,  5.0,
                                      10.0, 15.0, 20.0, 30.0, 40.0, 60.0, 120.0, 240.0, 480.0, 960.0};
 
 std::string number(double value) {
@@ -42,7 +42,8 @@ std::string model_label(const std::string& name) {
 Histogram::Histogram(std::span<const double> bounds) : bounds_(bounds), counts_(bounds.size() + 1, 0) {}
 
 void Histogram::observe(double seconds) {
-  const auto bucket = static_cast<std::size_t>(std::lower_bound(bounds_.begin(), bounds_.end(), seconds) - bounds_.begin());
+  const auto bucket =
+      static_cast<std::size_t>(std::lower_bound(bounds_.begin(), bounds_.end(), seconds) - bounds_.begin());
   const std::lock_guard lock(mutex_);
   counts_[bucket]++;
   sum_ += seconds;
@@ -83,9 +84,7 @@ Metrics::Metrics(const std::vector<std::string>& model_names) {
   for (const std::string& name : model_names) models_[name] = std::make_unique<ModelMetrics>();
 }
 
-void Metrics::count_response(int status) {
-  responses_[static_cast<std::size_t>(std::clamp(status / 100, 0, 5))]++;
-}
+void Metrics::count_response(int status) { responses_[static_cast<std::size_t>(std::clamp(status / 100, 0, 5))]++; }
 
 std::string Metrics::render(const std::vector<ModelGauges>& gauges, int open_connections, int active_requests,
                             int listener_restarts) const {
@@ -106,14 +105,17 @@ std::string Metrics::render(const std::vector<ModelGauges>& gauges, int open_con
   gauge("vllm:num_preemptions_total", "counter", "Requests set back to waiting for lack of KV blocks.",
         [](Stats s) { return s.preemptions; });
   gauge("inferd:engine_steps_total", "counter", "Steps of the engine.", [](Stats s) { return s.steps; });
-  gauge("inferd:requests_cancelled_total", "counter", "Requests whose client left.", [](Stats s) { return s.cancelled; });
+  gauge("inferd:requests_cancelled_total", "counter", "Requests whose client left.",
+        [](Stats s) { return s.cancelled; });
 
   const auto count = [&](const char* name, const char* help, auto value) {
     type_line(out, name, "counter", help);
-    for (const auto& [model, metrics] : models_) sample(out, name, model_label(model), static_cast<double>(value(*metrics)));
+    for (const auto& [model, metrics] : models_)
+      sample(out, name, model_label(model), static_cast<double>(value(*metrics)));
   };
   using Counters = const ModelMetrics&;
-  count("vllm:prompt_tokens_total", "Prompt tokens of admitted requests.", [](Counters m) { return m.prompt_tokens.load(); });
+  count("vllm:prompt_tokens_total", "Prompt tokens of admitted requests.",
+        [](Counters m) { return m.prompt_tokens.load(); });
   count("vllm:generation_tokens_total", "Sampled tokens.", [](Counters m) { return m.output_tokens.load(); });
   count("vllm:prefix_cache_queries_total", "Prompt tokens looked up in the prefix cache.",
         [](Counters m) { return m.prompt_tokens.load(); });
@@ -145,7 +147,8 @@ std::string Metrics::render(const std::vector<ModelGauges>& gauges, int open_con
 
   type_line(out, "inferd:http_responses_total", "counter", "HTTP responses by class.");
   for (std::size_t i = 1; i < responses_.size(); ++i) {
-    sample(out, "inferd:http_responses_total", "class=\"" + std::to_string(i) + "xx\"", static_cast<double>(responses_[i]));
+    sample(out, "inferd:http_responses_total", "class=\"" + std::to_string(i) + "xx\"",
+           static_cast<double>(responses_[i]));
   }
   const auto plain = [&](const char* name, const char* type, const char* help, double value) {
     type_line(out, name, type, help);
@@ -155,7 +158,8 @@ std::string Metrics::render(const std::vector<ModelGauges>& gauges, int open_con
   plain("inferd:http_requests_active", "gauge", "Requests being answered.", active_requests);
   plain("inferd:http_connections_refused_total", "counter", "Connections above max_connections.",
         static_cast<double>(refused_connections));
-  plain("inferd:http_auth_failures_total", "counter", "Requests without a valid key.", static_cast<double>(auth_failures));
+  plain("inferd:http_auth_failures_total", "counter", "Requests without a valid key.",
+        static_cast<double>(auth_failures));
   plain("inferd:http_disconnects_total", "counter", "Clients that left before their answer was complete.",
         static_cast<double>(disconnects));
   plain("inferd:http_listener_restarts_total", "counter", "Times the listener was opened anew.", listener_restarts);

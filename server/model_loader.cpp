@@ -73,8 +73,7 @@ void add_stop_ids(ServedModel& model, const std::vector<std::int32_t>& ids) {
 
 void set_template(ServedModel& model, std::unique_ptr<ChatTemplate> chat_template) {
   model.chat_template = std::move(chat_template);
-  model.thinks = model.chat_template != nullptr &&
-                 model.chat_template->source().find("</think>") != std::string::npos;
+  model.thinks = model.chat_template != nullptr && model.chat_template->source().find("</think>") != std::string::npos;
 }
 
 void add_decoder(ServedModel& model, std::unique_ptr<Model> decoder, Backend& backend, const ModelSpec& spec,
@@ -108,7 +107,8 @@ void load_sim(ServedModel& model, const ModelSpec& spec, const LoadContext& cont
     model.handle = context.engine.add_encoder(std::move(sim), context.sim_backend, context.max_queued_inputs);
     return;
   }
-  const std::string source = spec.chat_template_file.empty() ? kSimTemplate : read_template_file(spec.chat_template_file);
+  const std::string source =
+      spec.chat_template_file.empty() ? kSimTemplate : read_template_file(spec.chat_template_file);
   set_template(model, parse_chat_template(source, spec.chat_template_file.empty() ? "sim" : spec.chat_template_file, "",
                                           "<|im_end|>"));
   add_stop_ids(model, model.tokenizer->special().stop);
@@ -172,9 +172,9 @@ std::unique_ptr<ServedModel> load_served_model(const ModelSpec& spec, const Load
 void log_served_model(const ServedModel& model) {
   const ModelInfo& info = model.info;
   spdlog::info("model {}: {} {}, {:.1f} M parameters, {}, {} ({} resident), {} {} tokens, {}", log_safe(model.name),
-               log_safe(info.family), model.is_encoder ? "encoder" : "decoder", static_cast<double>(info.parameters) / 1e6,
-               log_safe(info.quantization), megabytes(info.weight_bytes), megabytes(info.resident_bytes),
-               model.is_encoder ? "inputs up to" : "context", model.context_length,
+               log_safe(info.family), model.is_encoder ? "encoder" : "decoder",
+               static_cast<double>(info.parameters) / 1e6, log_safe(info.quantization), megabytes(info.weight_bytes),
+               megabytes(info.resident_bytes), model.is_encoder ? "inputs up to" : "context", model.context_length,
                model.is_encoder ? "no KV cache" : "KV cache " + megabytes(model.engine->kv_bytes(model.handle)));
   if (!model.is_encoder && model.chat_template == nullptr) {
     spdlog::warn("model {} has no chat template: /v1/chat/completions will refuse it", log_safe(model.name));

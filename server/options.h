@@ -11,20 +11,20 @@ namespace inferd {
 /// Listening address and the limits of connections.
 struct HttpOptions {
   std::string host = "127.0.0.1";
-  int port = 8080;                         // 0: a free one
+  int port = 8080;  // 0: a free one
   int max_connections = 1024;
   std::size_t max_body_bytes = 16u << 20;
   std::size_t max_header_bytes = 32u << 10;
-  double header_timeout_s = 10;            // request line and headers
-  double body_timeout_s = 60;              // then a body slower than 1 KiB/s is given up
+  double header_timeout_s = 10;  // request line and headers
+  double body_timeout_s = 60;    // then a body slower than 1 KiB/s is given up
   double keep_alive_s = 5;
-  double write_timeout_s = 30;             // one piece of an answer
+  double write_timeout_s = 30;  // one piece of an answer
   std::vector<std::string> trusted_proxies;
 };
 
 /// Who may call, and from where.
 struct AccessOptions {
-  bool loopback_only = true;               // the listening address is a loopback address: check Host
+  bool loopback_only = true;  // the listening address is a loopback address: check Host
   std::vector<std::string> allowed_hosts;
   std::vector<std::string> cors_origins;
 };
@@ -32,9 +32,9 @@ struct AccessOptions {
 /// How request bodies are read and answers given.
 struct ApiOptions {
   bool strict_fields = false;
-  bool parse_special = true;               // control tokens in the text of /v1/completions and /tokenize
-  std::int64_t default_max_tokens = 0;     // chat; 0: up to the context's end
-  double request_deadline_s = 0;           // 0: none
+  bool parse_special = true;            // control tokens in the text of /v1/completions and /tokenize
+  std::int64_t default_max_tokens = 0;  // chat; 0: up to the context's end
+  double request_deadline_s = 0;        // 0: none
   double sse_ping_s = 15;
   std::int64_t max_messages = 4096;
   std::int64_t max_tools = 128;
@@ -43,9 +43,9 @@ struct ApiOptions {
 /// One model to be served.
 struct ModelSpec {
   std::string name;
-  std::string path;                        // a GGUF file, a Hugging Face folder, or "sim:…"
-  std::string chat_template_file;          // empty: the model's own
-  std::int64_t context_length = 0;         // 0: auto
+  std::string path;                 // a GGUF file, a Hugging Face folder, or "sim:…"
+  std::string chat_template_file;   // empty: the model's own
+  std::int64_t context_length = 0;  // 0: auto
   std::vector<std::string> aliases;
 };
 

@@ -89,10 +89,14 @@ std::vector<OutputSegment> OutputParser::finish() {
 
 bool OutputParser::step(std::vector<OutputSegment>& out) {
   switch (state_) {
-    case State::start: return step_start();
-    case State::reasoning: return step_reasoning(out);
-    case State::content: return step_content(out);
-    case State::tool_call: return step_tool_call(out);
+    case State::start:
+      return step_start();
+    case State::reasoning:
+      return step_reasoning(out);
+    case State::content:
+      return step_content(out);
+    case State::tool_call:
+      return step_tool_call(out);
   }
   return false;
 }

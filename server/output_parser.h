@@ -8,7 +8,7 @@
 namespace inferd {
 
 struct ToolCall {
-  std::string id;         // "call_…"
+  std::string id;  // "call_…"
   std::string name;
   std::string arguments;  // a JSON text
 };

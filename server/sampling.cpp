@@ -57,7 +57,8 @@ Request make_request(const GenerationFields& fields, const ServedModel& model, b
   }
   sampling.seed = fields.seed ? *fields.seed : random_seed();
 
-  const std::int64_t longest = chat && options.default_max_tokens > 0 ? options.default_max_tokens : model.context_length;
+  const std::int64_t longest =
+      chat && options.default_max_tokens > 0 ? options.default_max_tokens : model.context_length;
   request.max_output_tokens = fields.max_tokens.value_or(chat ? longest : 16);
   request.max_output_tokens = std::clamp<std::int64_t>(request.max_output_tokens, 0, model.context_length);
   request.min_output_tokens = std::min(fields.min_tokens.value_or(0), request.max_output_tokens);
@@ -73,8 +74,8 @@ Request make_request(const GenerationFields& fields, const ServedModel& model, b
   request.priority = static_cast<int>(fields.priority);
   if (fields.prompt_logprobs) request.prompt_logprobs = static_cast<int>(*fields.prompt_logprobs);
   if (options.request_deadline_s > 0) {
-    const auto limit = std::chrono::duration_cast<std::chrono::nanoseconds>(
-        std::chrono::duration<double>(options.request_deadline_s));
+    const auto limit =
+        std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::duration<double>(options.request_deadline_s));
     request.deadline = SystemClock().now() + limit;
   }
   return request;

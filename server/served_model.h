@@ -22,18 +22,18 @@ namespace inferd {
 struct ServedModel {
   std::string name;
   std::int64_t created_unix_s = 0;
-  std::string fingerprint;                      // of build, weights and configuration
+  std::string fingerprint;  // of build, weights and configuration
   std::unique_ptr<Tokenizer> tokenizer;
   std::unique_ptr<ChatTemplate> chat_template;  // null: chat is refused
   GenerationDefaults defaults;
-  std::vector<TokenId> stop_ids;                // ids that end an answer of this model
+  std::vector<TokenId> stop_ids;  // ids that end an answer of this model
   ModelInfo info;
   bool is_encoder = false;
   Engine* engine = nullptr;
   ModelHandle handle = 0;
-  std::int64_t context_length = 0;              // decoder: prompt + output; encoder: longest input
-  std::int64_t embedding_dim = 0;               // encoder
-  bool thinks = false;                          // its template knows <think>…</think>
+  std::int64_t context_length = 0;  // decoder: prompt + output; encoder: longest input
+  std::int64_t embedding_dim = 0;   // encoder
+  bool thinks = false;              // its template knows <think>…</think>
 };
 
 /// The served models and their aliases. Filled before serving, then read by many threads.
@@ -62,11 +62,11 @@ class ModelTable {
 /// What loading shares between models.
 struct LoadContext {
   Engine& engine;
-  Backend* backend;                             // null if only sim models are served
+  Backend* backend;  // null if only sim models are served
   Backend& sim_backend;
   EngineOptions engine_options;
   std::int64_t max_queued_inputs = 4096;
-  std::string build;                            // goes into the fingerprint
+  std::string build;  // goes into the fingerprint
   std::function<void(const std::string& model, std::size_t done_bytes, std::size_t total_bytes)> progress;
 };
 

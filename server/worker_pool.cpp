@@ -34,8 +34,8 @@ WorkerPool::WorkerPool(int threads) : size_(threads) {
   if (failed != 0) {
     const std::string made = std::to_string(threads_.size());
     join();
-    throw MemoryError("max_connections: expected " + std::to_string(size_) + " threads, the system gave " + made + " (" +
-                      std::strerror(failed) + "); lower max_connections or raise the service's TasksMax");
+    throw MemoryError("max_connections: expected " + std::to_string(size_) + " threads, the system gave " + made +
+                      " (" + std::strerror(failed) + "); lower max_connections or raise the service's TasksMax");
   }
 }
 

@@ -9,11 +9,11 @@
 namespace inferd {
 
 struct Family {
-  std::string_view name;          // ModelConfig::family
-  std::string_view model_type;    // config.json model_type
-  std::string_view gguf_arch;     // general.architecture; empty: none
-  RopeStyle hf_rope;              // pairing in safetensors
-  RopeStyle gguf_rope;            // pairing in GGUF
+  std::string_view name;        // ModelConfig::family
+  std::string_view model_type;  // config.json model_type
+  std::string_view gguf_arch;   // general.architecture; empty: none
+  RopeStyle hf_rope;            // pairing in safetensors
+  RopeStyle gguf_rope;          // pairing in GGUF
   LoadedModel (*load)(const Checkpoint&, const ModelConfig&, Backend&, const ModelOptions&);
 };
 

@@ -15,14 +15,14 @@ namespace inferd {
 
 /// What a served model is, for logs, /v1/models and the planner.
 struct ModelInfo {
-  std::string name;            // human name from the files
-  std::string family;          // "qwen2"
+  std::string name;    // human name from the files
+  std::string family;  // "qwen2"
   std::int64_t parameters = 0;
-  std::string quantization;    // "Q4_K_M", "BF16", "Q4_1"
-  std::size_t weight_bytes = 0;      // as stored
-  std::size_t resident_bytes = 0;    // as the backend keeps them
-  std::int64_t max_context = 0;      // positions the weights allow
-  std::int64_t vocab_size = 0;       // rows of the logits
+  std::string quantization;        // "Q4_K_M", "BF16", "Q4_1"
+  std::size_t weight_bytes = 0;    // as stored
+  std::size_t resident_bytes = 0;  // as the backend keeps them
+  std::int64_t max_context = 0;    // positions the weights allow
+  std::int64_t vocab_size = 0;     // rows of the logits
   std::int64_t hidden_size = 0;
 };
 
@@ -38,8 +38,8 @@ using LayerHook = std::function<void(int layer)>;
 
 /// Loading options shared by all families.
 struct ModelOptions {
-  std::int64_t max_batch_tokens = 512;   // rows a forward may get
-  std::int64_t max_logit_rows = 64;      // rows whose logits one forward may return
+  std::int64_t max_batch_tokens = 512;  // rows a forward may get
+  std::int64_t max_logit_rows = 64;     // rows whose logits one forward may return
   std::function<void(std::size_t done_bytes, std::size_t total_bytes)> progress;  // or empty
 };
 

@@ -8,7 +8,8 @@
 
 namespace inferd {
 
-/// Text in runs of one origin. Control tokens are only ever parsed in trusted runs, so a client's "<|im_end|>" stays text.
+/// Text in runs of one origin. Control tokens are only ever parsed in trusted runs, so a client's "<|im_end|>" stays
+/// text.
 class MarkedText {
  public:
   struct Run {

@@ -11,8 +11,7 @@ class TaskRef {
  public:
   template <typename F>
   TaskRef(const F& function)  // NOLINT: implicit on purpose, like std::function
-      : object_(&function),
-        call_([](const void* object, std::int64_t task, int worker) {
+      : object_(&function), call_([](const void* object, std::int64_t task, int worker) {
           (*static_cast<const F*>(object))(task, worker);
         }) {}
   void operator()(std::int64_t task, int worker) const { call_(object_, task, worker); }
@@ -22,7 +21,8 @@ class TaskRef {
   void (*call_)(const void*, std::int64_t, int);
 };
 
-/// Fixed threads; workers spin briefly, then park, so an idle pool uses no CPU. One caller at a time. Never allocates in run.
+/// Fixed threads; workers spin briefly, then park, so an idle pool uses no CPU. One caller at a time. Never allocates
+/// in run.
 class ThreadPool {
  public:
   /// threads ≥ 1, the calling thread included.

@@ -117,7 +117,8 @@ void Daemon::tick() {
     if (now - last_extension_ < seconds(5)) return;
     if (last_extension_ != TimePoint{}) {
       const std::lock_guard lock(loading_name_mutex_);
-      const double share = static_cast<double>(load_done_bytes_) / static_cast<double>(std::max<std::size_t>(load_total_bytes_, 1));
+      const double share =
+          static_cast<double>(load_done_bytes_) / static_cast<double>(std::max<std::size_t>(load_total_bytes_, 1));
       spdlog::info("loading {}: {:.0f}%", log_safe(loading_name_), share * 100);
     }
     last_extension_ = now;
@@ -128,8 +129,8 @@ void Daemon::tick() {
   watch_engine();
 }
 
-/// Feeds the watchdog for as long as the engine makes progress; a stuck or failed engine ends the process, for a service
-/// manager to start a fresh one.
+/// Feeds the watchdog for as long as the engine makes progress; a stuck or failed engine ends the process, for a
+/// service manager to start a fresh one.
 void Daemon::watch_engine() {
   const std::string failure = engine_.failure();
   const double silent_s = std::chrono::duration<double>(clock_.now() - engine_.last_progress()).count();
@@ -138,8 +139,9 @@ void Daemon::watch_engine() {
     return;
   }
   app_.state = ServerState::failed;
-  spdlog::critical("{}", failure.empty() ? "the engine has made no progress for " + std::to_string(static_cast<int>(silent_s)) + " s"
-                                         : "the engine failed: " + log_safe(failure));
+  spdlog::critical(
+      "{}", failure.empty() ? "the engine has made no progress for " + std::to_string(static_cast<int>(silent_s)) + " s"
+                            : "the engine failed: " + log_safe(failure));
   spdlog::shutdown();
   if (!failure.empty()) http_.stop(kLastAnswersS);
   ::_exit(static_cast<int>(ExitCode::internal));  // a stuck engine thread cannot be joined
@@ -150,7 +152,8 @@ void Daemon::reload() {
   try {
     const Settings fresh = load_settings(flags_, process_environment());
     const auto keys = fresh.api_key_file.empty() ? nullptr : ApiKeys::read(fresh.api_key_file);
-    if (keys == nullptr && app_.keys() != nullptr && !is_loopback_host(settings_.host) && !fresh.allow_unauthenticated) {
+    if (keys == nullptr && app_.keys() != nullptr && !is_loopback_host(settings_.host) &&
+        !fresh.allow_unauthenticated) {
       throw ConfigError("api_key_file: an open address needs keys");
     }
     app_.set_keys(keys);

@@ -11,7 +11,6 @@
 #include "engine/sim/sim_backend.h"
 #include "server/app.h"
 #include "server/commands/process.h"
-#include "engine/sim/sim_backend.h"
 #include "server/dispatcher.h"
 #include "server/http_server.h"
 
@@ -28,7 +27,7 @@ class Daemon {
   int run();
 
  private:
-  void load_models();                       // on the loader thread
+  void load_models();  // on the loader thread
   void finish_loading();
   bool still_loading() const { return app_.state == ServerState::loading; }
   void tick();
@@ -42,7 +41,7 @@ class Daemon {
   ProcessEvents events_;
   ServiceManager service_;
   const SystemClock clock_;
-  std::unique_ptr<Backend> backend_;        // made by the loader if a model needs it; outlives the engine
+  std::unique_ptr<Backend> backend_;  // made by the loader if a model needs it; outlives the engine
   SimBackend sim_backend_;
   Engine engine_;
   Metrics metrics_;
@@ -52,7 +51,7 @@ class Daemon {
 
   std::thread loader_;
   std::atomic<bool> loaded_{false};
-  std::exception_ptr load_error_;           // set before loaded_
+  std::exception_ptr load_error_;  // set before loaded_
   std::atomic<std::size_t> load_done_bytes_{0}, load_total_bytes_{0};
   std::mutex loading_name_mutex_;
   std::string loading_name_;

@@ -74,8 +74,8 @@ void raise_descriptor_limit(int connections) {
   rlimit limit{};
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= needed) return;
   if (limit.rlim_max < needed) {
-    throw ConfigError("max_connections: " + std::to_string(connections) + " connections need " + std::to_string(needed) +
-                      " file descriptors, and the limit is " + std::to_string(limit.rlim_max) +
+    throw ConfigError("max_connections: " + std::to_string(connections) + " connections need " +
+                      std::to_string(needed) + " file descriptors, and the limit is " + std::to_string(limit.rlim_max) +
                       "; lower max_connections or raise LimitNOFILE");
   }
   limit.rlim_cur = needed;
@@ -87,9 +87,7 @@ ServiceManager::ServiceManager() {
   if (sd_watchdog_enabled(0, &period_us) > 0) watchdog_period_ = std::chrono::milliseconds(period_us / 1000);
 }
 
-void ServiceManager::ready(const std::string& status) const {
-  sd_notify(0, ("READY=1\nSTATUS=" + status).c_str());
-}
+void ServiceManager::ready(const std::string& status) const { sd_notify(0, ("READY=1\nSTATUS=" + status).c_str()); }
 
 void ServiceManager::reloading() const {
   timespec now{};

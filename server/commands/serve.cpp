@@ -19,7 +19,8 @@ int run_serve(std::span<const std::string> args) {
   }
   const Settings settings = load_settings(*parsed.flags, process_environment());
   init_logging(settings.log_level);
-  for (const std::string& name : unknown_variables()) spdlog::warn("{}: no setting reads this variable", log_safe(name));
+  for (const std::string& name : unknown_variables())
+    spdlog::warn("{}: no setting reads this variable", log_safe(name));
   if (settings.models.empty()) {
     std::fprintf(stderr, "inferd serve: no model given; use --model [NAME=]PATH, or models in the --config file\n");
     return static_cast<int>(ExitCode::usage);

@@ -13,12 +13,14 @@ constexpr std::int64_t kLeastLogitRows = 64;
 
 void check_one_device(const std::string& device, const std::string& gpu_layers, const std::string& where) {
   if (device.starts_with("cuda")) {
-    throw ConfigError(where + "device: " + device + " needs a usable NVIDIA GPU, and this build has no CUDA backend; use "
-                              "auto or cpu");
+    throw ConfigError(where + "device: " + device +
+                      " needs a usable NVIDIA GPU, and this build has no CUDA backend; use "
+                      "auto or cpu");
   }
   if (!gpu_layers.empty() && gpu_layers != "auto" && gpu_layers != "0") {
-    throw ConfigError(where + "gpu_layers: " + gpu_layers + " needs a usable NVIDIA GPU, and this build has no CUDA "
-                              "backend; use auto or 0");
+    throw ConfigError(where + "gpu_layers: " + gpu_layers +
+                      " needs a usable NVIDIA GPU, and this build has no CUDA "
+                      "backend; use auto or 0");
   }
 }
 

@@ -13,9 +13,9 @@ struct ChatStream {
   std::string id, model, fingerprint;
   std::int64_t created_unix_s = 0;
   bool logprobs = false, as_ids = false, include_usage = false, continuous_usage = false;
-  std::vector<bool> opened;                       // by index: the role chunk was sent
-  std::vector<int> calls;                         // by index: tool calls sent
-  std::vector<std::vector<TokenEvent>> waiting;   // by index: tokens whose text has not been sent yet
+  std::vector<bool> opened;                      // by index: the role chunk was sent
+  std::vector<int> calls;                        // by index: tool calls sent
+  std::vector<std::vector<TokenEvent>> waiting;  // by index: tokens whose text has not been sent yet
 };
 
 Json tool_call_json(const ToolCall& call) {
@@ -86,9 +86,8 @@ Json whole_answer(const ServedModel& model, const ChatRequest& chat, Generation&
     Json choice = Json::object();
     choice["index"] = i;
     choice["message"] = std::move(message);
-    choice["logprobs"] = chat.logprobs
-                             ? chat_logprobs(*model.tokenizer, piece.tokens, chat.fields.return_tokens_as_token_ids)
-                             : Json();
+    choice["logprobs"] =
+        chat.logprobs ? chat_logprobs(*model.tokenizer, piece.tokens, chat.fields.return_tokens_as_token_ids) : Json();
     choice["finish_reason"] = wholes[i].finish_reason;
     choices.push_back(std::move(choice));
   }
@@ -136,8 +135,8 @@ bool send_event(SseWriter& writer, ChoiceEvent& event, ChatStream& stream, const
                 Generation& generation) {
   const auto slot = static_cast<std::size_t>(event.index);
   const auto send = [&](Json delta, Json logprobs, const std::string& finish_reason) {
-    return writer.send(chunk(stream, choice_delta(event.index, std::move(delta), std::move(logprobs), finish_reason),
-                             generation));
+    return writer.send(
+        chunk(stream, choice_delta(event.index, std::move(delta), std::move(logprobs), finish_reason), generation));
   };
   if (!stream.opened[slot]) {
     stream.opened[slot] = true;
@@ -203,8 +202,8 @@ HttpResponse chat_completions(App& app, const HttpRequest& request) {
   ChatRequest chat = read_chat_request(parse_body(request.body), app.api);
   const ServedModel& model = app.models.decoder(chat.fields.model, "chat completions");
   apply_reasoning_effort(model, chat);
-  ChatPrompt prompt = make_chat_prompt(model, chat.messages, chat.tools, chat.add_generation_prompt,
-                                       chat.template_kwargs, false);
+  ChatPrompt prompt =
+      make_chat_prompt(model, chat.messages, chat.tools, chat.add_generation_prompt, chat.template_kwargs, false);
   const AnswerOptions options = answer_options(model, chat, prompt);
   Request base = make_request(chat.fields, model, true, std::move(prompt.tokens), app.api);
   base.cache_salt = cache_salt(request, chat.fields.cache_salt);
@@ -213,7 +212,8 @@ HttpResponse chat_completions(App& app, const HttpRequest& request) {
   for (std::int64_t i = 0; i < chat.fields.n; ++i) {
     Request one = base;
     one.id = request.id + "/" + std::to_string(i);
-    one.sampling.seed = static_cast<std::int64_t>(static_cast<std::uint64_t>(base.sampling.seed) + static_cast<std::uint64_t>(i));
+    one.sampling.seed =
+        static_cast<std::int64_t>(static_cast<std::uint64_t>(base.sampling.seed) + static_cast<std::uint64_t>(i));
     if (i > 0) one.prompt_logprobs = -1;
     requests.push_back(std::move(one));
   }

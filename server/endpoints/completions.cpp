@@ -65,7 +65,7 @@ class LogprobLists {
 struct CompletionChoice {
   std::string text;
   std::string finish_reason;
-  std::string echo;                     // the prompt's text, if it is to be repeated
+  std::string echo;  // the prompt's text, if it is to be repeated
   std::unique_ptr<LogprobLists> logprobs;
   bool prompt_added = false;
 };
@@ -102,8 +102,8 @@ std::vector<Request> make_requests(const App& app, const HttpRequest& http, Comp
   const CompletionRequest& completion = run.request;
   std::vector<Request> requests;
   for (const TextOrTokens& prompt : completion.prompts) {
-    Request base = make_request(completion.fields, *run.model, false, prompt_ids(app, *run.model, completion, prompt),
-                                app.api);
+    Request base =
+        make_request(completion.fields, *run.model, false, prompt_ids(app, *run.model, completion, prompt), app.api);
     base.cache_salt = cache_salt(http, completion.fields.cache_salt);
     if (completion.logprobs) base.top_logprobs = static_cast<int>(*completion.logprobs);
     if (completion.logprobs && completion.echo) base.prompt_logprobs = static_cast<int>(*completion.logprobs);
@@ -115,7 +115,8 @@ std::vector<Request> make_requests(const App& app, const HttpRequest& http, Comp
     for (std::int64_t i = 0; i < completion.fields.n; ++i) {
       Request one = base;
       one.id = http.id + "/" + std::to_string(requests.size());
-      one.sampling.seed = static_cast<std::int64_t>(static_cast<std::uint64_t>(base.sampling.seed) + static_cast<std::uint64_t>(i));
+      one.sampling.seed =
+          static_cast<std::int64_t>(static_cast<std::uint64_t>(base.sampling.seed) + static_cast<std::uint64_t>(i));
       requests.push_back(std::move(one));
       CompletionChoice choice;
       choice.echo = echo;

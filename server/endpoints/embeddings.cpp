@@ -55,13 +55,18 @@ std::vector<EncodeResult> encode(const ServedModel& model, std::vector<std::vect
   auto submitted = model.engine->encode(model.handle, std::move(inputs));
   if (const auto* rejection = std::get_if<Rejection>(&submitted)) {
     switch (rejection->kind) {
-      case Rejection::Kind::prompt_too_long: throw context_length_exceeded("input", rejection->limit, rejection->given);
-      case Rejection::Kind::draining: throw unavailable("shutting_down", "The server is shutting down.", 30);
-      case Rejection::Kind::bad_token: throw invalid_value("input", "A token id is outside the model's vocabulary.");
+      case Rejection::Kind::prompt_too_long:
+        throw context_length_exceeded("input", rejection->limit, rejection->given);
+      case Rejection::Kind::draining:
+        throw unavailable("shutting_down", "The server is shutting down.", 30);
+      case Rejection::Kind::bad_token:
+        throw invalid_value("input", "A token id is outside the model's vocabulary.");
       case Rejection::Kind::never_fits:
         throw invalid_value("input", "Invalid 'input': at most " + std::to_string(rejection->limit) +
-                                         " entries can wait at a time, but got " + std::to_string(rejection->given) + ".");
-      case Rejection::Kind::queue_full: break;
+                                         " entries can wait at a time, but got " + std::to_string(rejection->given) +
+                                         ".");
+      case Rejection::Kind::queue_full:
+        break;
     }
     ApiError error(429, "rate_limit_error", "queue_full", "", "Too many inputs are waiting. Please try again.");
     error.retry_after_s = 1;
@@ -83,8 +88,10 @@ HttpResponse embeddings(App& app, const HttpRequest& request) {
   const EmbeddingRequest embedding = read_embedding_request(parse_body(request.body), app.api);
   const ServedModel& model = app.models.encoder(embedding.model, "embeddings");
   if (embedding.dimensions && *embedding.dimensions != model.embedding_dim) {
-    throw unsupported_value("dimensions", "Model '" + model.name + "' does not support matryoshka representation: its "
-                                              "embeddings have " + std::to_string(model.embedding_dim) + " dimensions.");
+    throw unsupported_value("dimensions", "Model '" + model.name +
+                                              "' does not support matryoshka representation: its "
+                                              "embeddings have " +
+                                              std::to_string(model.embedding_dim) + " dimensions.");
   }
   std::vector<std::vector<TokenId>> inputs = tokenize_inputs(model, embedding);
   std::int64_t tokens = 0;
@@ -97,7 +104,8 @@ HttpResponse embeddings(App& app, const HttpRequest& request) {
   Json data = Json::array();
   for (std::size_t i = 0; i < results.size(); ++i) {
     if (!results[i].ok) {
-      if (results[i].reason == FinishReason::error) throw server_error("The model produced no valid numbers for an input.");
+      if (results[i].reason == FinishReason::error)
+        throw server_error("The model produced no valid numbers for an input.");
       throw unavailable("shutting_down", "The server is shutting down.", 30);
     }
     Json entry = Json::object();

@@ -7,10 +7,14 @@ namespace {
 
 const char* state_name(ServerState state) {
   switch (state) {
-    case ServerState::loading: return "loading";
-    case ServerState::ready: return "ok";
-    case ServerState::draining: return "draining";
-    case ServerState::failed: return "failed";
+    case ServerState::loading:
+      return "loading";
+    case ServerState::ready:
+      return "ok";
+    case ServerState::draining:
+      return "draining";
+    case ServerState::failed:
+      return "failed";
   }
   return "failed";
 }

@@ -22,7 +22,7 @@ using namespace inferd;
 
 namespace {
 
-constexpr std::int64_t kChunk = 64;      // tokens of one forward; their logits are wanted too
+constexpr std::int64_t kChunk = 64;  // tokens of one forward; their logits are wanted too
 constexpr std::int64_t kMaxPassage = 512;
 constexpr double kLogStep = 1.0 / 2048;  // of the stored log-probabilities
 // Top-1 agreement may lie this far below the peer's. Another order of additions flips other near-ties, worth up to 0.7
@@ -76,7 +76,8 @@ class ReferenceReader {
  private:
   std::uint32_t little_endian(std::size_t bytes) {
     std::uint32_t value = 0;
-    for (std::size_t i = 0; i < bytes; ++i) value |= std::uint32_t{static_cast<unsigned char>(data_.at(at_ + i))} << (8 * i);
+    for (std::size_t i = 0; i < bytes; ++i)
+      value |= std::uint32_t{static_cast<unsigned char>(data_.at(at_ + i))} << (8 * i);
     at_ += bytes;
     return value;
   }
@@ -197,9 +198,11 @@ void no_further_than_the_peer(const std::string& name) {
   const Figures ours = measure(model, passages);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
   const double peer_kl = peer["mean_kl"].get<double>(), peer_top1 = peer["top1_agreement"].get<double>();
-  std::printf("%s on %s: %lld positions in %.1f s; mean KL %.6f nats (llama.cpp %.6f, ratio %.3f), top-1 %.2f%% (llama.cpp %.2f%%)\n",
-              name.c_str(), model.backend_name().c_str(), static_cast<long long>(ours.positions), seconds, ours.mean_kl, peer_kl,
-              ours.mean_kl / peer_kl, 100 * ours.top1_agreement, 100 * peer_top1);
+  std::printf(
+      "%s on %s: %lld positions in %.1f s; mean KL %.6f nats (llama.cpp %.6f, ratio %.3f), top-1 %.2f%% (llama.cpp "
+      "%.2f%%)\n",
+      name.c_str(), model.backend_name().c_str(), static_cast<long long>(ours.positions), seconds, ours.mean_kl,
+      peer_kl, ours.mean_kl / peer_kl, 100 * ours.top1_agreement, 100 * peer_top1);
   REQUIRE(ours.positions == peer["positions"].get<std::int64_t>());
   REQUIRE(ours.positions >= 2200);
   CHECK(ours.mean_kl <= 1.05 * peer_kl);

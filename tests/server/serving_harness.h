@@ -1,4 +1,5 @@
-// A whole server in the test's process: simulated model, engine, HTTP on a free loopback port, and a plain socket client.
+// A whole server in the test's process: simulated model, engine, HTTP on a free loopback port, and a plain socket
+// client.
 #pragma once
 
 #include <arpa/inet.h>
@@ -47,8 +48,13 @@ class ServingFixture {
         app(engine_, metrics_, options.api, options.access),
         dispatcher_(app),
         http(port_zero(options.http), dispatcher_) {
-    LoadContext context{.engine = engine_, .backend = nullptr, .sim_backend = backend_, .engine_options = options.engine,
-                        .max_queued_inputs = 4096, .build = "test", .progress = {}};
+    LoadContext context{.engine = engine_,
+                        .backend = nullptr,
+                        .sim_backend = backend_,
+                        .engine_options = options.engine,
+                        .max_queued_inputs = 4096,
+                        .build = "test",
+                        .progress = {}};
     for (const ModelSpec& spec : options.models) app.models.add(load_served_model(spec, context), spec.aliases);
     if (options.start) {
       engine_.start();
@@ -137,7 +143,8 @@ class Client {
   bool read_until(Enough enough, double timeout_s = 10) {
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::duration<double>(timeout_s);
     while (!enough(data)) {
-      const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now()).count();
+      const auto left =
+          std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now()).count();
       pollfd entry{fd_, POLLIN, 0};
       if (left <= 0 || ::poll(&entry, 1, static_cast<int>(left)) <= 0) return false;
       char buffer[16384];
@@ -182,7 +189,8 @@ class Client {
  private:
   void read_chunks(Answer& answer, double timeout_s) {
     for (;;) {
-      if (!read_until([](const std::string& text) { return text.find("\r\n") != std::string::npos; }, timeout_s)) return;
+      if (!read_until([](const std::string& text) { return text.find("\r\n") != std::string::npos; }, timeout_s))
+        return;
       const std::size_t line = data.find("\r\n");
       const std::size_t bytes = std::stoul(data.substr(0, line), nullptr, 16);
       if (!read_until([&](const std::string& text) { return text.size() >= line + 2 + bytes + 2; }, timeout_s)) return;

@@ -153,8 +153,10 @@ TEST_CASE("a stop string in the reasoning does not end the answer") {
 
 TEST_CASE("tool calls are taken out of the text") {
   const Answer answer = assemble(
-      "I will look.\n<tool_call>\n{\"name\": \"get\", \"arguments\": {\"city\": \"K\xc3\xb6ln\"}}\n</tool_call>\n<tool_call>"
-      "{\"name\":\"b\",\"arguments\":{}}</tool_call>\n", tools());
+      "I will look.\n<tool_call>\n{\"name\": \"get\", \"arguments\": {\"city\": "
+      "\"K\xc3\xb6ln\"}}\n</tool_call>\n<tool_call>"
+      "{\"name\":\"b\",\"arguments\":{}}</tool_call>\n",
+      tools());
   CHECK(answer.whole.content == "I will look.");
   REQUIRE(answer.whole.tool_calls.size() == 2);
   CHECK(answer.whole.tool_calls[0].name == "get");

@@ -95,7 +95,8 @@ TEST_CASE("chat: every refused field is named") {
       {R"("model":5)", "model"},
   };
   for (const auto& [part, param] : cases) {
-    const std::string body = part.starts_with(R"("model")") ? R"({"messages":[{"role":"user","content":"hi"}],)" + part + "}" : chat(part);
+    const std::string body =
+        part.starts_with(R"("model")") ? R"({"messages":[{"role":"user","content":"hi"}],)" + part + "}" : chat(part);
     const Refusal refused = refusal_of(read_chat_request, body);
     INFO(part << " -> " << refused.message);
     CHECK(refused.status == 400);
@@ -129,8 +130,9 @@ TEST_CASE("messages: every malformed one is located") {
   }
   ApiOptions few;
   few.max_messages = 1;
-  CHECK(refusal_of(read_chat_request, R"({"messages":[{"role":"user","content":""},{"role":"user","content":""}]})", few).param ==
-        "messages");
+  CHECK(
+      refusal_of(read_chat_request, R"({"messages":[{"role":"user","content":""},{"role":"user","content":""}]})", few)
+          .param == "messages");
 }
 
 TEST_CASE("messages reach templates in one form") {
@@ -139,7 +141,8 @@ TEST_CASE("messages reach templates in one form") {
       {"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}],"name":"eve"},
       {"role":"assistant","content":null,"tool_calls":[{"id":"c1","type":"function","function":{"name":"f","arguments":"{\"x\":1}"}},
                                                        {"id":"c2","function":{"name":"g","arguments":"{broken"}}]},
-      {"role":"tool","tool_call_id":"c1","content":"42"}]})"), {});
+      {"role":"tool","tool_call_id":"c1","content":"42"}]})"),
+                                                {});
   const Json& m = request.messages;
   CHECK(m[0]["role"] == "system");
   CHECK(m[1]["content"] == "ab");
@@ -151,10 +154,12 @@ TEST_CASE("messages reach templates in one form") {
 }
 
 TEST_CASE("null is absent, and known fields without effect are reported") {
-  const ChatRequest request = read_chat_request(parse_body(chat(
-      R"("temperature":null,"n":null,"stop":null,"logit_bias":null,"max_tokens":null,"stream":null,"tools":null,"tool_choice":null,
+  const ChatRequest request = read_chat_request(
+      parse_body(chat(
+          R"("temperature":null,"n":null,"stop":null,"logit_bias":null,"max_tokens":null,"stream":null,"tools":null,"tool_choice":null,
          "response_format":null,"stream_options":null,"seed":null,"logprobs":null,"top_logprobs":null,"user":null,
-         "store":true,"service_tier":"auto","metadata":{"a":"b"},"user":"u","new_thing":5)")), {});
+         "store":true,"service_tier":"auto","metadata":{"a":"b"},"user":"u","new_thing":5)")),
+      {});
   CHECK_FALSE(request.fields.temperature);
   CHECK(request.fields.n == 1);
   CHECK_FALSE(request.fields.max_tokens);
@@ -229,7 +234,8 @@ TEST_CASE("embeddings, tokenize, detokenize") {
   for (int i = 0; i < 2048; ++i) many += ",\"a\"";
   CHECK(refusal_of(read_embedding_request, many + "]}").param == "input");
   CHECK(refusal_of(read_tokenize_request, R"({"model":"m"})").param == "prompt");
-  CHECK(refusal_of(read_tokenize_request, R"({"prompt":"x","messages":[{"role":"user","content":"a"}]})").param == "prompt");
+  CHECK(refusal_of(read_tokenize_request, R"({"prompt":"x","messages":[{"role":"user","content":"a"}]})").param ==
+        "prompt");
   CHECK(read_detokenize_request(parse_body(R"({"tokens":[1,2]})"), {}).tokens == TokenIds{1, 2});
   CHECK(refusal_of(read_detokenize_request, R"({"tokens":["a"]})").param == "tokens");
 }
@@ -250,7 +256,8 @@ TEST_CASE("bodies that are no JSON object are refused with a place") {
 TEST_CASE("errors have OpenAI's shape") {
   const Json body = error_body(context_length_exceeded("messages", 4096, 5120));
   CHECK(body["error"]["message"] ==
-        "This model's maximum context length is 4096 tokens. However, your messages resulted in 5120 tokens. Please reduce the "
+        "This model's maximum context length is 4096 tokens. However, your messages resulted in 5120 tokens. Please "
+        "reduce the "
         "length of the messages.");
   CHECK(body["error"]["code"] == "context_length_exceeded");
   CHECK(body["error"]["param"] == "messages");
@@ -258,5 +265,6 @@ TEST_CASE("errors have OpenAI's shape") {
   const Json plain = error_body(server_error("x"));
   CHECK(plain["error"]["param"].is_null());
   CHECK(plain["error"]["code"].is_null());
-  CHECK(error_response(unavailable("model_loading", "m", 5)).headers.at(0) == std::pair<std::string, std::string>("Retry-After", "5"));
+  CHECK(error_response(unavailable("model_loading", "m", 5)).headers.at(0) ==
+        std::pair<std::string, std::string>("Retry-After", "5"));
 }

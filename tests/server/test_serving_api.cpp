@@ -44,7 +44,8 @@ std::vector<Json> stream(const std::string& path, const std::string& body) {
 }  // namespace
 
 TEST_CASE("chat: a whole answer has every field") {
-  const Json a = post("/v1/chat/completions", "{" + kChat + R"(,"model":"sim","max_tokens":8,"temperature":0,"ignore_eos":true})");
+  const Json a =
+      post("/v1/chat/completions", "{" + kChat + R"(,"model":"sim","max_tokens":8,"temperature":0,"ignore_eos":true})");
   CHECK(a["object"] == "chat.completion");
   CHECK(a["id"].get<std::string>().starts_with("chatcmpl-"));
   CHECK(a["model"] == "sim");
@@ -62,7 +63,8 @@ TEST_CASE("chat: a whole answer has every field") {
 TEST_CASE("chat: a stream says the same, well formed") {
   const std::string body = "{" + kChat + R"(,"max_tokens":12,"seed":3,"ignore_eos":true)";
   const Json whole = post("/v1/chat/completions", body + "}");
-  const auto chunks = stream("/v1/chat/completions", body + R"(,"stream":true,"stream_options":{"include_usage":true}})");
+  const auto chunks =
+      stream("/v1/chat/completions", body + R"(,"stream":true,"stream_options":{"include_usage":true}})");
   std::string text;
   std::set<std::string> ids;
   for (std::size_t i = 0; i + 1 < chunks.size(); ++i) {
@@ -71,7 +73,8 @@ TEST_CASE("chat: a stream says the same, well formed") {
     CHECK(chunks[i]["usage"].is_null());
     CHECK(chunks[i].contains("usage"));
     CHECK(choice["delta"].contains("role") == (i == 0));
-    if (i > 0 && choice["delta"].contains("content")) CHECK_FALSE(choice["delta"]["content"].get<std::string>().empty());
+    if (i > 0 && choice["delta"].contains("content"))
+      CHECK_FALSE(choice["delta"]["content"].get<std::string>().empty());
     if (choice["delta"].contains("content")) text += choice["delta"]["content"].get<std::string>();
     CHECK(choice["finish_reason"].is_null() == (i + 2 < chunks.size()));
   }
@@ -92,11 +95,13 @@ TEST_CASE("n answers differ, interleave, and each equals its own seed's") {
   std::vector<std::string> texts(3);
   for (const Json& chunk : stream("/v1/chat/completions", body + R"(,"stream":true})")) {
     const Json& choice = chunk["choices"][0];
-    if (choice["delta"].contains("content")) texts[choice["index"].get<std::size_t>()] += choice["delta"]["content"].get<std::string>();
+    if (choice["delta"].contains("content"))
+      texts[choice["index"].get<std::size_t>()] += choice["delta"]["content"].get<std::string>();
   }
   for (std::size_t i = 0; i < 3; ++i) {
     CHECK(texts[i] == whole["choices"][i]["message"]["content"]);
-    const Json one = post("/v1/chat/completions", "{" + kChat + R"(,"max_tokens":10,"ignore_eos":true,"seed":)" + std::to_string(40 + i) + "}");
+    const Json one = post("/v1/chat/completions",
+                          "{" + kChat + R"(,"max_tokens":10,"ignore_eos":true,"seed":)" + std::to_string(40 + i) + "}");
     CHECK(one["choices"][0]["message"]["content"] == texts[i]);
   }
   CHECK(texts[0] != texts[1]);
@@ -116,7 +121,8 @@ TEST_CASE("stop strings and stop tokens") {
 }
 
 TEST_CASE("chat log-probabilities: one entry a token, bytes that join to the text, no infinities") {
-  const std::string body = "{" + kChat + R"(,"max_tokens":6,"ignore_eos":true,"logprobs":true,"top_logprobs":3,"seed":1)";
+  const std::string body =
+      "{" + kChat + R"(,"max_tokens":6,"ignore_eos":true,"logprobs":true,"top_logprobs":3,"seed":1)";
   const Json whole = post("/v1/chat/completions", body + "}");
   const Json& content = whole["choices"][0]["logprobs"]["content"];
   REQUIRE(content.size() == 6);
@@ -137,13 +143,16 @@ TEST_CASE("chat log-probabilities: one entry a token, bytes that join to the tex
 }
 
 TEST_CASE("completions: several prompts, echo, log-probabilities") {
-  const Json several = post("/v1/completions", R"({"prompt":["one","two",)" R"("three"],"n":2,"max_tokens":4,"ignore_eos":true,"seed":1})");
+  const Json several = post("/v1/completions", R"({"prompt":["one","two",)"
+                                               R"("three"],"n":2,"max_tokens":4,"ignore_eos":true,"seed":1})");
   REQUIRE(several["choices"].size() == 6);
   for (int i = 0; i < 6; ++i) CHECK(several["choices"][i]["index"] == i);
   CHECK(several["usage"]["prompt_tokens"] == 11);
   CHECK(several["usage"]["completion_tokens"] == 24);
 
-  const Json echo = post("/v1/completions", R"({"prompt":"h\u00e9y","max_tokens":3,"echo":true,"logprobs":2,"temperature":0,"ignore_eos":true})");
+  const Json echo =
+      post("/v1/completions",
+           R"({"prompt":"h\u00e9y","max_tokens":3,"echo":true,"logprobs":2,"temperature":0,"ignore_eos":true})");
   const Json& lists = echo["choices"][0]["logprobs"];
   REQUIRE(lists["tokens"].size() == 7);
   CHECK(lists["token_logprobs"].size() == 7);
@@ -156,7 +165,9 @@ TEST_CASE("completions: several prompts, echo, log-probabilities") {
   CHECK(only_prompt["choices"][0]["text"] == "abc");
   CHECK(only_prompt["choices"][0]["logprobs"]["tokens"].size() == 3);
   CHECK(only_prompt["usage"]["completion_tokens"] == 0);
-  const Json ids = post("/v1/completions", R"({"prompt":"a","max_tokens":2,"logprobs":0,"return_tokens_as_token_ids":true,"ignore_eos":true})");
+  const Json ids =
+      post("/v1/completions",
+           R"({"prompt":"a","max_tokens":2,"logprobs":0,"return_tokens_as_token_ids":true,"ignore_eos":true})");
   CHECK(ids["choices"][0]["logprobs"]["tokens"][0].get<std::string>().starts_with("token_id:"));
   const Json prompt = post("/v1/completions", R"({"prompt":"abc","max_tokens":1,"prompt_logprobs":1})");
   REQUIRE(prompt["choices"][0]["prompt_logprobs"].size() == 3);
@@ -167,8 +178,9 @@ TEST_CASE("completions: several prompts, echo, log-probabilities") {
 TEST_CASE("the prefix cache shows in usage, within one salt only") {
   const std::string prompt(100, 'p');
   const auto cached = [&](const std::string& salt) {
-    return post("/v1/completions", R"({"prompt":")" + prompt + R"(","max_tokens":1,"cache_salt":")" + salt + "\"}")["usage"]
-        ["prompt_tokens_details"]["cached_tokens"].get<int>();
+    return post("/v1/completions", R"({"prompt":")" + prompt + R"(","max_tokens":1,"cache_salt":")" + salt +
+                                       "\"}")["usage"]["prompt_tokens_details"]["cached_tokens"]
+        .get<int>();
   };
   CHECK(cached("one") == 0);
   CHECK(cached("one") >= 80);
@@ -180,11 +192,14 @@ TEST_CASE("the context's end: refusal in OpenAI's words, and clamping") {
   const Json refused = post("/v1/completions", R"({"prompt":")" + text + "\"}", 400);
   CHECK(refused["error"]["code"] == "context_length_exceeded");
   CHECK(refused["error"]["param"] == "prompt");
-  CHECK(refused["error"]["message"] == "This model's maximum context length is 4096 tokens. However, your prompt resulted in 5000 "
-                                       "tokens. Please reduce the length of the prompt.");
-  const Json streamed = post("/v1/chat/completions", R"({"stream":true,"messages":[{"role":"user","content":")" + text + "\"}]}", 400);
+  CHECK(refused["error"]["message"] ==
+        "This model's maximum context length is 4096 tokens. However, your prompt resulted in 5000 "
+        "tokens. Please reduce the length of the prompt.");
+  const Json streamed =
+      post("/v1/chat/completions", R"({"stream":true,"messages":[{"role":"user","content":")" + text + "\"}]}", 400);
   CHECK(streamed["error"]["param"] == "messages");
-  const Json clamped = post("/v1/completions", R"({"prompt":")" + std::string(4090, 'x') + R"(","max_tokens":1000000000000,"ignore_eos":true})");
+  const Json clamped = post("/v1/completions", R"({"prompt":")" + std::string(4090, 'x') +
+                                                   R"(","max_tokens":1000000000000,"ignore_eos":true})");
   CHECK(clamped["usage"]["total_tokens"] == 4096);
   CHECK(clamped["choices"][0]["finish_reason"] == "length");
 }
@@ -218,7 +233,8 @@ TEST_CASE("embeddings: order, both encodings, limits") {
   for (std::size_t i = 0; i < 8; ++i) CHECK(floats["data"][1]["embedding"][i].get<float>() == expected[i]);
   const Json packed = post("/v1/embeddings", R"({"input":[[98]],"encoding_format":"base64"})");
   CHECK(packed["data"][0]["embedding"].get<std::string>().size() == 44);
-  CHECK(post("/v1/embeddings", R"({"input":")" + std::string(65, 'x') + "\"}", 400)["error"]["code"] == "context_length_exceeded");
+  CHECK(post("/v1/embeddings", R"({"input":")" + std::string(65, 'x') + "\"}", 400)["error"]["code"] ==
+        "context_length_exceeded");
   CHECK(post("/v1/embeddings", R"({"input":"x","dimensions":4})", 400)["error"]["param"] == "dimensions");
   CHECK(post("/v1/embeddings", R"({"input":"x","dimensions":8})")["data"].size() == 1);
   CHECK(post("/v1/embeddings", R"({"input":[[999999]]})", 400)["error"]["param"] == "input");
@@ -255,5 +271,6 @@ TEST_CASE("numbers that are none end the request with a 500") {
   CHECK(whole.status == 500);
   CHECK(whole.json()["error"]["type"] == "server_error");
   CHECK(ask(server.port, "POST", "/v1/completions", R"({"prompt":"ax","stream":true})").status == 500);
-  CHECK(ask(server.port, "POST", "/v1/completions", R"({"prompt":"ab","max_tokens":2,"logit_bias":{"120":-100}})").status == 200);
+  CHECK(ask(server.port, "POST", "/v1/completions", R"({"prompt":"ab","max_tokens":2,"logit_bias":{"120":-100}})")
+            .status == 200);
 }

@@ -35,14 +35,16 @@ std::string keyed(const std::string& key) { return "Host: localhost\r\nAuthoriza
 
 TEST_CASE("routes: unknown, wrong method, with and without /v1, nothing decoded") {
   ServingFixture server;
-  const auto status = [&](const std::string& method, const std::string& target) { return ask(server.port, method, target).status; };
+  const auto status = [&](const std::string& method, const std::string& target) {
+    return ask(server.port, method, target).status;
+  };
   CHECK(status("GET", "/v1/models") == 200);
   CHECK(status("GET", "/models") == 200);
   CHECK(status("GET", "/v1/models?x=1") == 200);
   CHECK(status("HEAD", "/health") == 200);
   CHECK(status("GET", "/") == 200);
-  for (const std::string target : {"//v1/models", "/v1/../v1/models", "/v1/./models", "/%76%31/models", "/v1/Models", "/v1/models/",
-                                   "/v1", "/etc/passwd", "/v1/completions/"}) {
+  for (const std::string target : {"//v1/models", "/v1/../v1/models", "/v1/./models", "/%76%31/models", "/v1/Models",
+                                   "/v1/models/", "/v1", "/etc/passwd", "/v1/completions/"}) {
     INFO(target);
     const Answer answer = ask(server.port, "GET", target);
     CHECK(answer.status == 404);
@@ -57,14 +59,17 @@ TEST_CASE("routes: unknown, wrong method, with and without /v1, nothing decoded"
 
 TEST_CASE("request ids are kept if fit, else made") {
   ServingFixture server;
-  CHECK(ask(server.port, "GET", "/health", "", "Host: localhost\r\nX-Request-Id: mine-42\r\n").header("x-request-id") == "mine-42");
-  const std::string odd = ask(server.port, "GET", "/health", "", "Host: localhost\r\nX-Request-Id: a b;c\r\n").header("x-request-id");
+  CHECK(ask(server.port, "GET", "/health", "", "Host: localhost\r\nX-Request-Id: mine-42\r\n").header("x-request-id") ==
+        "mine-42");
+  const std::string odd =
+      ask(server.port, "GET", "/health", "", "Host: localhost\r\nX-Request-Id: a b;c\r\n").header("x-request-id");
   CHECK(odd.starts_with("req-"));
   CHECK(odd != ask(server.port, "GET", "/health").header("x-request-id"));
 }
 
 TEST_CASE("keys: plain and hashed, scopes, and nothing else opens") {
-  const std::string path = key_file("# comment\nplain-key\nsha256:a4ae87b73fa5645e6aee415a6f72be4dcbd99d057a7b40cb1b867c181d179260\n");  // "hashed-key"
+  const std::string path = key_file(
+      "# comment\nplain-key\nsha256:a4ae87b73fa5645e6aee415a6f72be4dcbd99d057a7b40cb1b867c181d179260\n");  // "hashed-key"
   ServingFixture server;
   server.app.set_keys(ApiKeys::read(path));
   const auto status = [&](const std::string& headers, const std::string& target = "/v1/models") {
@@ -73,9 +78,10 @@ TEST_CASE("keys: plain and hashed, scopes, and nothing else opens") {
   CHECK(status(keyed("plain-key")) == 200);
   CHECK(status(keyed("hashed-key")) == 200);
   CHECK(status("Host: localhost\r\nauthorization: bearer plain-key\r\n") == 200);
-  for (const std::string& bad : std::vector<std::string>{"Host: localhost\r\n", keyed("plain-ke"), keyed("plain-key2"), keyed("PLAIN-KEY"),
-                                "Host: localhost\r\nAuthorization: Basic plain-key\r\n", "Host: localhost\r\nAuthorization: Bearer \r\n",
-                                "Host: localhost\r\nAuthorization: Bearer plain-key\r\nAuthorization: Bearer other\r\n"}) {
+  for (const std::string& bad : std::vector<std::string>{
+           "Host: localhost\r\n", keyed("plain-ke"), keyed("plain-key2"), keyed("PLAIN-KEY"),
+           "Host: localhost\r\nAuthorization: Basic plain-key\r\n", "Host: localhost\r\nAuthorization: Bearer \r\n",
+           "Host: localhost\r\nAuthorization: Bearer plain-key\r\nAuthorization: Bearer other\r\n"}) {
     INFO(bad);
     CHECK(status(bad) == 401);
     CHECK(status(bad, "/metrics") == 401);
@@ -107,7 +113,8 @@ TEST_CASE("keys: scopes and bad files") {
   CHECK(refusal("ok\nsha256:" + std::string(64, 'a') + ":root\n").find(":2: expected the scopes") != std::string::npos);
   CHECK(refusal("sha256:" + std::string(64, 'g') + "\n").find("64 hexadecimal") != std::string::npos);
   CHECK_THROWS_AS(ApiKeys::read("/no/such/file"), ConfigError);
-  const std::string path = key_file("sha256:2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b:metrics\n");  // "secret"
+  const std::string path =
+      key_file("sha256:2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b:metrics\n");  // "secret"
   ServingFixture server;
   server.app.set_keys(ApiKeys::read(path));
   CHECK(ask(server.port, "GET", "/metrics", "", keyed("secret")).status == 200);
@@ -122,7 +129,8 @@ TEST_CASE("hosts: only this machine's names on loopback") {
   options.access.allowed_hosts = {"llm.example"};
   ServingFixture server(options);
   const auto status = [&](const std::string& host) { return ask(server.port, "GET", "/v1/models", "", host).status; };
-  for (const std::string good : {"localhost", "LOCALHOST:8080", "127.0.0.1", "127.0.0.1:99", "[::1]:8080", "llm.example", "llm.example:80"}) {
+  for (const std::string good :
+       {"localhost", "LOCALHOST:8080", "127.0.0.1", "127.0.0.1:99", "[::1]:8080", "llm.example", "llm.example:80"}) {
     INFO(good);
     CHECK(status("Host: " + good + "\r\n") == 200);
   }
@@ -140,8 +148,10 @@ TEST_CASE("origins: none by default, listed ones exactly, preflight without a ke
   options.access.cors_origins = {"https://app.example"};
   ServingFixture server(options);
   server.app.set_keys(std::make_shared<const ApiKeys>(std::vector<ApiKey>{}));
-  const std::string preflight = "Access-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: authorization, x-stainless-os\r\n";
-  const Answer good = ask(server.port, "OPTIONS", "/v1/chat/completions", "", "Host: localhost\r\nOrigin: https://app.example\r\n" + preflight);
+  const std::string preflight =
+      "Access-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: authorization, x-stainless-os\r\n";
+  const Answer good = ask(server.port, "OPTIONS", "/v1/chat/completions", "",
+                          "Host: localhost\r\nOrigin: https://app.example\r\n" + preflight);
   CHECK(good.status == 204);
   CHECK(good.header("access-control-allow-origin") == "https://app.example");
   CHECK(good.header("access-control-allow-headers") == "authorization, x-stainless-os");
@@ -153,7 +163,8 @@ TEST_CASE("origins: none by default, listed ones exactly, preflight without a ke
     CHECK(bad.status == 403);
     CHECK(bad.header("access-control-allow-origin").empty());
   }
-  CHECK(ask(server.port, "GET", "/health", "", "Host: localhost:8080\r\nOrigin: http://localhost:8080\r\n").status == 200);
+  CHECK(ask(server.port, "GET", "/health", "", "Host: localhost:8080\r\nOrigin: http://localhost:8080\r\n").status ==
+        200);
 }
 
 TEST_CASE("bodies: limits, framing, and what is no JSON") {
@@ -178,15 +189,17 @@ TEST_CASE("bodies: limits, framing, and what is no JSON") {
   char size[16];
   std::snprintf(size, sizeof size, "%zx", body.size());
   CHECK(answer(post + "Transfer-Encoding: chunked\r\n\r\n" + size + "\r\n" + body + "\r\n0\r\n\r\n").status == 200);
-  for (const std::string bad : {"Content-Length: 5abc\r\n", "Content-Length: 5\r\nContent-Length: 6\r\n", "Transfer-Encoding: gzip\r\n",
-                                "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"}) {
+  for (const std::string bad : {"Content-Length: 5abc\r\n", "Content-Length: 5\r\nContent-Length: 6\r\n",
+                                "Transfer-Encoding: gzip\r\n", "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"}) {
     INFO(bad);
     CHECK(answer(post + bad + "\r\nhello").status == 400);
   }
   CHECK(answer(post + "Content-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc").status >= 400);
   CHECK(answer(post + "Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 3\r\n\r\nabc").status == 415);
   CHECK(answer(post + "Content-Length: 3\r\n\r\nabc").status == 400);
-  CHECK(answer(http_text("POST", "/v1/completions", body, "Host: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n")).status == 200);
+  CHECK(answer(http_text("POST", "/v1/completions", body,
+                         "Host: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n"))
+            .status == 200);
 }
 
 TEST_CASE("headers: too many, too long, too slow") {
@@ -262,7 +275,8 @@ TEST_CASE("a full queue answers 429 at once with Retry-After, and counts it") {
   CHECK(refused.status == 429);
   CHECK(refused.json()["error"]["code"] == "queue_full");
   CHECK(std::stoi(refused.header("retry-after")) >= 1);
-  CHECK(ask(server.port, "GET", "/metrics").body.find("inferd:requests_rejected_total{model_name=\"sim\"} 1") != std::string::npos);
+  CHECK(ask(server.port, "GET", "/metrics").body.find("inferd:requests_rejected_total{model_name=\"sim\"} 1") !=
+        std::string::npos);
 }
 
 TEST_CASE("a client that leaves frees its place: in decode, queued, whole answers, half-closed") {
@@ -294,7 +308,8 @@ TEST_CASE("a reader that stops reading is dropped, and its request with it") {
   options.http.write_timeout_s = 0.3;
   ServingFixture server(options);
   Client client(server.port);
-  client.send(http_text("POST", "/v1/completions", R"({"prompt":"x","max_tokens":900000,"ignore_eos":true,"stream":true,"n":8})"));
+  client.send(http_text("POST", "/v1/completions",
+                        R"({"prompt":"x","max_tokens":900000,"ignore_eos":true,"stream":true,"n":8})"));
   REQUIRE(soon([&] { return server.stats().running > 0; }));
   CHECK(soon([&] { return server.stats().running + server.stats().waiting == 0; }, 30));
 }
@@ -315,7 +330,8 @@ TEST_CASE("while loading: alive, not ready, 503 with Retry-After") {
 TEST_CASE("draining: running streams end well, new requests get 503, the rest an error event") {
   ServingFixture server(slow_sim());
   Client shorter(server.port), longer(server.port);
-  shorter.send(http_text("POST", "/v1/completions", R"({"prompt":"x","max_tokens":30,"ignore_eos":true,"stream":true})"));
+  shorter.send(
+      http_text("POST", "/v1/completions", R"({"prompt":"x","max_tokens":30,"ignore_eos":true,"stream":true})"));
   longer.send(http_text("POST", "/v1/completions", kLong));
   REQUIRE(soon([&] { return server.stats().running == 2; }));
   server.app.state = ServerState::draining;
@@ -351,7 +367,8 @@ TEST_CASE("a silent stream gets comment lines") {
   options.models = {sim_spec("sim", "sim:seed=1,step_ms=700")};
   options.api.sse_ping_s = 0.2;
   ServingFixture server(options);
-  const Answer answer = ask(server.port, "POST", "/v1/completions", R"({"prompt":"x","max_tokens":2,"ignore_eos":true,"stream":true})");
+  const Answer answer =
+      ask(server.port, "POST", "/v1/completions", R"({"prompt":"x","max_tokens":2,"ignore_eos":true,"stream":true})");
   CHECK(answer.status == 200);
   CHECK(answer.body.find(": ping\n\n") != std::string::npos);
   CHECK(answer.body.ends_with("data: [DONE]\n\n"));
@@ -361,11 +378,12 @@ TEST_CASE("metrics count what was served") {
   ServingFixture server;
   ask(server.port, "POST", "/v1/completions", R"({"prompt":"abc","max_tokens":5,"ignore_eos":true})");
   const std::string text = ask(server.port, "GET", "/metrics").body;
-  for (const std::string sample : {"vllm:prompt_tokens_total{model_name=\"sim\"} 3", "vllm:generation_tokens_total{model_name=\"sim\"} 5",
-                                   "vllm:request_success_total{model_name=\"sim\",finished_reason=\"length\"} 1",
-                                   "vllm:time_to_first_token_seconds_count{model_name=\"sim\"} 1",
-                                   "vllm:inter_token_latency_seconds_count{model_name=\"sim\"} 4",
-                                   "vllm:num_requests_running{model_name=\"sim\"} 0", "inferd:http_responses_total{class=\"2xx\"} 1"}) {
+  for (const std::string sample :
+       {"vllm:prompt_tokens_total{model_name=\"sim\"} 3", "vllm:generation_tokens_total{model_name=\"sim\"} 5",
+        "vllm:request_success_total{model_name=\"sim\",finished_reason=\"length\"} 1",
+        "vllm:time_to_first_token_seconds_count{model_name=\"sim\"} 1",
+        "vllm:inter_token_latency_seconds_count{model_name=\"sim\"} 4",
+        "vllm:num_requests_running{model_name=\"sim\"} 0", "inferd:http_responses_total{class=\"2xx\"} 1"}) {
     INFO(sample << "\n" << text);
     CHECK(text.find(sample) != std::string::npos);
   }

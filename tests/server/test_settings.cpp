@@ -75,7 +75,8 @@ TEST_CASE("defaults are those of the contract") {
 }
 
 TEST_CASE("flag beats variable beats file beats default") {
-  const std::string file = write_file("precedence.yaml", "port: 1001\nmax_batch_tokens: 1002\nthreads: 3\nhost: 127.0.0.2\n");
+  const std::string file =
+      write_file("precedence.yaml", "port: 1001\nmax_batch_tokens: 1002\nthreads: 3\nhost: 127.0.0.2\n");
   const Settings s = load_settings(flags({"--config", file, "--port", "3001"}),
                                    environment({{"INFERD_PORT", "2001"}, {"INFERD_MAX_BATCH_TOKENS", "2002"}}));
   CHECK(s.port == 3001);
@@ -90,13 +91,23 @@ TEST_CASE("every key has a flag and a variable that set it") {
   for (const SettingKey& key : setting_keys()) {
     std::string value = "auto";
     switch (key.type) {
-      case KeyType::text: value = "text"; break;
-      case KeyType::choice: value = std::string(key.choices.substr(key.choices.rfind('|') + 1)); break;
+      case KeyType::text:
+        value = "text";
+        break;
+      case KeyType::choice:
+        value = std::string(key.choices.substr(key.choices.rfind('|') + 1));
+        break;
       case KeyType::integer:
       case KeyType::bytes:
-      case KeyType::number: value = std::to_string(static_cast<long long>(key.min) + 1); break;
-      case KeyType::boolean: value = key.default_text == "true" ? "false" : "true"; break;
-      case KeyType::list: value = "a,b"; break;
+      case KeyType::number:
+        value = std::to_string(static_cast<long long>(key.min) + 1);
+        break;
+      case KeyType::boolean:
+        value = key.default_text == "true" ? "false" : "true";
+        break;
+      case KeyType::list:
+        value = "a,b";
+        break;
     }
     INFO(key.name << " = " << value);
     std::string flag = "--" + std::string(key.name);
@@ -116,9 +127,12 @@ TEST_CASE("inferd.yaml lists every key with its default and meaning") {
   std::map<std::string, std::pair<std::string, std::string>> documented;  // key: value, comment above
   std::string line, comment;
   while (std::getline(in, line)) {
-    if (line.empty()) comment.clear();
-    else if (line[0] == '#') comment += line.substr(1);
-    else documented[line.substr(0, line.find(':'))] = {line.substr(line.find(':') + 2), comment};
+    if (line.empty())
+      comment.clear();
+    else if (line[0] == '#')
+      comment += line.substr(1);
+    else
+      documented[line.substr(0, line.find(':'))] = {line.substr(line.find(':') + 2), comment};
   }
   CHECK(documented.count("models") == 1);
   documented.erase("models");
@@ -126,7 +140,9 @@ TEST_CASE("inferd.yaml lists every key with its default and meaning") {
     INFO(key.name);
     REQUIRE(documented.count(std::string(key.name)) == 1);
     const auto& [value, text] = documented[std::string(key.name)];
-    const std::string expected = key.type == KeyType::list ? "[]" : key.default_text.empty() ? "\"\"" : std::string(key.default_text);
+    const std::string expected = key.type == KeyType::list  ? "[]"
+                                 : key.default_text.empty() ? "\"\""
+                                                            : std::string(key.default_text);
     CHECK(value == expected);
     CHECK(text.find(std::string(key.meaning)) != std::string::npos);
     documented.erase(std::string(key.name));
@@ -205,8 +221,9 @@ TEST_CASE("an alias bomb ends at its first anchor") {
 }
 
 TEST_CASE("models come from file, variable and flag, each replacing the one below") {
-  const Settings file = from_yaml("models:\n  - {path: /m/Qwen2.5-0.5B/, aliases: [gpt-4], context_length: 512}\n  - {path: b.gguf}\n"
-                                  "aliases: {small: b}\n");
+  const Settings file = from_yaml(
+      "models:\n  - {path: /m/Qwen2.5-0.5B/, aliases: [gpt-4], context_length: 512}\n  - {path: b.gguf}\n"
+      "aliases: {small: b}\n");
   REQUIRE(file.models.size() == 2);
   CHECK(file.models[0].name == "Qwen2.5-0.5B");
   CHECK(file.models[0].context_length == 512);
@@ -220,7 +237,8 @@ TEST_CASE("models come from file, variable and flag, each replacing the one belo
   CHECK(variable.models[0].name == "a");
   CHECK(variable.models[0].path == "/x");
   CHECK(variable.models[1].name == "c");
-  const Settings flag = load_settings(flags({"--model", "sim=sim:seed=1,step_ms=2", "--model", "/q/model-00001-of-00003.gguf"}), env);
+  const Settings flag =
+      load_settings(flags({"--model", "sim=sim:seed=1,step_ms=2", "--model", "/q/model-00001-of-00003.gguf"}), env);
   REQUIRE(flag.models.size() == 2);
   CHECK(flag.models[0].path == "sim:seed=1,step_ms=2");
   CHECK(flag.models[1].name == "model");
