@@ -17,6 +17,7 @@
 
 #include "base/errors.h"
 #include "kernels/backend.h"
+#include "kernels/cpu/cpu_topology.h"
 #include "kernels/cpu/thread_pool.h"
 #include "server/commands/gpu_probe.h"
 
@@ -48,20 +49,6 @@ std::string field(const char* path, std::string_view key) {
 
 std::size_t meminfo_bytes(std::string_view key) {
   return static_cast<std::size_t>(std::strtoull(field("/proc/meminfo", key).c_str(), nullptr, 10)) * 1024;
-}
-
-const char* level_name(CpuLevel level) {
-  switch (level) {
-    case CpuLevel::portable:
-      return "portable (no AVX2: slow)";
-    case CpuLevel::avx2:
-      return "avx2";
-    case CpuLevel::avxvnni:
-      return "avxvnni";
-    case CpuLevel::avx512vnni:
-      return "avx512vnni";
-  }
-  return "unknown";
 }
 
 /// Empty if host:port can be listened on, else why not.
@@ -149,7 +136,9 @@ int run_doctor(std::span<const std::string> args) {
   const std::size_t available = meminfo_bytes("MemAvailable");
   const GpuReport gpus = probe_gpus();
   std::printf("CPU       %s\n", field("/proc/cpuinfo", "model name").c_str());
-  std::printf("          instruction level %s, %d threads\n", level_name(best_cpu_level()), default_thread_count());
+  const CpuLevel level = best_cpu_level();
+  std::printf("          instruction level %s%s, %d threads\n", std::string(cpu_level_name(level)).c_str(),
+              level == CpuLevel::portable ? " (no AVX2: slow)" : "", default_thread_count());
   std::printf("RAM       %.1f GiB, %.1f GiB available\n", static_cast<double>(meminfo_bytes("MemTotal")) / kGib,
               static_cast<double>(available) / kGib);
   print_gpus(gpus);
