@@ -17,12 +17,19 @@ namespace {
 constexpr int kMaxDepth = 6;
 constexpr std::size_t kMaxNodes = 20'000;
 
+struct YamlEntry;
+
 struct YamlNode {
   enum class Kind { null, scalar, sequence, map } kind = Kind::null;
   int line = 0;
   std::string scalar;
-  std::vector<YamlNode> items;                            // sequence
-  std::vector<std::pair<std::string, YamlNode>> entries;  // map, in order
+  std::vector<YamlNode> items;     // sequence
+  std::vector<YamlEntry> entries;  // map, in order
+};
+
+struct YamlEntry {
+  std::string key;
+  YamlNode value;
 };
 
 /// Builds the tree from parser events, so that anchors are seen and nothing is ever expanded.
@@ -106,7 +113,7 @@ class TreeBuilder final : public YAML::EventHandler {
     if (stack_.empty()) {
       root = std::move(node);
     } else if (stack_.back().node.kind == YamlNode::Kind::map) {
-      stack_.back().node.entries.emplace_back(stack_.back().key, std::move(node));
+      stack_.back().node.entries.push_back({stack_.back().key, std::move(node)});
       stack_.back().has_key = false;
     } else {
       stack_.back().node.items.push_back(std::move(node));

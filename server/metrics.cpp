@@ -86,10 +86,10 @@ Metrics::Metrics(const std::vector<std::string>& model_names) {
 
 void Metrics::count_response(int status) { responses_[static_cast<std::size_t>(std::clamp(status / 100, 0, 5))]++; }
 
-std::string Metrics::render(const std::vector<ModelGauges>& gauges, int open_connections, int active_requests,
-                            int listener_restarts) const {
-  std::string out;
-  // Each of these prints one value a model.
+namespace {
+
+/// What the engine knows of each decoder, one value a model.
+void render_engine(std::string& out, const std::vector<ModelGauges>& gauges) {
   const auto gauge = [&](const char* name, const char* type, const char* help, auto value) {
     type_line(out, name, type, help);
     for (const ModelGauges& model : gauges) {
@@ -107,7 +107,11 @@ std::string Metrics::render(const std::vector<ModelGauges>& gauges, int open_con
   gauge("inferd:engine_steps_total", "counter", "Steps of the engine.", [](Stats s) { return s.steps; });
   gauge("inferd:requests_cancelled_total", "counter", "Requests whose client left.",
         [](Stats s) { return s.cancelled; });
+}
 
+}  // namespace
+
+void Metrics::render_models(std::string& out) const {
   const auto count = [&](const char* name, const char* help, auto value) {
     type_line(out, name, "counter", help);
     for (const auto& [model, metrics] : models_)
@@ -144,7 +148,13 @@ std::string Metrics::render(const std::vector<ModelGauges>& gauges, int open_con
             &ModelMetrics::per_output_token);
   histogram("vllm:e2e_request_latency_seconds", "From arrival to the last token.", &ModelMetrics::end_to_end);
   histogram("vllm:request_queue_time_seconds", "From arrival to the first step.", &ModelMetrics::queue_time);
+}
 
+std::string Metrics::render(const std::vector<ModelGauges>& gauges, int open_connections, int active_requests,
+                            int listener_restarts) const {
+  std::string out;
+  render_engine(out, gauges);
+  render_models(out);
   type_line(out, "inferd:http_responses_total", "counter", "HTTP responses by class.");
   for (std::size_t i = 1; i < responses_.size(); ++i) {
     sample(out, "inferd:http_responses_total", "class=\"" + std::to_string(i) + "xx\"",

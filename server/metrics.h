@@ -66,6 +66,8 @@ class Metrics {
                      int listener_restarts) const;
 
  private:
+  void render_models(std::string& out) const;
+
   std::map<std::string, std::unique_ptr<ModelMetrics>> models_;
   std::array<std::atomic<std::int64_t>, 6> responses_{};  // by status / 100
 };
