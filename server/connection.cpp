@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
@@ -78,6 +79,7 @@ void Connection::begin_request() {
   phase_start_ = steady_clock::now();
   request = HttpRequest{};
   status = 0;
+  client_left = false;
 }
 
 void Connection::begin_body() {
@@ -173,11 +175,17 @@ ssize_t Connection::write(const char* data, size_t size) {
       continue;
     }
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK) return -1;
+    if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK) {
+      client_left = true;
+      return -1;
+    }
     const double left = options_.write_timeout_s - seconds_since(start);
     if (left <= 0) return -1;
     const short events = poll_one(socket_, POLLOUT, to_ms(left));
-    if ((events & (POLLERR | POLLHUP | POLLNVAL)) != 0) return -1;
+    if ((events & (POLLERR | POLLHUP | POLLNVAL)) != 0) {
+      client_left = true;
+      return -1;
+    }
   }
   return static_cast<ssize_t>(size);
 }
@@ -192,6 +200,22 @@ void Connection::get_local_ip_and_port(std::string& ip, int& port) const {
   sockaddr_storage address{};
   socklen_t length = sizeof address;
   if (getsockname(socket_, reinterpret_cast<sockaddr*>(&address), &length) == 0) address_text(address, ip, port);
+}
+
+void close_gently(int socket, int patience_ms) {
+  ::shutdown(socket, SHUT_WR);
+  char scratch[4096];
+  const auto deadline = steady_clock::now() + std::chrono::milliseconds(patience_ms);
+  std::size_t drained = 0;
+  while (drained < (1u << 20)) {
+    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - steady_clock::now()).count();
+    pollfd entry{socket, POLLIN, 0};
+    if (left < 0 || ::poll(&entry, 1, static_cast<int>(left)) <= 0) break;
+    const ssize_t got = ::recv(socket, scratch, sizeof scratch, MSG_DONTWAIT);
+    if (got <= 0) break;
+    drained += static_cast<std::size_t>(got);
+  }
+  ::close(socket);
 }
 
 }  // namespace inferd

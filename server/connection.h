@@ -33,8 +33,9 @@ class Connection final : public httplib::Stream {
   /// The peer closed, reset or half-closed the connection. A system call, no blocking.
   bool peer_gone() const;
 
-  HttpRequest request;  // the one being served
-  int status = 0;       // of its answer; 0: none yet
+  HttpRequest request;       // the one being served
+  int status = 0;            // of its answer; 0: none yet
+  bool client_left = false;  // the peer was gone before that answer was complete
 
   bool is_readable() const override { return begin_ < end_; }
   bool wait_readable() const override;
@@ -68,5 +69,8 @@ class Connection final : public httplib::Stream {
   int header_lines_ = 0;
   SteadyTime phase_start_{};
 };
+
+/// Reads what has already arrived, for up to `patience_ms`, and closes: the peer gets the answer rather than a reset.
+void close_gently(int socket, int patience_ms);
 
 }  // namespace inferd

@@ -17,6 +17,7 @@ class Dispatcher final : public HttpDispatcher {
   void finish_headers(const HttpRequest& request, HttpResponse& response) override;
   void finished(const HttpRequest& request, int status, double seconds) override;
   void refused_connection() override { app_.metrics.refused_connections++; }
+  void client_left() override { app_.metrics.disconnects++; }
 
  private:
   /// Host, origin and key; throws ApiError.

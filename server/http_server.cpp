@@ -1,11 +1,11 @@
 // HttpServer: cpp-httplib parses and frames; connections, limits, threads and routing are ours.
 #include "server/http_server.h"
 
-#include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <mutex>
@@ -23,6 +23,7 @@ namespace {
 using std::chrono::steady_clock;
 
 constexpr int kRequestsPerConnection = 1000;
+constexpr int kClientClosedRequest = 499;
 constexpr int kSendBufferBytes = 256 << 10;  // what a slow reader can make us hold in the kernel
 constexpr char kOnlyPath[] = "/";            // the library routes nothing: every request is given this path
 
@@ -40,7 +41,13 @@ class LibrarySink final : public ByteSink {
  public:
   LibrarySink(httplib::DataSink& sink, Connection& connection) : sink_(sink), connection_(connection) {}
   bool write(std::string_view bytes) override { return ok_ = ok_ && sink_.write(bytes.data(), bytes.size()); }
-  bool client_gone() override { return !ok_ || connection_.peer_gone(); }
+  bool client_gone() override {
+    if (ok_ && connection_.peer_gone()) {
+      connection_.client_left = true;
+      ok_ = false;  // so that what was cut short is not ended as if it were whole
+    }
+    return !ok_;
+  }
   bool ok() const { return ok_; }
 
  private:
@@ -66,23 +73,6 @@ class PoolQueue final : public httplib::TaskQueue {
   WorkerPool& pool_;
 };
 
-/// Reads what has already arrived and closes, so that the peer gets the answer rather than a reset.
-void close_gently(int socket, int patience_ms) {
-  ::shutdown(socket, SHUT_WR);
-  char scratch[4096];
-  const auto deadline = steady_clock::now() + std::chrono::milliseconds(patience_ms);
-  std::size_t drained = 0;
-  while (drained < (1u << 20)) {
-    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - steady_clock::now()).count();
-    pollfd entry{socket, POLLIN, 0};
-    if (left < 0 || ::poll(&entry, 1, static_cast<int>(left)) <= 0) break;
-    const ssize_t got = ::recv(socket, scratch, sizeof scratch, MSG_DONTWAIT);
-    if (got <= 0) break;
-    drained += static_cast<std::size_t>(got);
-  }
-  ::close(socket);
-}
-
 /// A whole answer as text, for connections the library is not to write to any more.
 std::string plain_answer(int status, const std::string& body, const std::string& more_headers = "") {
   return "HTTP/1.1 " + std::to_string(status) + " " + httplib::status_message(status) +
@@ -90,11 +80,20 @@ std::string plain_answer(int status, const std::string& body, const std::string&
          "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
 }
 
+/// Appends, growing by doubling up to half of `limit` and then to all of it: old and new room together take at most
+/// 1.5 limits, where a string's own growth would take up to three.
+void append_within(std::string& body, const char* data, std::size_t size, std::size_t limit) {
+  const std::size_t needed = body.size() + size;
+  if (needed > body.capacity()) {
+    const std::size_t grown = std::max(2 * body.capacity(), needed);
+    body.reserve(grown <= limit / 2 ? grown : limit);
+  }
+  body.append(data, size);
+}
+
 bool fit_request_id(const std::string& id) {
-  return !id.empty() && id.size() <= 128 &&
-         id.find_first_not_of(
-             "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-             "0123456789-_.:") == std::string::npos;
+  constexpr char kFit[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:";
+  return !id.empty() && id.size() <= 128 && id.find_first_not_of(kFit) == std::string::npos;
 }
 
 }  // namespace
@@ -199,16 +198,19 @@ void HttpServer::Impl::handle(const httplib::Request& source, httplib::Response&
     bool too_large = false;
     const bool complete = (*reader)([&](const char* data, std::size_t size) {
       too_large = size > options.max_body_bytes - request.body.size();
-      if (!too_large) request.body.append(data, size);
+      if (!too_large) append_within(request.body, data, size, options.max_body_bytes);
       return !too_large;
     });
     if (!complete) {
+      std::string().swap(request.body);
       const int status = too_large || out.status == 413 ? 413 : out.status == 415 ? 415 : 400;
       answer(dispatcher.protocol_error(violation_status(connection, status), request), out);
       return;
     }
   }
-  answer(dispatcher.handle(request), out);
+  HttpResponse response = dispatcher.handle(request);
+  std::string().swap(request.body);  // not held while an answer streams or the connection idles (= {} would keep it)
+  answer(std::move(response), out);
 }
 
 /// Puts our answer into the library's, and arranges for the log line after its last byte.
@@ -216,6 +218,7 @@ void HttpServer::Impl::answer(HttpResponse response, httplib::Response& out) {
   Connection& connection = *current_connection;
   dispatcher.finish_headers(connection.request, response);
   out.status = connection.status = response.status;
+  if (response.status == kClientClosedRequest) connection.client_left = true;
   for (const auto& [name, value] : response.headers) out.set_header(name, value);
   if (!response.stream) {
     if (response.status != 204) out.set_content(std::move(response.body), response.content_type);
@@ -317,6 +320,8 @@ void HttpServer::Impl::serve_connection(Connection& connection) {
       throw;
     }
     active--;
+    const bool left_while_sending = connection.violation() == Violation::closed && !connection.in_headers();
+    if (connection.client_left || left_while_sending) dispatcher.client_left();
     if (connection.status != 0) {
       dispatcher.finished(connection.request, connection.status,
                           std::chrono::duration<double>(steady_clock::now() - start).count());

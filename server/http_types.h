@@ -59,6 +59,8 @@ class HttpDispatcher {
   virtual void finished(const HttpRequest& request, int status, double seconds) = 0;
   /// A connection above the limit was refused.
   virtual void refused_connection() = 0;
+  /// A client closed its connection before its answer was complete.
+  virtual void client_left() = 0;
 };
 
 }  // namespace inferd

@@ -30,6 +30,10 @@ int run_serve(std::span<const std::string> args) {
   raise_descriptor_limit(static_cast<int>(settings.max_connections));
   // A heap of its own for each of a thousand connection threads would hold memory nobody uses.
   mallopt(M_ARENA_MAX, 4);
+  // What is large goes back to the system when freed. Without this the threshold follows the largest block ever freed,
+  // and the heap keeps what one large request body took.
+  constexpr int kMapFromBytes = 1 << 20;
+  mallopt(M_MMAP_THRESHOLD, kMapFromBytes);
   Daemon daemon(*parsed.flags, settings);
   return daemon.run();
 }
