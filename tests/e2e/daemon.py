@@ -22,13 +22,14 @@ def binary():
 class Daemon:
     """`inferd serve` with `arguments` on a free port of 127.0.0.1. Use as a context manager; ready when entered."""
 
-    def __init__(self, *arguments, wait_ready=True, timeout_s=60):
+    def __init__(self, *arguments, wait_ready=True, timeout_s=60, environment=None):
         self.arguments, self.wait_ready, self.timeout_s = arguments, wait_ready, timeout_s
+        self.environment = environment or {}
         self.port, self.process = None, None
 
     def __enter__(self):
         self.log_file = tempfile.NamedTemporaryFile("w+b", prefix="inferd-e2e-", suffix=".log", delete=False)
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("INFERD_")}
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("INFERD_")} | self.environment
         self.process = subprocess.Popen([binary(), "serve", "--host", "127.0.0.1", "--port", "0", *self.arguments],
                                         stdin=subprocess.DEVNULL, stdout=self.log_file, stderr=self.log_file, env=environment)
         try:
@@ -86,6 +87,22 @@ class Daemon:
     def log(self):
         with open(self.log_file.name, "rb") as f:
             return f.read().decode("utf-8", "replace")
+
+    def wait_for_log(self, text, count=1, timeout_s=5):
+        """Waits until `text` has been logged `count` times."""
+        deadline = time.monotonic() + timeout_s
+        while self.log().count(text) < count:
+            assert time.monotonic() < deadline, f"{text!r} not logged {count} times; log:\n{self.log()[-3000:]}"
+            time.sleep(0.02)
+
+    def forget_peak(self):
+        """Starts peak_rss_bytes() anew."""
+        with open(f"/proc/{self.process.pid}/clear_refs", "w", encoding="ascii") as f:
+            f.write("5")
+
+    def peak_rss_bytes(self):
+        with open(f"/proc/{self.process.pid}/status", encoding="ascii") as f:
+            return int(re.search(r"VmHWM:\s+(\d+) kB", f.read())[1]) * 1024
 
     def rss_bytes(self):
         with open(f"/proc/{self.process.pid}/statm", encoding="ascii") as f:

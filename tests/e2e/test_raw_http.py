@@ -15,6 +15,7 @@ POST = "/v1/completions"
 JSON = "Content-Type: application/json"
 BODY = json.dumps({"prompt": "x", "max_tokens": 1}).encode()
 BODY_LIMIT = 4 * MIB
+DEFAULT_BODY_LIMIT = 16 * MIB
 GROWTH = 32 * MIB  # of memory that a refused attack of 64 MiB may leave: a few copies of the largest body
 
 
@@ -70,6 +71,28 @@ def test_a_chunked_body_beyond_the_limit_is_cut_off(server):
         taken = raw.send_many(chunk for _ in range(1024))
         refused(raw.answers(), raw.closed, 413)
     assert taken < 64 * MIB, "took all 64 MiB"
+
+
+def spaces_in_chunks(count_bytes):
+    chunk = b"10000\r\n" + b" " * 65536 + b"\r\n"
+    return (chunk for _ in range(count_bytes // 65536))
+
+
+@pytest.mark.parametrize("size,status", [(DEFAULT_BODY_LIMIT + MIB, 413), (DEFAULT_BODY_LIMIT - MIB, 200)])
+def test_a_body_up_to_the_default_limit_takes_at_most_twice_that_and_is_given_back(size, status):
+    with Daemon("--model", SIM) as daemon:
+        ask(daemon.port, post([f"Content-Length: {len(BODY)}"]))
+        before = daemon.rss_bytes()
+        daemon.forget_peak()
+        with Raw(daemon.port, timeout_s=30) as raw:
+            raw.send(post(["Transfer-Encoding: chunked"], b""))
+            raw.send_many(spaces_in_chunks(size))
+            raw.send(b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY))
+            answers = raw.answers(20)
+            assert [a.status for a in answers] == [status], answers
+            grown, kept = daemon.peak_rss_bytes() - before, daemon.rss_bytes() - before
+        assert DEFAULT_BODY_LIMIT / 2 < grown <= 2 * DEFAULT_BODY_LIMIT, f"took {grown / MIB:.1f} MiB"
+        assert kept <= DEFAULT_BODY_LIMIT / 4, f"kept {kept / MIB:.1f} MiB while the connection is idle or closed"
 
 
 def test_a_declared_length_beyond_the_limit_is_refused_before_the_body(server):
