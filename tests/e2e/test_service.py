@@ -12,7 +12,7 @@ from conftest import SIM
 from daemon import SMOLLM2, Daemon
 
 COMPLETIONS = "/v1/completions"
-WATCHDOG_S = 0.6
+WATCHDOG_S = 1.2
 SLOW_SIM = SIM + ",step_ms=20"
 
 
@@ -144,7 +144,7 @@ def test_the_service_manager_is_told_of_start_reload_and_end(manager):
 def test_the_watchdog_is_fed_while_idle_and_while_busy(manager):
     with Daemon("--model", SLOW_SIM, environment=manager.environment()) as daemon:
         manager.until("READY")
-        body = {"prompt": "x", "max_tokens": 60, "ignore_eos": True, "stream": True}
+        body = {"prompt": "x", "max_tokens": 400, "ignore_eos": True, "stream": True}
         for busy in (False, True):
             if busy:
                 stream = httpx.stream("POST", daemon.url + COMPLETIONS, json=body, timeout=20)
