@@ -176,8 +176,8 @@ TEST_CASE("deep values and cycles end without harm", "[jinja]") {
 
 TEST_CASE("mutated templates never crash", "[jinja]") {
   std::vector<std::string> seeds;
-  for (const Json& snippet : read_golden("snippets.json")["snippets"])
-    seeds.push_back(snippet["source"].get<std::string>());
+  const Json snippets = read_golden("snippets.json");
+  for (const Json& snippet : snippets["snippets"]) seeds.push_back(snippet["source"].get<std::string>());
   for (const auto& path : published_templates()) seeds.push_back(read_text(path));
   const Json golden = read_golden("cases.json");
   const auto variables = case_variables(golden, golden["cases"]["two_calls"]);
