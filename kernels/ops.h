@@ -60,6 +60,7 @@ struct NormArgs {
   Tensor weight;  // [columns] f32
   Tensor bias;    // [columns] f32 or absent
   float eps = 1e-5f;
+  Tensor residual;        // [T, columns] f32 or absent: added to the result, in place of a bias; may be out
   Tensor out;             // [T, columns] f32 or absent; may be x
   Activation activation;  // or absent
 };

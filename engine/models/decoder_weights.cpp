@@ -4,32 +4,53 @@
 namespace inferd {
 namespace {
 
+/// q, k and v, stacked by rows: in the files one tensor or three.
+Linear load_qkv(WeightLoader& loader, const std::string& layer, const ModelConfig& config,
+                const DecoderLayerOptions& options) {
+  const std::int64_t q_rows = static_cast<std::int64_t>(config.num_heads) * config.head_dim;
+  const std::int64_t kv_rows = static_cast<std::int64_t>(config.num_kv_heads) * config.head_dim;
+  if (options.fused_qkv && loader.has(layer + "self_attn.qkv_proj.weight")) {
+    return loader.linear({{layer + "self_attn.qkv_proj", q_rows + 2 * kv_rows}}, config.hidden_size, options.qkv_bias);
+  }
+  return loader.linear({{layer + "self_attn.q_proj", q_rows},
+                        {layer + "self_attn.k_proj", kv_rows},
+                        {layer + "self_attn.v_proj", kv_rows}},
+                       config.hidden_size, options.qkv_bias);
+}
+
+GatedMlp load_mlp(WeightLoader& loader, const std::string& layer, const ModelConfig& config,
+                  const DecoderLayerOptions& options) {
+  const std::int64_t hidden = config.hidden_size, inner = config.intermediate_size;
+  GatedMlp mlp;
+  mlp.norm = loader.vector(layer + "post_attention_layernorm.weight", hidden);
+  mlp.gate_up = options.fused_gate_up
+                    ? loader.gated_linear(layer + "mlp.gate_up_proj", inner, hidden, Bias::optional)
+                    : loader.linear({{layer + "mlp.gate_proj", inner}, {layer + "mlp.up_proj", inner}}, hidden,
+                                    Bias::optional, {.gated = true});
+  mlp.down = loader.linear({{layer + "mlp.down_proj", hidden}}, inner, Bias::optional);
+  if (options.output_norms) mlp.out_norm = loader.vector(layer + "post_mlp_layernorm.weight", hidden);
+  return mlp;
+}
+
 DecoderLayer load_layer(WeightLoader& loader, const ModelConfig& config, int index,
                         const DecoderLayerOptions& options) {
   const std::string layer = "model.layers." + std::to_string(index) + ".";
   const std::int64_t hidden = config.hidden_size;
   const std::int64_t q_rows = static_cast<std::int64_t>(config.num_heads) * config.head_dim;
-  const std::int64_t kv_rows = static_cast<std::int64_t>(config.num_kv_heads) * config.head_dim;
   DecoderLayer out;
   AttentionBlock& attention = out.attention;
   attention.norm = loader.vector(layer + "input_layernorm.weight", hidden);
-  attention.qkv = loader.linear({{layer + "self_attn.q_proj", q_rows},
-                                 {layer + "self_attn.k_proj", kv_rows},
-                                 {layer + "self_attn.v_proj", kv_rows}},
-                                hidden, options.qkv_bias);
+  attention.qkv = load_qkv(loader, layer, config, options);
   if (options.qk_norm) {
     attention.q_norm = loader.vector(layer + "self_attn.q_norm.weight", config.head_dim);
     attention.k_norm = loader.vector(layer + "self_attn.k_norm.weight", config.head_dim);
   }
   attention.out = loader.linear({{layer + "self_attn.o_proj", hidden}}, q_rows, Bias::optional);
   attention.sliding_window = index >= config.max_window_layers ? config.sliding_window : 0;
-
-  GatedMlp& mlp = out.mlp;
-  mlp.norm = loader.vector(layer + "post_attention_layernorm.weight", hidden);
-  mlp.gate_up = loader.linear(
-      {{layer + "mlp.gate_proj", config.intermediate_size}, {layer + "mlp.up_proj", config.intermediate_size}}, hidden,
-      Bias::optional, {.gated = true});
-  mlp.down = loader.linear({{layer + "mlp.down_proj", hidden}}, config.intermediate_size, Bias::optional);
+  if (options.output_norms) {
+    attention.out_norm = loader.vector(layer + "post_self_attn_layernorm.weight", hidden);
+  }
+  out.mlp = load_mlp(loader, layer, config, options);
   return out;
 }
 
@@ -48,8 +69,8 @@ DecoderWeights load_decoder_weights(WeightLoader& loader, const ModelConfig& con
   weights.inv_freq = loader.upload(rope.inv_freq);
   weights.rope_scaling = rope.attention_scaling;
   // Tied files may hold the matrix twice; old ones the frequencies, which follow from the configuration.
-  loader.finish({"lm_head.weight", "rotary_emb.inv_freq", "rope_freqs.weight", "rope_factors_long.weight",
-                 "rope_factors_short.weight"});
+  loader.finish({"lm_head.weight", "rotary_emb.inv_freq", "rotary_pos_emb.inv_freq", "rope_freqs.weight",
+                 "rope_factors_long.weight", "rope_factors_short.weight"});
   return weights;
 }
 

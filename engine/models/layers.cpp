@@ -29,7 +29,9 @@ std::size_t DecoderWorkspace::lay_out(void* base, const Backend& backend, const 
   const std::int64_t tokens = options.max_batch_tokens, logit_rows = options.max_logit_rows;
   const std::int64_t attention_columns = static_cast<std::int64_t>(config.num_heads) * config.head_dim;
   std::uint32_t normed_forms = 0, attended_forms = 0, gated_forms = 0;
+  bool output_norms = false;
   for (const DecoderLayer& layer : weights.layers) {
+    output_norms = output_norms || layer.attention.out_norm.buffer || layer.mlp.out_norm.buffer;
     normed_forms |= layer.attention.qkv.weight->activation_forms() | layer.mlp.gate_up.weight->activation_forms();
     attended_forms |= layer.attention.out.weight->activation_forms();
     gated_forms |= layer.mlp.down.weight->activation_forms();
@@ -37,6 +39,7 @@ std::size_t DecoderWorkspace::lay_out(void* base, const Backend& backend, const 
   hidden = arena.matrix(tokens, config.hidden_size);
   qkv = arena.matrix(tokens, attention_columns + 2LL * config.num_kv_heads * config.head_dim);
   rope = Tensor(arena.matrix(tokens, config.rope.rotary_dim).data, DType::f32, {tokens, config.rope.rotary_dim / 2, 2});
+  block_out = arena.matrix(output_norms ? tokens : 0, config.hidden_size);
   normed = arena.activation(backend, tokens, config.hidden_size, normed_forms);
   attended = arena.activation(backend, tokens, attention_columns, attended_forms);
   gated = arena.activation(backend, tokens, config.intermediate_size, gated_forms);
@@ -104,12 +107,27 @@ void Decoder::attention_block(const AttentionBlock& block, const BatchTensors& b
                       .scale = 1.0f / std::sqrt(static_cast<float>(config_.head_dim)),
                       .sliding_window = block.sliding_window,
                       .out_activation = work_.attended});
-  backend_.linear({.x = work_.attended,
+  add_output(work_.attended, block.out, block.out_norm, batch);
+}
+
+void Decoder::add_output(const Activation& a, const Linear& linear, const DeviceVector& norm,
+                         const BatchTensors& batch) {
+  const Tensor x = work_.hidden.first_rows(batch.num_tokens);
+  const bool normed = norm.buffer != nullptr;
+  const Tensor product = normed ? work_.block_out.first_rows(batch.num_tokens) : x;
+  backend_.linear({.x = a,
                    .num_tokens = batch.num_tokens,
-                   .weight = block.out.weight.get(),
-                   .bias = block.out.bias.tensor(),
-                   .residual = x,
-                   .out = x});
+                   .weight = linear.weight.get(),
+                   .bias = linear.bias.tensor(),
+                   .residual = normed ? Tensor() : x,
+                   .out = product});
+  if (!normed) return;
+  backend_.norm({.kind = NormKind::rms,
+                 .x = product,
+                 .weight = norm.tensor(),
+                 .eps = static_cast<float>(config_.norm_eps),
+                 .residual = x,
+                 .out = x});
 }
 
 void Decoder::gated_mlp(const GatedMlp& block, const BatchTensors& batch) {
@@ -125,12 +143,7 @@ void Decoder::gated_mlp(const GatedMlp& block, const BatchTensors& batch) {
                    .bias = block.gate_up.bias.tensor(),
                    .epilogue = Epilogue::silu_gated,
                    .out_activation = work_.gated});
-  backend_.linear({.x = work_.gated,
-                   .num_tokens = batch.num_tokens,
-                   .weight = block.down.weight.get(),
-                   .bias = block.down.bias.tensor(),
-                   .residual = x,
-                   .out = x});
+  add_output(work_.gated, block.down, block.out_norm, batch);
 }
 
 Tensor Decoder::logits(const BatchTensors& batch, const Tensor& logit_rows) {

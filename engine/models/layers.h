@@ -9,20 +9,22 @@
 
 namespace inferd {
 
-/// x += W_o attention(rope(W_qkv norm(x))).
+/// x += W_o attention(rope(W_qkv norm(x))), or x += out_norm(...) of that product.
 struct AttentionBlock {
   DeviceVector norm;            // [hidden_size]
   Linear qkv;                   // [(num_heads + 2 num_kv_heads) * head_dim, hidden_size]
   DeviceVector q_norm, k_norm;  // [head_dim] or absent: per-head RMSNorm before rotation
   Linear out;                   // [hidden_size, num_heads * head_dim]
+  DeviceVector out_norm;        // [hidden_size] or absent
   int sliding_window = 0;       // 0: none
 };
 
-/// x += W_down(silu(W_gate h) * W_up h) with h = norm(x).
+/// x += W_down(silu(W_gate h) * W_up h) with h = norm(x), or x += out_norm(...) of that product.
 struct GatedMlp {
-  DeviceVector norm;  // [hidden_size]
-  Linear gate_up;     // [2 * intermediate_size, hidden_size], gate first
-  Linear down;        // [hidden_size, intermediate_size]
+  DeviceVector norm;      // [hidden_size]
+  Linear gate_up;         // [2 * intermediate_size, hidden_size], gate first
+  Linear down;            // [hidden_size, intermediate_size]
+  DeviceVector out_norm;  // [hidden_size] or absent
 };
 
 struct DecoderLayer {
@@ -45,6 +47,9 @@ struct DecoderWeights {
 struct DecoderLayerOptions {
   Bias qkv_bias = Bias::optional;
   bool qk_norm = false;
+  bool fused_qkv = false;      // q, k, v may be one tensor, in this order
+  bool fused_gate_up = false;  // gate and up are one tensor, in this order
+  bool output_norms = false;   // what attention and MLP yield is normed before it is added
 };
 
 /// Loads all weights under their Hugging Face names; layers from max_window_layers on slide.
@@ -60,6 +65,7 @@ class DecoderWorkspace {
   Tensor hidden;            // [T, hidden_size] f32: the residual stream
   Tensor qkv;               // [T, (num_heads + 2 num_kv_heads) * head_dim] f32
   Tensor rope;              // [T, rotary_dim / 2, 2] f32
+  Tensor block_out;         // [T, hidden_size] f32 where blocks have an out_norm, else no rows
   Activation normed;        // [T, hidden_size]
   Activation attended;      // [T, num_heads * head_dim]
   Activation gated;         // [T, intermediate_size]
@@ -97,6 +103,9 @@ class Decoder : public Model {
   DecoderWeights weights_;
 
  private:
+  /// x += norm(W a); x += W a where `norm` is absent.
+  void add_output(const Activation& a, const Linear& linear, const DeviceVector& norm, const BatchTensors& batch);
+
   Backend& backend_;
   ModelInfo info_;
   DecoderWorkspace work_;

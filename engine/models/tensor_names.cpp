@@ -1,21 +1,31 @@
-// The table of tensor names: Hugging Face modules and their GGUF counterparts.
+// The tables of tensor names: Hugging Face modules and their counterparts in other dialects.
 #include "engine/models/tensor_names.h"
 
 #include <array>
+#include <span>
 
 #include "base/errors.h"
 #include "base/log.h"
 
 namespace inferd {
-namespace {
 
+/// One module under two names.
 struct NamePair {
   std::string_view hugging_face;
-  std::string_view gguf;
+  std::string_view stored;
 };
 
-/// Modules outside the layers.
-constexpr std::array<NamePair, 7> kGlobalNames = {{
+/// Files whose modules have names of their own.
+struct TensorDialect {
+  std::string_view mark;              // a tensor that tells folders of this dialect
+  std::string_view layers;            // what stands before a layer's number
+  std::span<const NamePair> globals;  // modules outside the layers
+  std::span<const NamePair> layer;    // modules of one layer, after "model.layers.N." or "encoder.layer.N."
+};
+
+namespace {
+
+constexpr std::array<NamePair, 7> kGgufGlobals = {{
     {"model.embed_tokens", "token_embd"},
     {"model.norm", "output_norm"},
     {"lm_head", "output"},
@@ -25,16 +35,19 @@ constexpr std::array<NamePair, 7> kGlobalNames = {{
     {"embeddings.LayerNorm", "token_embd_norm"},
 }};
 
-/// Modules of one layer, after "model.layers.N." or "encoder.layer.N.".
-constexpr std::array<NamePair, 19> kLayerNames = {{
+constexpr std::array<NamePair, 23> kGgufLayer = {{
     {"input_layernorm", "attn_norm"},
     {"self_attn.q_proj", "attn_q"},
     {"self_attn.k_proj", "attn_k"},
     {"self_attn.v_proj", "attn_v"},
+    {"self_attn.qkv_proj", "attn_qkv"},
     {"self_attn.o_proj", "attn_output"},
     {"self_attn.q_norm", "attn_q_norm"},
     {"self_attn.k_norm", "attn_k_norm"},
     {"post_attention_layernorm", "ffn_norm"},
+    {"post_self_attn_layernorm", "post_attention_norm"},
+    {"post_mlp_layernorm", "post_ffw_norm"},
+    {"mlp.gate_up_proj", "ffn_up"},
     {"mlp.gate_proj", "ffn_gate"},
     {"mlp.up_proj", "ffn_up"},
     {"mlp.down_proj", "ffn_down"},
@@ -48,22 +61,59 @@ constexpr std::array<NamePair, 19> kLayerNames = {{
     {"output.LayerNorm", "layer_output_norm"},
 }};
 
-template <std::size_t kSize>
-std::string_view counterpart(const std::array<NamePair, kSize>& table, std::string_view module) {
+constexpr TensorDialect kGguf{"", "blk.", kGgufGlobals, kGgufLayer};
+
+// ChatGLM2, ChatGLM3 and GLM-4 with the code they were published with.
+constexpr std::array<NamePair, 3> kChatGlmGlobals = {{
+    {"model.embed_tokens", "transformer.embedding.word_embeddings"},
+    {"model.norm", "transformer.encoder.final_layernorm"},
+    {"lm_head", "transformer.output_layer"},
+}};
+constexpr std::array<NamePair, 6> kChatGlmLayer = {{
+    {"input_layernorm", "input_layernorm"},
+    {"self_attn.qkv_proj", "self_attention.query_key_value"},
+    {"self_attn.o_proj", "self_attention.dense"},
+    {"post_attention_layernorm", "post_attention_layernorm"},
+    {"mlp.gate_up_proj", "mlp.dense_h_to_4h"},
+    {"mlp.down_proj", "mlp.dense_4h_to_h"},
+}};
+
+// Qwen, first generation.
+constexpr std::array<NamePair, 3> kQwenGlobals = {{
+    {"model.embed_tokens", "transformer.wte"},
+    {"model.norm", "transformer.ln_f"},
+    {"lm_head", "lm_head"},
+}};
+constexpr std::array<NamePair, 7> kQwenLayer = {{
+    {"input_layernorm", "ln_1"},
+    {"self_attn.qkv_proj", "attn.c_attn"},
+    {"self_attn.o_proj", "attn.c_proj"},
+    {"post_attention_layernorm", "ln_2"},
+    {"mlp.gate_proj", "mlp.w2"},  // the one under the SiLU
+    {"mlp.up_proj", "mlp.w1"},
+    {"mlp.down_proj", "mlp.c_proj"},
+}};
+
+constexpr std::array<TensorDialect, 2> kFolderDialects = {{
+    {"transformer.embedding.word_embeddings.weight", "transformer.encoder.layers.", kChatGlmGlobals, kChatGlmLayer},
+    {"transformer.h.0.attn.c_attn.weight", "transformer.h.", kQwenGlobals, kQwenLayer},
+}};
+
+std::string_view counterpart(std::span<const NamePair> table, std::string_view module) {
   for (const NamePair& pair : table) {
-    if (pair.hugging_face == module) return pair.gguf;
+    if (pair.hugging_face == module) return pair.stored;
   }
   return {};
 }
 
-/// "model.layers.3.mlp.up_proj" → "blk.3." and "mlp.up_proj"; an empty prefix if it is not in a layer.
-std::string split_layer(std::string_view name, std::string_view* module) {
+/// "model.layers.3.mlp.up_proj" → "3." and "mlp.up_proj"; an empty number if it is not in a layer.
+std::string_view split_layer(std::string_view name, std::string_view* module) {
   for (std::string_view layers : {"model.layers.", "encoder.layer."}) {
     if (!name.starts_with(layers)) continue;
     const std::size_t dot = name.find('.', layers.size());
     if (dot == std::string_view::npos) break;
     *module = name.substr(dot + 1);
-    return "blk." + std::string(name.substr(layers.size(), dot + 1 - layers.size()));
+    return name.substr(layers.size(), dot + 1 - layers.size());
   }
   *module = name;
   return {};
@@ -72,7 +122,13 @@ std::string split_layer(std::string_view name, std::string_view* module) {
 }  // namespace
 
 TensorNames::TensorNames(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {
-  if (checkpoint.format() == CheckpointFormat::gguf) return;
+  if (checkpoint.format() == CheckpointFormat::gguf) {
+    dialect_ = &kGguf;
+    return;
+  }
+  for (const TensorDialect& dialect : kFolderDialects) {
+    if (checkpoint.find(dialect.mark) != nullptr) dialect_ = &dialect;
+  }
   if (checkpoint.find("bert.embeddings.word_embeddings.weight") != nullptr) added_prefix_ = "bert.";
   if (checkpoint.find("model.embed_tokens.weight") == nullptr && checkpoint.find("embed_tokens.weight") != nullptr) {
     removed_prefix_ = "model.";
@@ -80,18 +136,21 @@ TensorNames::TensorNames(const Checkpoint& checkpoint) : checkpoint_(checkpoint)
 }
 
 std::string TensorNames::stored(std::string_view name) const {
-  if (checkpoint_.format() == CheckpointFormat::hugging_face) {
+  if (dialect_ == nullptr) {
     if (!removed_prefix_.empty() && name.starts_with(removed_prefix_)) name.remove_prefix(removed_prefix_.size());
     return added_prefix_ + std::string(name);
   }
   const std::size_t last_dot = name.rfind('.');  // before "weight" or "bias"
   std::string_view module;
-  const std::string layer = split_layer(name.substr(0, last_dot), &module);
-  const std::string_view gguf = layer.empty() ? counterpart(kGlobalNames, module) : counterpart(kLayerNames, module);
-  if (gguf.empty()) {
-    throw CheckpointError(log_safe(checkpoint_.path()), log_safe(name), "a tensor with a GGUF name", "none");
+  const std::string_view number = split_layer(name.substr(0, last_dot), &module);
+  const std::string_view found = counterpart(number.empty() ? dialect_->globals : dialect_->layer, module);
+  if (found.empty()) {
+    throw CheckpointError(log_safe(checkpoint_.path()), log_safe(name), "a tensor that files of this kind can have",
+                          "none");
   }
-  return layer + std::string(gguf) + std::string(name.substr(last_dot));
+  std::string out;
+  if (!number.empty()) out.append(dialect_->layers).append(number);
+  return out.append(found).append(name.substr(last_dot));
 }
 
 }  // namespace inferd

@@ -2,6 +2,7 @@
 #include "engine/models/weight_loader.h"
 
 #include <algorithm>
+#include <array>
 
 #include "base/errors.h"
 #include "base/log.h"
@@ -49,6 +50,19 @@ Linear WeightLoader::linear(std::initializer_list<MatrixPart> parts, std::int64_
   resident_bytes_ += linear.weight->bytes();
   for (const StoredTensor* tensor : tensors) taken(*tensor);
   linear.bias = stacked_bias(parts, bias);
+  return linear;
+}
+
+Linear WeightLoader::gated_linear(const std::string& module, std::int64_t half_rows, std::int64_t columns, Bias bias) {
+  const StoredTensor& tensor = require_matrix(names_.stored(module + ".weight"), 2 * half_rows, columns);
+  const std::size_t half_bytes = tensor.bytes / 2;  // rows are whole blocks
+  const WeightSource gate{tensor.data, tensor.dtype, half_rows, columns};
+  const WeightSource up{tensor.data + half_bytes, tensor.dtype, half_rows, columns};
+  Linear linear;
+  linear.weight = backend_.load_weight(std::array{gate, up}, {.gated = true});
+  resident_bytes_ += linear.weight->bytes();
+  taken(tensor);
+  linear.bias = stacked_bias({{module, 2 * half_rows}}, bias);
   return linear;
 }
 

@@ -51,6 +51,8 @@ class WeightLoader {
   /// The parts stacked by rows, all with `columns` inputs. Parts without a bias beside parts with one get zeros.
   Linear linear(std::initializer_list<MatrixPart> parts, std::int64_t columns, Bias bias,
                 WeightOptions weight_options = {});
+  /// One stored matrix of 2 * `half_rows` rows, gate first, for the gated epilogues.
+  Linear gated_linear(const std::string& module, std::int64_t half_rows, std::int64_t columns, Bias bias);
   /// One matrix whose rows are looked up by id; it may serve as an output matrix too.
   std::unique_ptr<Weight> embedding(std::string_view name, std::int64_t rows, std::int64_t columns);
   /// A vector of `size` values, widened to f32.

@@ -90,6 +90,7 @@ void read_sizes(const Checkpoint& checkpoint, const ArchitectureKeys& keys, Mode
   const auto width = keys.uniform("feed_forward_length", 1, Limits::kWidth);
   if (!width) throw CheckpointError(keys.file(), keys.key("feed_forward_length"), "a value", "none");
   config->intermediate_size = *width;
+  if (config->model_type == "qwen") halve_intermediate_size(config, keys.file(), keys.key("feed_forward_length"));
   const auto heads = keys.uniform("attention.head_count", 1, Limits::kHeads);
   if (!heads) throw CheckpointError(keys.file(), keys.key("attention.head_count"), "a value", "none");
   config->num_heads = as_int(*heads);

@@ -15,6 +15,25 @@ constexpr std::int64_t kMaxTokenId = ConfigLimits::kVocabulary - 1;
 
 int as_int(std::int64_t value) { return static_cast<int>(value); }
 
+/// What the code published with these files can also do and no published model does, and ChatGLM-6B, whose network is
+/// another under the same name.
+void check_chatglm(const JsonFields& fields, const std::string& file) {
+  if (!fields.boolean({"multi_query_attention"}).value_or(false)) {
+    throw CheckpointError(file, "multi_query_attention", "true (ChatGLM2 and later)", "false or none");
+  }
+  fields.require_integer({"multi_query_group_num"}, 1, ConfigLimits::kHeads);
+  struct Switch {
+    const char* name;
+    bool expected;
+  };
+  for (const Switch& each : {Switch{"rmsnorm", true}, Switch{"post_layer_norm", true},
+                             Switch{"apply_residual_connection_post_layernorm", false}}) {
+    if (fields.boolean({each.name}).value_or(each.expected) != each.expected) {
+      throw CheckpointError(file, each.name, each.expected ? "true" : "false", each.expected ? "false" : "true");
+    }
+  }
+}
+
 /// Sizes, with the names that older families gave them.
 void read_sizes(const JsonFields& fields, const std::string& file, ModelConfig* config) {
   using Limits = ConfigLimits;
@@ -30,6 +49,7 @@ void read_sizes(const JsonFields& fields, const std::string& file, ModelConfig* 
       fields.integer({"intermediate_size", "ffn_hidden_size", "inner_hidden_size", "n_inner"}, 1, Limits::kWidth);
   if (!width && config->model_type != "bloom") fields.require_integer({"intermediate_size"}, 1, Limits::kWidth);
   config->intermediate_size = width.value_or(4 * config->hidden_size);
+  if (config->model_type == "qwen") halve_intermediate_size(config, file, "intermediate_size");
   auto kv_heads = fields.integer({"num_key_value_heads"}, 1, Limits::kHeads);
   if (!kv_heads && fields.boolean({"multi_query_attention"}).value_or(false)) {
     kv_heads = fields.integer({"multi_query_group_num"}, 1, Limits::kHeads);
@@ -59,6 +79,10 @@ void read_context(const JsonFields& fields, ModelConfig* config) {
   } else {
     config->max_position_embeddings =
         fields.require_integer({"max_position_embeddings", "n_positions", "seq_length"}, 1, ConfigLimits::kContext);
+    const auto trained = fields.integer({"seq_length"}, 1, ConfigLimits::kContext);
+    if (config->model_type == "qwen" && trained) {
+      config->max_position_embeddings = std::min(config->max_position_embeddings, *trained);
+    }
   }
 }
 
@@ -125,6 +149,7 @@ ModelConfig read_json_config(const Checkpoint& checkpoint) {
   config.model_type = *model_type;
   config.name = fields.string({"_name_or_path"}).value_or("");
   if (config.name.empty()) config.name = checkpoint_stem(checkpoint.path());
+  if (config.model_type == "chatglm") check_chatglm(fields, file);
   read_sizes(fields, file, &config);
   read_context(fields, &config);
   config.norm_eps = fields

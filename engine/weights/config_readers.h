@@ -18,6 +18,9 @@ RopeConfig read_json_rope(const Json& root, const std::string& file, const Model
 /// Throws unless every field has a sane value and fits the others; fills max_position_embeddings from the scaling.
 void finish_config(ModelConfig* config, const std::string& file);
 
+/// Qwen-1 counts the rows of gate and up together; ModelConfig counts one of them. Throws if the number is odd.
+void halve_intermediate_size(ModelConfig* config, const std::string& file, const std::string& field);
+
 /// False for families with learned or ALiBi positions.
 bool family_has_rope(std::string_view model_type);
 

@@ -19,6 +19,13 @@ bool family_has_rope(std::string_view model_type) {
   return std::find(kWithout.begin(), kWithout.end(), model_type) == kWithout.end();
 }
 
+void halve_intermediate_size(ModelConfig* config, const std::string& file, const std::string& field) {
+  if (config->intermediate_size % 2 != 0) {
+    throw CheckpointError(file, field, "an even number: gate and up rows", std::to_string(config->intermediate_size));
+  }
+  config->intermediate_size /= 2;
+}
+
 std::string checkpoint_stem(const std::string& path) {
   std::filesystem::path at(path);
   if (at.filename().empty()) at = at.parent_path();  // "folder/"

@@ -23,6 +23,11 @@ std::string scaling_kind(const JsonFields& fields, const std::string& file, cons
   return kind;
 }
 
+/// Families that may leave partial_rotary_factor out.
+bool rotates_half_a_head(std::string_view model_type) {
+  return model_type == "chatglm" || model_type == "glm" || model_type == "glm4";
+}
+
 void read_scaling(const JsonFields& fields, const JsonFields& root, RopeConfig* rope) {
   const bool original_needed = rope->scaling == "llama3" || rope->scaling == "longrope";
   auto original = fields.integer({"original_max_position_embeddings"}, 1, ConfigLimits::kContext);
@@ -68,7 +73,8 @@ RopeConfig read_json_rope(const Json& root_json, const std::string& file, const 
 
   auto part = fields.number({"partial_rotary_factor"}, 1e-6, 1.0);
   if (!part) part = root.number({"partial_rotary_factor", "rotary_pct"}, 1e-6, 1.0);
-  rope.rotary_dim = static_cast<int>(static_cast<double>(config.head_dim) * part.value_or(1.0));
+  rope.rotary_dim = static_cast<int>(static_cast<double>(config.head_dim) *
+                                     part.value_or(rotates_half_a_head(config.model_type) ? 0.5 : 1.0));
   if (rope.rotary_dim < 2) {
     throw CheckpointError(file, "partial_rotary_factor",
                           "at least 2 rotary dimensions of " + std::to_string(config.head_dim),

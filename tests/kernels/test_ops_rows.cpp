@@ -45,6 +45,15 @@ TEST_CASE("norms agree with fp64 for odd widths, strides and in place") {
                     2e-5 * (1 + std::fabs(expected)));
             }
           }
+          if (with_bias) {  // the same rows added as a residual, in place of the bias: the same bits
+            std::vector<float> sum(static_cast<std::size_t>(rows) * columns);
+            for (int r = 0; r < rows; ++r) std::copy(bias.begin(), bias.end(), sum.begin() + r * columns);
+            NormArgs joined = args;
+            joined.bias = Tensor();
+            joined.residual = joined.out = matrix(sum, rows, columns);
+            cpu_norm(rig.context(), joined);
+            CHECK(sum == out);
+          }
           args.out = args.x;
           cpu_norm(rig.context(), args);
           for (int r = 0; r < rows; ++r) {

@@ -6,7 +6,8 @@ namespace inferd::testing {
 namespace {
 
 constexpr double kRelativeError = 2e-3;
-constexpr double kGap = 1e-3;  // a greedy choice closer than this may go either way
+constexpr std::size_t kQwen1Positions = 48;  // seq_length of the golden Qwen-1
+constexpr double kGap = 1e-3;                // a greedy choice closer than this may go either way
 
 float largest(const std::vector<float>& row) {
   float out = 0;
@@ -14,8 +15,10 @@ float largest(const std::vector<float>& row) {
   return out;
 }
 
-/// Prompt in one piece, then greedy steps, teacher-forced where the reference's gap is below the tolerance.
-void check_case(Sequences& sequences, int id, const Json& expected, std::size_t vocab) {
+/// Prompt in one piece, then greedy steps, teacher-forced where the reference's gap is below the tolerance; at most
+/// `positions` tokens together.
+void check_case(Sequences& sequences, int id, const Json& expected, std::size_t vocab,
+                std::size_t positions = SIZE_MAX) {
   const std::vector<std::int32_t> prompt = ids_of(expected["input_ids"]);
   std::vector<float> row = sequences.step({{id, prompt}}).at(0);
   REQUIRE(row.size() == vocab);
@@ -40,12 +43,14 @@ void check_case(Sequences& sequences, int id, const Json& expected, std::size_t 
   for (std::size_t i = 0; i < greedy.size(); ++i) {
     INFO("greedy step " << i);
     if (expected["greedy_gaps"][i].get<double>() > kGap) REQUIRE(argmax(row) == greedy[i]);
+    if (prompt.size() + i + 1 > positions) break;
     if (i + 1 < greedy.size()) row = sequences.step({{id, {greedy[i]}}}).at(0);
   }
 }
 
-/// All cases of one expected.json, and its full logits.
-void check_golden(const std::filesystem::path& model_path, const std::filesystem::path& expected_path) {
+/// All cases of one expected.json whose prompts have at most `positions` tokens, and its full logits.
+void check_golden(const std::filesystem::path& model_path, const std::filesystem::path& expected_path,
+                  std::size_t positions = SIZE_MAX) {
   INFO(model_path.string() << " against " << expected_path.filename().string());
   const auto backend = test_backend();
   TestModel model(*backend, model_path);
@@ -55,8 +60,9 @@ void check_golden(const std::filesystem::path& model_path, const std::filesystem
   Sequences sequences(*backend, *model.loaded.decoder, DType::f32);
   int id = 0;
   for (const Json& one : expected["cases"]) {
+    if (one["input_ids"].size() > positions) continue;
     INFO("case " << id);
-    check_case(sequences, id, one, vocab);
+    check_case(sequences, id, one, vocab, positions);
     sequences.drop(id++);
   }
   REQUIRE(id > 0);
@@ -76,10 +82,20 @@ void check_golden(const std::filesystem::path& model_path, const std::filesystem
 }
 
 TEST_CASE("safetensors decoders agree with the reference") {
-  for (const char* name : {"llama2", "llama3", "qwen2", "qwen3"}) {
+  for (const char* name :
+       {"llama2", "llama3", "qwen2", "qwen3", "glm", "glm4", "glm4_tiktoken", "chatglm2", "chatglm3"}) {
     const auto folder = golden_dir() / "models" / name;
     check_golden(folder, folder / "expected.json");
   }
+  const auto qwen = golden_dir() / "models/qwen1";
+  check_golden(qwen, qwen / "expected.json", kQwen1Positions);
+}
+
+TEST_CASE("Qwen-1 is served as far as it needs no scaling by the prompt's length") {
+  const auto backend = test_backend();
+  const TestModel model(*backend, golden_dir() / "models/qwen1");
+  CHECK(model.loaded.decoder->info().max_context == static_cast<std::int64_t>(kQwen1Positions));
+  CHECK(model.config.intermediate_size == 128);
 }
 
 TEST_CASE("configuration variants agree with the reference") {
@@ -108,7 +124,18 @@ TEST_CASE("GGUF decoders of every type agree with the reference") {
     }
     ++files;
   }
-  CHECK(files >= 22);
+  CHECK(files >= 23);
+}
+
+TEST_CASE("GGUF decoders with fused tensors agree with the reference") {
+  const auto folder = golden_dir() / "gguf_fused";
+  for (const char* name : {"chatglm3.F16", "glm4_tiktoken.BF16", "qwen1.BF16"}) {
+    const Json json = read_golden(folder / (std::string(name) + ".expected.json"));
+    const auto same = folder / json["same_results_as"].get<std::string>();
+    // GGUF does not record Qwen-1's trained length, beyond which the reference scales.
+    const std::size_t positions = std::string(name).starts_with("qwen1") ? kQwen1Positions : SIZE_MAX;
+    check_golden(folder / json["file"].get<std::string>(), same, positions);
+  }
 }
 
 TEST_CASE("dynamic NTK leaves prompts within the trained length alone") {
@@ -132,7 +159,8 @@ std::vector<std::int32_t> some_prompt(int length, int vocab, unsigned seed) {
 }
 
 TEST_CASE("chunked prefill and decoding give the bits of one piece") {
-  for (const char* name : {"models/llama3", "models/qwen3", "gguf/qwen2w.Q4_K_M.gguf", "gguf/llamaw.MIXED.gguf"}) {
+  for (const char* name : {"models/llama3", "models/qwen3", "models/glm", "models/glm4", "models/chatglm3",
+                           "models/qwen1", "gguf/qwen2w.Q4_K_M.gguf", "gguf/llamaw.MIXED.gguf"}) {
     for (ActivationMode mode : {ActivationMode::f32, ActivationMode::automatic}) {
       for (DType kv : {DType::f32, DType::f16}) {
         const auto backend = test_backend(mode);

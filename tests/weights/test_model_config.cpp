@@ -44,6 +44,9 @@ TEST_CASE("golden folders and GGUF files of the same model give the same sizes")
                                                        {"models/llama3", "gguf/llama3.bf16.gguf"},
                                                        {"models/qwen2", "gguf/qwen2.F16.gguf"},
                                                        {"models/qwen3", "gguf/qwen3.bf16.gguf"},
+                                                       {"models/glm4", "gguf/glm4.bf16.gguf"},
+                                                       {"models/chatglm3", "gguf_fused/chatglm3.F16.gguf"},
+                                                       {"models/glm4_tiktoken", "gguf_fused/glm4_tiktoken.BF16.gguf"},
                                                        {"models/bert", "gguf/bert.f16.gguf"}};
   for (const auto& [folder, file] : pairs) {
     CAPTURE(folder);
@@ -101,6 +104,33 @@ TEST_CASE("variants of golden configurations") {
   REQUIRE(dynamic.rope.scaling == "dynamic");
   REQUIRE(dynamic.rope.original_max_position_embeddings == dynamic.max_position_embeddings);
   REQUIRE(variant("llama2", "config.theta.json").rope.theta > 10000.0);
+}
+
+TEST_CASE("dialects of GLM and the first Qwen") {
+  for (const char* name : {"models/chatglm2", "models/chatglm3", "models/glm4_tiktoken"}) {
+    CAPTURE(name);
+    const ModelConfig config = read_model_config(*Checkpoint::open(golden(name)));
+    REQUIRE(config.num_layers == 2);
+    REQUIRE(config.num_kv_heads == 2);
+    REQUIRE(config.head_dim == 16);
+    REQUIRE(config.intermediate_size == 128);
+    REQUIRE(config.rope.rotary_dim == 8);
+    REQUIRE(config.max_position_embeddings == 512);
+    REQUIRE(config.attention_bias);
+    REQUIRE_FALSE(config.tie_word_embeddings);
+  }
+  const ModelConfig ratio = read_model_config(*Checkpoint::open(golden("models/glm4_tiktoken")));
+  REQUIRE(ratio.rope.theta == 5e6);
+  REQUIRE(ratio.norm_eps == 1.5625e-07);
+  REQUIRE(ratio.vocab_size == 448);
+  REQUIRE(read_changed(R"({"model_type":"glm"})").rope.rotary_dim == 8);
+  REQUIRE(read_changed(R"({"model_type":"glm4","partial_rotary_factor":1.0})").rope.rotary_dim == 16);
+  const ModelConfig qwen = read_model_config(*Checkpoint::open(golden("models/qwen1")));
+  const ModelConfig qwen_gguf = read_model_config(*Checkpoint::open(golden("gguf_fused/qwen1.BF16.gguf")));
+  REQUIRE(qwen.intermediate_size == 128);
+  REQUIRE(qwen_gguf.intermediate_size == 128);
+  REQUIRE(qwen.max_position_embeddings == 48);        // seq_length
+  REQUIRE(qwen_gguf.max_position_embeddings == 512);  // all that the file records
 }
 
 TEST_CASE("absent numbers are derived") {
@@ -162,6 +192,12 @@ TEST_CASE("missing and absurd fields are refused by name") {
       {R"({"rope_scaling":{"type":"longrope","original_max_position_embeddings":64,"short_factor":[1,1,1,1,1,1,1,0],"long_factor":[1,1,1,1,1,1,1,1]}})",
        "rope factors: expected finite numbers above 0"},
       {R"({"tie_word_embeddings":"yes"})", "tie_word_embeddings: expected true or false, found \"yes\""},
+      {R"({"model_type":"qwen","intermediate_size":97})", "intermediate_size: expected an even number"},
+      {R"({"model_type":"chatglm","seq_length":64})", "multi_query_attention: expected true (ChatGLM2 and later)"},
+      {R"({"model_type":"chatglm","seq_length":64,"multi_query_attention":true})",
+       "multi_query_group_num: expected a value, found none"},
+      {R"({"model_type":"chatglm","seq_length":64,"multi_query_attention":true,"multi_query_group_num":2,"rmsnorm":false})",
+       "rmsnorm: expected true, found false"},
       {R"({"eos_token_id":"</s>"})", "eos_token_id: expected an integer"},
       {R"({"eos_token_id":[1,-7]})", "eos_token_id: expected an integer from -1 to 16777215, found -7"},
       {R"({"use_sliding_window":true,"sliding_window":8,"layer_types":["sliding_attention","full_attention"]})",

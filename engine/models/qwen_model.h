@@ -1,0 +1,11 @@
+// load_qwen: see families.h.
+#pragma once
+
+#include "engine/models/model.h"
+
+namespace inferd {
+
+LoadedModel load_qwen(const Checkpoint& checkpoint, const ModelConfig& config, Backend& backend,
+                      const ModelOptions& options);
+
+}  // namespace inferd
