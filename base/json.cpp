@@ -58,6 +58,7 @@ void check_bounds(std::string_view text, const JsonLimits& limits) {
 /// the object's end.
 class TreeBuilder final : public nlohmann::json_sax<Json> {
  public:
+  TreeBuilder(bool unique_keys, const std::size_t& consumed) : unique_keys_(unique_keys), consumed_(consumed) {}
   Json take() { return std::move(root_); }
   const std::string& error() const { return error_; }
   std::size_t error_byte() const { return error_byte_; }
@@ -76,9 +77,12 @@ class TreeBuilder final : public nlohmann::json_sax<Json> {
   bool start_object(std::size_t) override { return open(Json::object()); }
   bool start_array(std::size_t) override { return open(Json::array()); }
   bool end_object() override {
-    drop_duplicates(open_.back()->get_ref<Json::object_t&>());
+    const bool dropped = drop_duplicates(open_.back()->get_ref<Json::object_t&>());
     open_.pop_back();
-    return true;
+    if (!dropped || !unique_keys_) return true;
+    error_ = "JSON object with a key twice, ending";
+    error_byte_ = consumed_ - 1;
+    return false;
   }
   bool end_array() override {
     open_.pop_back();
@@ -128,8 +132,8 @@ class TreeBuilder final : public nlohmann::json_sax<Json> {
     return true;
   }
 
-  /// Of equal keys the last value stays, at the place of the first.
-  static void drop_duplicates(Json::object_t& object) {
+  /// Of equal keys the last value stays, at the place of the first. True if there were any.
+  static bool drop_duplicates(Json::object_t& object) {
     const std::span<Json::object_t::value_type> members(object.data(), object.size());
     std::vector<std::uint32_t> order(members.size());
     std::iota(order.begin(), order.end(), 0u);
@@ -148,14 +152,17 @@ class TreeBuilder final : public nlohmann::json_sax<Json> {
       }
       i = end;
     }
-    if (dropped.empty()) return;
+    if (dropped.empty()) return false;
     Json::object_t kept;
     for (std::size_t i = 0; i < members.size(); ++i) {
       if (!dropped[i]) kept.emplace_back(members[i].first, std::move(members[i].second));
     }
     object = std::move(kept);
+    return true;
   }
 
+  const bool unique_keys_;
+  const std::size_t& consumed_;  // bytes the parser has read
   Json root_;
   std::vector<Json*> open_;
   std::string key_;
@@ -163,13 +170,42 @@ class TreeBuilder final : public nlohmann::json_sax<Json> {
   std::size_t error_byte_ = 0;
 };
 
+/// A position in the text that counts, outside of itself, the bytes read through it.
+class CountingIterator {
+ public:
+  using iterator_category = std::input_iterator_tag;
+  using value_type = char;
+  using difference_type = std::ptrdiff_t;
+  using pointer = const char*;
+  using reference = const char&;
+  CountingIterator(const char* at, std::size_t* consumed) : at_(at), consumed_(consumed) {}
+  reference operator*() const { return *at_; }
+  CountingIterator& operator++() {
+    ++at_;
+    ++*consumed_;
+    return *this;
+  }
+  CountingIterator operator++(int) {
+    const CountingIterator before = *this;
+    ++*this;
+    return before;
+  }
+  friend bool operator==(const CountingIterator& a, const CountingIterator& b) { return a.at_ == b.at_; }
+
+ private:
+  const char* at_;
+  std::size_t* consumed_;
+};
+
 }  // namespace
 
 Json parse_json(std::string_view text, const JsonLimits& limits) {
   check_bounds(text, limits);
   if (text.substr(0, 3) == "\xef\xbb\xbf") throw JsonError("JSON with a byte order mark at byte 0", 0);
-  TreeBuilder builder;
-  if (!Json::sax_parse(text.begin(), text.end(), &builder)) {
+  std::size_t consumed = 0;
+  TreeBuilder builder(limits.unique_keys, consumed);
+  if (!Json::sax_parse(CountingIterator(text.data(), &consumed), CountingIterator(text.data() + text.size(), &consumed),
+                       &builder)) {
     const std::size_t byte = std::min(builder.error_byte(), text.size());
     throw JsonError(builder.error() + at_byte_text(byte), byte);
   }

@@ -17,6 +17,7 @@ struct JsonLimits {
   std::size_t max_bytes = 16u << 20;
   int max_depth = 64;
   std::size_t max_nodes = 1'000'000;
+  bool unique_keys = false;  // an object with a key twice is refused; else the last value holds
 };
 
 /// What was wrong and at which byte; never echoes the input.
@@ -27,7 +28,7 @@ class JsonError : public std::runtime_error {
 };
 
 /// Parses `text` after checking its size, nesting depth and node count, so that neither parsing nor a later
-/// copy or dump can exhaust the stack. Rejects invalid UTF-8, duplicate keys keep the last. Throws JsonError.
+/// copy or dump can exhaust the stack. Rejects invalid UTF-8. Throws JsonError.
 Json parse_json(std::string_view text, const JsonLimits& limits = {});
 
 /// One line of JSON; invalid UTF-8 becomes U+FFFD, so it never throws.

@@ -39,7 +39,7 @@ std::string json_type_name(const Json& value) {
 Json parse_body(std::string_view body) {
   Json json;
   try {
-    json = parse_json(body);
+    json = parse_json(body, {.unique_keys = true});
   } catch (const JsonError& error) {
     throw ApiError(400, "invalid_request_error", "", "",
                    std::string("We could not parse the JSON body of your request: ") + error.what() + " (at byte " +

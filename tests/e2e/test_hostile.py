@@ -59,9 +59,9 @@ def test_broken_json_is_located(sim_http):
     assert any(ch.isdigit() for ch in error["message"]), error
 
 
-def test_of_duplicate_keys_the_last_counts(sim_http):
-    answer = send(sim_http, b'{"prompt": "x", "max_tokens": 1, "max_tokens": 2, "ignore_eos": true}', statuses=(200,))
-    assert answer["usage"]["completion_tokens"] == 2
+def test_a_key_given_twice_is_refused_where_it_stands(sim_http):
+    error = send(sim_http, b'{"prompt": "x", "max_tokens": 1, "max_tokens": 2}', statuses=(400,))
+    assert "key twice" in error["message"] and "byte 48" in error["message"], error
 
 
 def test_a_million_keys_are_bounded(sim_http):
