@@ -28,6 +28,7 @@ struct BatchTensors {
   Tensor query_starts;  // [S + 1] i32, first row of each sequence; first element 0, last T
   Tensor context_lens;  // [S] i32, tokens a sequence's last query sees, this step's included; absent for encoders
   Tensor block_tables;  // [S, max_blocks] i32, KV block of each 16-token stretch; absent for encoders
+  Tensor type_ids;      // [T] i32, part of its input each token belongs to (encoders); absent: all 0
   std::int32_t num_tokens = 0;
   std::int32_t num_sequences = 0;
   std::int32_t max_query_len = 0;
@@ -77,7 +78,15 @@ enum class Epilogue {
   gelu_tanh,   // BLOOM, ChatGLM-6B
   silu_gated,  // weight rows are [gate; up] halves: out = silu(gate) * up, half as many columns
   gelu_tanh_gated,
+  gelu_erf_gated,  // GTE
+  tanh,            // classification heads
 };
+
+/// True if the weight's rows are [gate; up] halves.
+constexpr bool is_gated(Epilogue epilogue) {
+  return epilogue == Epilogue::silu_gated || epilogue == Epilogue::gelu_tanh_gated ||
+         epilogue == Epilogue::gelu_erf_gated;
+}
 
 /// out = epilogue(x W^T + bias) (+ residual). W is one Weight, possibly stacked from several matrices (q,k,v).
 /// Every row's result depends on that row alone and is the same for every T, bit for bit.
@@ -103,7 +112,8 @@ struct RopeTableArgs {
 };
 
 /// What stands between the QKV product and attention, fused: optional per-head RMSNorm of q and k, rotation of q and
-/// k (arXiv:2104.09864 §3.4), and the write of k and v into the paged cache.
+/// k (arXiv:2104.09864 §3.4), and the write of k and v into the paged cache. Without a cache (encoders) k is rewritten
+/// in place like q.
 struct QkvPostArgs {
   Tensor qkv;  // [T, (num_heads + 2 num_kv_heads) * head_dim] f32: q heads, k heads, v heads; q rewritten
   int num_heads = 0;
@@ -116,8 +126,8 @@ struct QkvPostArgs {
   int rotary_dim = 0;  // elements per head that rotate, even, ≤ head_dim; the rest pass through
   RopeStyle style = RopeStyle::half;
   Tensor q_scale;  // [T] f32 factor on q after rotation (Qwen-1 log-n) or absent
-  KvLayer kv;
-  Tensor slots;  // [T] i32
+  KvLayer kv;      // or absent: its keys are
+  Tensor slots;    // [T] i32; absent without kv
 };
 
 /// Causal attention of this step's queries over the paged cache (their own keys were just written).

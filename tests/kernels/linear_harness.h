@@ -57,7 +57,7 @@ inline std::vector<float> run_linear(Backend& backend, const Weight& weight, con
   std::vector<float> input(x.begin(), x.begin() + tokens * weight.columns());
   PoisonedActivation activation(backend, tokens + 3, weight.columns(), weight.activation_forms());
   backend.to_activation({.x = rows_of(input, tokens, weight.columns()), .out = activation.view});
-  const bool gated = args.epilogue == Epilogue::silu_gated || args.epilogue == Epilogue::gelu_tanh_gated;
+  const bool gated = is_gated(args.epilogue);
   const std::int64_t columns = gated ? weight.rows() / 2 : weight.rows();
   std::vector<float> out(static_cast<std::size_t>(tokens * columns));
   args.x = activation.view;

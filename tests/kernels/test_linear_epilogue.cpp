@@ -27,13 +27,17 @@ double expected_value(Epilogue epilogue, double x, double up) {
       return silu(x) * up;
     case Epilogue::gelu_tanh_gated:
       return gelu_by_tanh(x) * up;
+    case Epilogue::gelu_erf_gated:
+      return gelu(x) * up;
+    case Epilogue::tanh:
+      return std::tanh(x);
   }
   return 0;
 }
 
-constexpr Epilogue kEpilogues[] = {Epilogue::none, Epilogue::gelu_erf, Epilogue::gelu_tanh, Epilogue::silu_gated,
-                                   Epilogue::gelu_tanh_gated};
-bool is_gated(Epilogue e) { return e == Epilogue::silu_gated || e == Epilogue::gelu_tanh_gated; }
+constexpr Epilogue kEpilogues[] = {Epilogue::none,       Epilogue::gelu_erf,        Epilogue::gelu_tanh,
+                                   Epilogue::silu_gated, Epilogue::gelu_tanh_gated, Epilogue::gelu_erf_gated,
+                                   Epilogue::tanh};
 
 /// A layer of two matrices of `half` rows each, as gated or plain stack; both give the same products.
 struct TwoHalves {
@@ -111,7 +115,7 @@ TEST_CASE("activation functions are accurate over the whole range") {
     x[3] = 90.0f;
     x[4] = 0.0f;
     x[5] = 1e-20f;
-    for (Epilogue epilogue : {Epilogue::gelu_erf, Epilogue::gelu_tanh}) {
+    for (Epilogue epilogue : {Epilogue::gelu_erf, Epilogue::gelu_tanh, Epilogue::tanh}) {
       const std::vector<float> out = run_linear(*backend, *weight, x, tokens, {.epilogue = epilogue});
       for (std::size_t i = 0; i < x.size(); ++i) {
         const double expected = expected_value(epilogue, x[i], 0);

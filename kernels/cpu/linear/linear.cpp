@@ -49,8 +49,6 @@ constexpr std::int64_t kTasksPerWorker = 6;
 constexpr std::int64_t kChunkBytes = 320 << 10;
 constexpr std::int64_t kMinChunkTokens = 32;
 
-bool is_gated(Epilogue epilogue) { return epilogue == Epilogue::silu_gated || epilogue == Epilogue::gelu_tanh_gated; }
-
 void check_rows(const Tensor& tensor, std::int64_t rows, std::int64_t columns) {
   INFERD_CHECK(tensor.dtype == DType::f32 && tensor.rank == 2 && tensor.dim(0) >= rows && tensor.dim(1) == columns);
   INFERD_CHECK(tensor.row_stride >= columns);

@@ -25,7 +25,6 @@ void cpu_rope_table(CpuContext& context, const RopeTableArgs& args) {
 void cpu_qkv_post(CpuContext& context, const QkvPostArgs& args) {
   const RowKernels& kernels = row_kernels(context.level);
   const std::int64_t block_size = args.kv.block_size;
-  const std::size_t element_bytes = row_bytes(args.kv.keys.dtype, 1);
   INFERD_CHECK(args.rotary_dim % 2 == 0 && args.rotary_dim <= args.head_dim);
   QkvPostRow base;
   base.num_heads = args.num_heads;
@@ -36,7 +35,9 @@ void cpu_qkv_post(CpuContext& context, const QkvPostArgs& args) {
   base.norm_eps = args.norm_eps;
   base.rotary_dim = args.rotary_dim;
   base.interleaved = args.style == RopeStyle::interleaved;
-  base.element = kv_element(args.kv.keys.dtype);
+  const bool cached = static_cast<bool>(args.kv.keys);
+  const std::size_t element_bytes = cached ? row_bytes(args.kv.keys.dtype, 1) : 0;
+  if (cached) base.element = kv_element(args.kv.keys.dtype);
   base.head_stride = block_size * args.head_dim;
   base.key_stride = block_size;
   for_rows(context.pool, args.qkv.dim(0), [&](std::int64_t token, int) {
@@ -44,6 +45,7 @@ void cpu_qkv_post(CpuContext& context, const QkvPostArgs& args) {
     row.qkv = args.qkv.as<float>() + token * args.qkv.row_stride;
     if (args.rope) row.rope = args.rope.as<const float>() + token * args.rope.row_stride;
     if (args.q_scale) row.q_scale = args.q_scale.as<const float>()[token];
+    if (!cached) return kernels.qkv_post(row);
     const std::int64_t slot = args.slots.as<const std::int32_t>()[token];
     const std::int64_t block = slot / block_size, offset = slot % block_size;
     const std::int64_t block_at = block * args.num_kv_heads * block_size * args.head_dim;

@@ -22,7 +22,7 @@ struct QkvPostRow {
   bool interleaved = false;
   float q_scale = 1.0f;
   KvElement element = KvElement::f32;
-  void* keys = nullptr;  // this token's slot in head 0
+  void* keys = nullptr;  // this token's slot in head 0; null: nothing is stored
   void* values = nullptr;
   std::int64_t head_stride = 0;  // elements from one kv head's slot to the next head's
   std::int64_t key_stride = 0;   // elements from one component of a key to the next: block_size

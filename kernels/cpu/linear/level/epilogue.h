@@ -87,6 +87,8 @@ INFERD_ALWAYS_INLINE vf apply(vf x, vf up) {
   if constexpr (kEpilogue == Epilogue::gelu_tanh) return gelu_tanh(x);
   if constexpr (kEpilogue == Epilogue::silu_gated) return silu(x) * up;
   if constexpr (kEpilogue == Epilogue::gelu_tanh_gated) return gelu_tanh(x) * up;
+  if constexpr (kEpilogue == Epilogue::gelu_erf_gated) return gelu_erf(x) * up;
+  if constexpr (kEpilogue == Epilogue::tanh) return tanh_vector(x);
   return x;
 }
 
@@ -94,7 +96,7 @@ INFERD_ALWAYS_INLINE vf apply(vf x, vf up) {
 template <Epilogue kEpilogue>
 void finish(const LinearJob& job, std::int64_t unit, std::int64_t token_begin, int tokens, const float* raw,
             const float* raw_up) {
-  constexpr bool kGated = kEpilogue == Epilogue::silu_gated || kEpilogue == Epilogue::gelu_tanh_gated;
+  constexpr bool kGated = is_gated(kEpilogue);
   const std::int64_t first = unit * kUnitColumns;
   const std::int64_t left = job.out_columns - first;
   const int count = left < kUnitColumns ? static_cast<int>(left) : kUnitColumns;
@@ -147,6 +149,10 @@ void finish_unit(const LinearJob& job, std::int64_t unit, std::int64_t token_beg
       return finish<Epilogue::silu_gated>(job, unit, token_begin, tokens, raw, raw_up);
     case Epilogue::gelu_tanh_gated:
       return finish<Epilogue::gelu_tanh_gated>(job, unit, token_begin, tokens, raw, raw_up);
+    case Epilogue::gelu_erf_gated:
+      return finish<Epilogue::gelu_erf_gated>(job, unit, token_begin, tokens, raw, raw_up);
+    case Epilogue::tanh:
+      return finish<Epilogue::tanh>(job, unit, token_begin, tokens, raw, raw_up);
   }
 }
 

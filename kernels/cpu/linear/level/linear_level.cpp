@@ -161,7 +161,7 @@ void run_unit_tiles(const LinearJob& job, std::int64_t tile, int tiles, int toke
 
 void run_units(const LinearJob& job, std::int64_t unit_begin, std::int64_t unit_end, std::int64_t token_begin,
                std::int64_t token_end, float* decode_scratch) {
-  const bool gated = job.epilogue == Epilogue::silu_gated || job.epilogue == Epilogue::gelu_tanh_gated;
+  const bool gated = is_gated(job.epilogue);
   alignas(64) float raw[kTokenChunk * kRawStride];
   alignas(64) float raw_up[kTokenChunk * kRawStride];
   for (std::int64_t unit = unit_begin; unit < unit_end; ++unit) {

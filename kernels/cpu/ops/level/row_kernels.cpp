@@ -109,6 +109,7 @@ void qkv_post(const QkvPostRow& row) {
       for (std::int64_t i = 0; i < dim; ++i) x[i] *= row.q_scale;
     }
   }
+  if (row.keys == nullptr) return;
   const float* k = row.qkv + row.num_heads * dim;
   const float* v = k + row.num_kv_heads * dim;
   switch (row.element) {
