@@ -19,7 +19,7 @@ EncodeResult failed(FinishReason reason) { return {{}, false, reason}; }
 
 }  // namespace
 
-EncodeJob::EncodeJob(std::vector<std::vector<TokenId>> inputs)
+EncodeJob::EncodeJob(std::vector<EncodeInput> inputs)
     : inputs_(std::move(inputs)), results_(inputs_.size()), missing_(inputs_.size()) {}
 
 bool EncodeJob::wait(std::chrono::milliseconds timeout) {
@@ -52,16 +52,17 @@ std::int64_t EncoderCore::max_input_tokens() const {
   return std::min(model_->max_sequence_tokens(), model_->max_batch_tokens());
 }
 
-std::optional<Rejection> EncoderCore::check(const std::vector<std::vector<TokenId>>& inputs) const {
+std::optional<Rejection> EncoderCore::check(const std::vector<EncodeInput>& inputs) const {
   const std::int64_t vocab = info().vocab_size;
   if (static_cast<std::int64_t>(inputs.size()) > max_queued_inputs_) {
     return Rejection{Rejection::Kind::never_fits, max_queued_inputs_, static_cast<std::int64_t>(inputs.size())};
   }
-  for (const auto& input : inputs) {
-    if (input.empty()) return Rejection{Rejection::Kind::bad_token, vocab, -1};
-    const auto length = static_cast<std::int64_t>(input.size());
+  for (const EncodeInput& input : inputs) {
+    INFERD_CHECK(input.type_ids.empty() || input.type_ids.size() == input.tokens.size());
+    if (input.tokens.empty()) return Rejection{Rejection::Kind::bad_token, vocab, -1};
+    const auto length = static_cast<std::int64_t>(input.tokens.size());
     if (length > max_input_tokens()) return Rejection{Rejection::Kind::prompt_too_long, max_input_tokens(), length};
-    for (const TokenId token : input) {
+    for (const TokenId token : input.tokens) {
       if (token < 0 || token >= vocab) return Rejection{Rejection::Kind::bad_token, vocab, token};
     }
   }
@@ -70,7 +71,7 @@ std::optional<Rejection> EncoderCore::check(const std::vector<std::vector<TokenI
 
 void EncoderCore::add(std::shared_ptr<EncodeJob> job) {
   for (std::size_t i = 0; i < job->inputs().size(); ++i) {
-    pending_.push_back({job, i, static_cast<std::int64_t>(job->inputs()[i].size())});
+    pending_.push_back({job, i, static_cast<std::int64_t>(job->inputs()[i].tokens.size())});
   }
 }
 
@@ -93,8 +94,9 @@ std::vector<EncoderCore::Pending> EncoderCore::take_batch() {
   std::vector<Pending> batch;
   std::int64_t rows = 0;
   for (const std::size_t at : order) {
-    if (rows + pending_[at].length > model_->max_batch_tokens()) break;
-    rows += pending_[at].length;
+    const std::int64_t cost = model_->batch_cost(pending_[at].length);
+    if (rows + cost > model_->max_batch_tokens()) break;
+    rows += cost;
     batch.push_back(std::move(pending_[at]));
   }
   std::erase_if(pending_, [](const Pending& pending) { return pending.job == nullptr; });
@@ -123,7 +125,10 @@ bool EncoderCore::step(const LayerHook& at_layer) {
   if (pending_.empty()) return false;
   std::vector<Pending> batch = take_batch();
   batch_.clear();
-  for (const Pending& pending : batch) batch_.append(pending.job->inputs()[pending.index], 0, {});
+  for (const Pending& pending : batch) {
+    const EncodeInput& input = pending.job->inputs()[pending.index];
+    batch_.append(input.tokens, 0, {}, input.type_ids);
+  }
   const LayerHook hook = [&](int layer) {
     at_layer(layer);
     if (std::all_of(batch.begin(), batch.end(), [](const Pending& p) { return p.job->cancel_requested(); })) {

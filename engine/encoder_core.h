@@ -21,18 +21,18 @@ namespace inferd {
 /// The ticket as the engine sees it: a result slot per input. Thread-safe.
 class EncodeJob final : public EncodeTicket {
  public:
-  explicit EncodeJob(std::vector<std::vector<TokenId>> inputs);
+  explicit EncodeJob(std::vector<EncodeInput> inputs);
   bool wait(std::chrono::milliseconds timeout) override;
   void cancel() override { cancel_.store(true, std::memory_order_relaxed); }
   std::vector<EncodeResult> take() override;
 
   bool cancel_requested() const { return cancel_.load(std::memory_order_relaxed); }
-  const std::vector<std::vector<TokenId>>& inputs() const { return inputs_; }
+  const std::vector<EncodeInput>& inputs() const { return inputs_; }
   /// Sets one result; the last one wakes the waiter. Each input exactly once.
   void set(std::size_t index, EncodeResult result);
 
  private:
-  const std::vector<std::vector<TokenId>> inputs_;
+  const std::vector<EncodeInput> inputs_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<EncodeResult> results_;
@@ -47,7 +47,7 @@ class EncoderCore {
   EncoderCore(std::unique_ptr<EncoderModel> model, Backend& backend, std::int64_t max_queued_inputs);
 
   /// Why these inputs cannot be served at all, if so. Thread-safe.
-  std::optional<Rejection> check(const std::vector<std::vector<TokenId>>& inputs) const;
+  std::optional<Rejection> check(const std::vector<EncodeInput>& inputs) const;
   std::int64_t capacity() const { return max_queued_inputs_; }
   /// Tokens one input may have.
   std::int64_t max_input_tokens() const;
@@ -59,6 +59,7 @@ class EncoderCore {
   bool step(const LayerHook& at_layer);
   void finish_all(FinishReason reason);
   const ModelInfo& info() const { return model_->info(); }
+  const EncoderModel& model() const { return *model_; }
 
  private:
   struct Pending {

@@ -221,7 +221,7 @@ std::variant<std::shared_ptr<TokenStream>, Rejection> Engine::submit(ModelHandle
 }
 
 std::variant<std::shared_ptr<EncodeTicket>, Rejection> Engine::encode(ModelHandle encoder,
-                                                                      std::vector<std::vector<TokenId>> inputs) {
+                                                                      std::vector<EncodeInput> inputs) {
   Served& served = impl_->at(encoder);
   INFERD_CHECK(served.encoder != nullptr);
   if (const auto rejection = served.encoder->check(inputs)) return *rejection;

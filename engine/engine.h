@@ -37,9 +37,15 @@ struct DecoderStats {
   std::int64_t queue_timeouts = 0;    // of those, ended by queue_wait_s
 };
 
+/// What an encoder reads: token ids with their specials.
+struct EncodeInput {
+  std::vector<TokenId> tokens;
+  std::vector<std::int32_t> type_ids;  // 0 or 1 for each token, or empty: all 0
+};
+
 /// One embedding input's answer, or why there is none.
 struct EncodeResult {
-  std::vector<float> vector;                 // [embedding_dim]
+  std::vector<float> vector;                 // [embedding_dim]; of a reranker: one score
   bool ok = false;                           // false: see reason
   FinishReason reason = FinishReason::none;  // stop if ok; else cancelled, shutdown, or error (NaN/Inf in the vector)
 };
@@ -73,8 +79,7 @@ class Engine {
   /// Queues a request without blocking. Rejects when the inbox is full, the prompt cannot fit, or draining.
   std::variant<std::shared_ptr<TokenStream>, Rejection> submit(ModelHandle decoder, Request request);
   /// Queues encoder inputs (token ids with their specials, each ≤ max_sequence_tokens) without blocking.
-  std::variant<std::shared_ptr<EncodeTicket>, Rejection> encode(ModelHandle encoder,
-                                                                std::vector<std::vector<TokenId>> inputs);
+  std::variant<std::shared_ptr<EncodeTicket>, Rejection> encode(ModelHandle encoder, std::vector<EncodeInput> inputs);
 
   /// Tokens one request may have in all (prompt + output); of an encoder: tokens one input may have.
   std::int64_t context_length(ModelHandle model) const;

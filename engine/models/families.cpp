@@ -6,6 +6,7 @@
 #include "base/errors.h"
 #include "base/log.h"
 #include "engine/models/bert_model.h"
+#include "engine/models/decoder_encoder.h"
 #include "engine/models/glm4_model.h"
 #include "engine/models/glm_model.h"
 #include "engine/models/llama_model.h"
@@ -16,7 +17,7 @@
 namespace inferd {
 namespace {
 
-constexpr std::array<Family, 9> kFamilies = {{
+constexpr std::array<Family, 14> kFamilies = {{
     // name, model_type, gguf_arch, pairing in safetensors, pairing in GGUF, load
     {"llama", "llama", "llama", RopeStyle::half, RopeStyle::interleaved, load_llama},
     {"mistral", "mistral", "", RopeStyle::half, RopeStyle::half, load_llama},
@@ -29,6 +30,11 @@ constexpr std::array<Family, 9> kFamilies = {{
     {"glm4", "glm4", "glm4", RopeStyle::interleaved, RopeStyle::interleaved, load_glm4},
     {"chatglm", "chatglm", "chatglm", RopeStyle::interleaved, RopeStyle::interleaved, load_glm},
     {"bert", "bert", "bert", RopeStyle::half, RopeStyle::half, load_bert},
+    {"bert", "roberta", "", RopeStyle::half, RopeStyle::half, load_bert},
+    {"bert", "xlm-roberta", "", RopeStyle::half, RopeStyle::half, load_bert},
+    {"gte", "new", "", RopeStyle::half, RopeStyle::half, load_bert},  // as published, and as transformers has it
+    {"gte", "gte", "", RopeStyle::half, RopeStyle::half, load_bert},
+    {"nomic", "nomic_bert", "", RopeStyle::half, RopeStyle::half, load_bert},
 }};
 
 const Family& find_family(const Checkpoint& checkpoint, const ModelConfig& config) {
@@ -43,6 +49,8 @@ const Family& find_family(const Checkpoint& checkpoint, const ModelConfig& confi
   throw CheckpointError(log_safe(checkpoint.path()), gguf ? "general.architecture" : "model_type", "one of " + known,
                         log_safe(config.model_type));
 }
+
+bool is_encoder(const Family& family) { return family.load == load_bert; }
 
 /// What the kernels take for granted.
 void check_sizes(const Checkpoint& checkpoint, const ModelConfig& config) {
@@ -64,7 +72,15 @@ LoadedModel load_model(const Checkpoint& checkpoint, const ModelConfig& config, 
   ModelConfig resolved = config;
   resolved.family = family.name;
   resolved.rope.style = checkpoint.format() == CheckpointFormat::gguf ? family.gguf_rope : family.hf_rope;
-  return family.load(checkpoint, resolved, backend, options);
+  if (is_encoder(family)) return family.load(checkpoint, resolved, backend, options);
+  const DecoderRole role = read_decoder_role(checkpoint, resolved);
+  if (role.kind == DecoderRole::Kind::generator) return family.load(checkpoint, resolved, backend, options);
+  const ModelOptions adjusted = encoder_options(resolved, role, options);
+  ScoreHead head;
+  if (role.kind == DecoderRole::Kind::reranker) head = load_decoder_head(checkpoint, resolved, backend, options, role);
+  LoadedModel loaded = family.load(checkpoint, resolved, backend, adjusted);
+  loaded.encoder = make_decoder_encoder(std::move(loaded.decoder), std::move(head), backend, adjusted, role);
+  return loaded;
 }
 
 }  // namespace inferd

@@ -45,7 +45,7 @@ std::size_t DecoderWorkspace::lay_out(void* base, const Backend& backend, const 
   gated = arena.activation(backend, tokens, config.intermediate_size, gated_forms);
   logit_hidden = arena.matrix(logit_rows, config.hidden_size);
   logit_normed = arena.activation(backend, logit_rows, config.hidden_size, weights.output_weight().activation_forms());
-  logits = arena.matrix(logit_rows, config.vocab_size);
+  logits = arena.matrix(logit_rows, options.features ? 0 : config.vocab_size);
   return arena.total_bytes();
 }
 
@@ -64,7 +64,8 @@ Decoder::Decoder(const Checkpoint& checkpoint, const ModelConfig& config, Backen
       weights_(std::move(weights)),
       backend_(backend),
       info_(make_model_info(checkpoint, config, loader.resident_bytes())),
-      work_(backend, config_, weights_, options) {}
+      work_(backend, config_, weights_, options),
+      features_(options.features) {}
 
 void Decoder::begin(const BatchTensors& batch) {
   INFERD_CHECK(batch.num_tokens > 0 && batch.num_tokens <= work_.hidden.dim(0));
@@ -156,7 +157,9 @@ Tensor Decoder::logits(const BatchTensors& batch, const Tensor& logit_rows) {
                  .x = x,
                  .weight = weights_.norm.tensor(),
                  .eps = static_cast<float>(config_.norm_eps),
-                 .activation = work_.logit_normed});
+                 .out = features_ ? x : Tensor(),
+                 .activation = features_ ? Activation() : work_.logit_normed});
+  if (features_) return x;
   backend_.linear({.x = work_.logit_normed,
                    .num_tokens = rows,
                    .weight = &weights_.output_weight(),

@@ -96,7 +96,7 @@ class Decoder : public Model {
   void begin(const BatchTensors& batch);
   void attention_block(const AttentionBlock& block, const BatchTensors& batch, const KvLayer& kv);
   void gated_mlp(const GatedMlp& block, const BatchTensors& batch);
-  /// Final norm and output matrix, for the asked rows only.
+  /// Final norm and output matrix, for the asked rows only; without the matrix if features were asked for.
   Tensor logits(const BatchTensors& batch, const Tensor& logit_rows);
 
   ModelConfig config_;
@@ -109,6 +109,7 @@ class Decoder : public Model {
   Backend& backend_;
   ModelInfo info_;
   DecoderWorkspace work_;
+  const bool features_;
 };
 
 /// ModelInfo of a loaded model.

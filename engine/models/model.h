@@ -40,6 +40,9 @@ using LayerHook = std::function<void(int layer)>;
 struct ModelOptions {
   std::int64_t max_batch_tokens = 512;  // rows a forward may get
   std::int64_t max_logit_rows = 64;     // rows whose logits one forward may return
+  // A decoder's forward returns what its output matrix would read, [rows, hidden_size] f32, instead of logits.
+  bool features = false;
+  std::int32_t yes_token = -1, no_token = -1;  // ids of the words by which a decoder reranks; -1: not in the vocabulary
   std::function<void(std::size_t done_bytes, std::size_t total_bytes)> progress;  // or empty
 };
 
@@ -56,6 +59,9 @@ class Model {
                          const LayerHook& hook) = 0;
 };
 
+/// What the rows of an encoder's result are: vectors of texts, or scores of pairs (one column, before any sigmoid).
+enum class EncoderKind { embedding, reranker };
+
 /// An encoder (BERT and kin): token ids in, one pooled vector per sequence out. Same thread rule.
 class EncoderModel {
  public:
@@ -64,9 +70,14 @@ class EncoderModel {
   /// Rows of BatchTensors one call may get, and the longest sequence (tokens, specials included).
   virtual std::int64_t max_batch_tokens() const = 0;
   virtual std::int64_t max_sequence_tokens() const = 0;
+  /// Of those rows, what a sequence of `tokens` takes up.
+  virtual std::int64_t batch_cost(std::int64_t tokens) const { return tokens; }
   /// Pools as the files say (mean/cls/…, normalised or not). Returns [S, embedding_dim] f32, valid until the next call.
   virtual Tensor encode(const BatchTensors& batch, const LayerHook& hook) = 0;
   virtual std::int64_t embedding_dim() const = 0;
+  virtual EncoderKind kind() const { return EncoderKind::embedding; }
+  /// True if vectors come at unit length.
+  virtual bool normalizes() const { return false; }
 };
 
 /// Exactly one of the two is set.

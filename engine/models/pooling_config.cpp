@@ -105,6 +105,14 @@ void read_gguf_pooling(const Checkpoint& checkpoint, const std::string& architec
 
 }  // namespace
 
+bool is_sequence_classifier(const Checkpoint& checkpoint) {
+  const auto json = checkpoint.json("config.json");
+  if (!json || !json->is_object()) return false;
+  const auto names = json->find("architectures");
+  if (names == json->end() || !names->is_array() || names->empty() || !names->front().is_string()) return false;
+  return names->front().get<std::string>().ends_with("ForSequenceClassification");
+}
+
 PoolingConfig read_pooling_config(const Checkpoint& checkpoint, const ModelConfig& config) {
   PoolingConfig pooling;
   pooling.max_sequence_tokens = config.max_position_embeddings;

@@ -19,4 +19,7 @@ struct PoolingConfig {
 /// inferd does not have.
 PoolingConfig read_pooling_config(const Checkpoint& checkpoint, const ModelConfig& config);
 
+/// True if config.json names a …ForSequenceClassification: a network with a head that scores its input.
+bool is_sequence_classifier(const Checkpoint& checkpoint);
+
 }  // namespace inferd

@@ -129,7 +129,9 @@ TensorNames::TensorNames(const Checkpoint& checkpoint) : checkpoint_(checkpoint)
   for (const TensorDialect& dialect : kFolderDialects) {
     if (checkpoint.find(dialect.mark) != nullptr) dialect_ = &dialect;
   }
-  if (checkpoint.find("bert.embeddings.word_embeddings.weight") != nullptr) added_prefix_ = "bert.";
+  for (const std::string_view prefix : {"bert.", "roberta.", "new.", "gte.", "nomic_bert."}) {
+    if (checkpoint.find(std::string(prefix) + "embeddings.word_embeddings.weight") != nullptr) added_prefix_ = prefix;
+  }
   if (checkpoint.find("model.embed_tokens.weight") == nullptr && checkpoint.find("embed_tokens.weight") != nullptr) {
     removed_prefix_ = "model.";
   }
@@ -138,7 +140,8 @@ TensorNames::TensorNames(const Checkpoint& checkpoint) : checkpoint_(checkpoint)
 std::string TensorNames::stored(std::string_view name) const {
   if (dialect_ == nullptr) {
     if (!removed_prefix_.empty() && name.starts_with(removed_prefix_)) name.remove_prefix(removed_prefix_.size());
-    return added_prefix_ + std::string(name);
+    const bool head = name.starts_with("classifier.") || name.starts_with("score.");  // beside the prefixed network
+    return (head ? "" : added_prefix_) + std::string(name);
   }
   const std::size_t last_dot = name.rfind('.');  // before "weight" or "bias"
   std::string_view module;

@@ -22,7 +22,7 @@ class TensorNames {
  private:
   const Checkpoint& checkpoint_;
   const TensorDialect* dialect_ = nullptr;  // or null: Hugging Face's own names
-  std::string added_prefix_;                // "bert." where the files have it
+  std::string added_prefix_;                // "bert.", "roberta." … where the files have it
   std::string removed_prefix_;              // "model." where the files lack it
 };
 

@@ -53,15 +53,20 @@ Linear WeightLoader::linear(std::initializer_list<MatrixPart> parts, std::int64_
   return linear;
 }
 
-Linear WeightLoader::gated_linear(const std::string& module, std::int64_t half_rows, std::int64_t columns, Bias bias) {
+Linear WeightLoader::gated_linear(const std::string& module, std::int64_t half_rows, std::int64_t columns, Bias bias,
+                                  HalfOrder order) {
   const StoredTensor& tensor = require_matrix(names_.stored(module + ".weight"), 2 * half_rows, columns);
   const std::size_t half_bytes = tensor.bytes / 2;  // rows are whole blocks
-  const WeightSource gate{tensor.data, tensor.dtype, half_rows, columns};
-  const WeightSource up{tensor.data + half_bytes, tensor.dtype, half_rows, columns};
+  const bool swapped = order == HalfOrder::up_first;
+  const WeightSource gate{tensor.data + (swapped ? half_bytes : 0), tensor.dtype, half_rows, columns};
+  const WeightSource up{tensor.data + (swapped ? 0 : half_bytes), tensor.dtype, half_rows, columns};
   Linear linear;
   linear.weight = backend_.load_weight(std::array{gate, up}, {.gated = true});
   resident_bytes_ += linear.weight->bytes();
   taken(tensor);
+  if (swapped && has(module + ".bias")) {
+    throw CheckpointError(tensor.file, log_safe(names_.stored(module + ".bias")), "no bias", "one");
+  }
   linear.bias = stacked_bias({{module, 2 * half_rows}}, bias);
   return linear;
 }
@@ -82,9 +87,11 @@ DeviceVector WeightLoader::stacked_bias(std::initializer_list<MatrixPart> parts,
   return any ? upload(stacked) : DeviceVector{};
 }
 
-std::unique_ptr<Weight> WeightLoader::embedding(std::string_view name, std::int64_t rows, std::int64_t columns) {
+std::unique_ptr<Weight> WeightLoader::embedding(std::string_view name, std::int64_t rows, std::int64_t columns,
+                                                std::int64_t skipped) {
   const StoredTensor& tensor = require_matrix(names_.stored(name), rows, columns);
-  const WeightSource source{tensor.data, tensor.dtype, rows, columns};
+  const std::size_t offset = static_cast<std::size_t>(skipped) * row_bytes(tensor.dtype, columns);
+  const WeightSource source{tensor.data + offset, tensor.dtype, rows - skipped, columns};
   auto weight = backend_.load_weight({&source, 1}, {.also_embedding = true});
   resident_bytes_ += weight->bytes();
   taken(tensor);

@@ -37,6 +37,9 @@ struct MatrixPart {
   std::int64_t rows = 0;  // outputs
 };
 
+/// Which half of a stored gate-and-up matrix comes first.
+enum class HalfOrder { gate_first, up_first };
+
 /// `optional`: a bias is taken if the files have one.
 enum class Bias { optional, required };
 
@@ -51,10 +54,13 @@ class WeightLoader {
   /// The parts stacked by rows, all with `columns` inputs. Parts without a bias beside parts with one get zeros.
   Linear linear(std::initializer_list<MatrixPart> parts, std::int64_t columns, Bias bias,
                 WeightOptions weight_options = {});
-  /// One stored matrix of 2 * `half_rows` rows, gate first, for the gated epilogues.
-  Linear gated_linear(const std::string& module, std::int64_t half_rows, std::int64_t columns, Bias bias);
-  /// One matrix whose rows are looked up by id; it may serve as an output matrix too.
-  std::unique_ptr<Weight> embedding(std::string_view name, std::int64_t rows, std::int64_t columns);
+  /// One stored matrix of 2 * `half_rows` rows for the gated epilogues. A bias can only be loaded with the gate first.
+  Linear gated_linear(const std::string& module, std::int64_t half_rows, std::int64_t columns, Bias bias,
+                      HalfOrder order = HalfOrder::gate_first);
+  /// One matrix whose rows are looked up by id; it may serve as an output matrix too. Its first `skipped` rows are left
+  /// out.
+  std::unique_ptr<Weight> embedding(std::string_view name, std::int64_t rows, std::int64_t columns,
+                                    std::int64_t skipped = 0);
   /// A vector of `size` values, widened to f32.
   DeviceVector vector(std::string_view name, std::int64_t size);
   /// Values computed by the caller.

@@ -23,13 +23,16 @@ Batch::Batch(Backend& backend, const BatchLimits& limits) : backend_(backend), l
     device_slots_ = make(&slots_, limits.max_tokens);
     device_context_lens_ = make(&context_lens_, limits.max_sequences);
     device_block_tables_ = make(&block_tables_, limits.max_sequences * limits.max_blocks);
+  } else {
+    device_types_ = make(&types_, limits.max_tokens);
   }
   device_logit_rows_ = make(&logit_rows_, limits.max_logit_rows);
   clear();
 }
 
 void Batch::clear() {
-  for (Array* array : {&tokens_, &positions_, &slots_, &query_starts_, &context_lens_, &block_tables_, &logit_rows_}) {
+  for (Array* array :
+       {&tokens_, &positions_, &slots_, &query_starts_, &context_lens_, &block_tables_, &logit_rows_, &types_}) {
     array->clear();
   }
   tables_.clear();
@@ -37,7 +40,8 @@ void Batch::clear() {
   max_query_len_ = max_context_len_ = 0;
 }
 
-void Batch::append(std::span<const TokenId> tokens, std::int64_t start, std::span<const std::int32_t> blocks) {
+void Batch::append(std::span<const TokenId> tokens, std::int64_t start, std::span<const std::int32_t> blocks,
+                   std::span<const std::int32_t> types) {
   const auto count = static_cast<std::int64_t>(tokens.size());
   INFERD_CHECK(num_tokens() + count <= limits_.max_tokens && num_sequences() < limits_.max_sequences);
   for (std::int64_t i = 0; i < count; ++i) {
@@ -48,6 +52,11 @@ void Batch::append(std::span<const TokenId> tokens, std::int64_t start, std::spa
       const std::int32_t block = blocks[static_cast<std::size_t>(position / kKvBlockTokens)];
       slots_.push_back(block * kKvBlockTokens + static_cast<std::int32_t>(position % kKvBlockTokens));
     }
+  }
+  if (limits_.max_blocks == 0) {
+    INFERD_CHECK(types.empty() || types.size() == tokens.size());
+    types_.resize(types_.size() + tokens.size(), 0);
+    std::copy(types.begin(), types.end(), types_.end() - static_cast<std::ptrdiff_t>(types.size()));
   }
   query_starts_.push_back(static_cast<std::int32_t>(num_tokens()));
   context_lens_.push_back(static_cast<std::int32_t>(start + count));
@@ -92,6 +101,7 @@ BatchTensors Batch::upload() {
     out.slots = send(slots_, device_slots_);
     out.context_lens = send(context_lens_, device_context_lens_);
   }
+  out.type_ids = send(types_, device_types_);
   send(logit_rows_, device_logit_rows_);
   out.num_tokens = static_cast<std::int32_t>(num_tokens());
   out.num_sequences = static_cast<std::int32_t>(num_sequences());

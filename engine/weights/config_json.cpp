@@ -1,5 +1,6 @@
 // ModelConfig from config.json and generation_config.json of a Hugging Face folder.
 #include <algorithm>
+#include <array>
 #include <filesystem>
 #include <set>
 
@@ -83,11 +84,20 @@ void read_context(const JsonFields& fields, ModelConfig* config) {
     if (config->model_type == "qwen" && trained) {
       config->max_position_embeddings = std::min(config->max_position_embeddings, *trained);
     }
+    // Nomic's files allow more positions than were trained, under a scaling that follows the length of each input.
+    if (const auto most = fields.integer({"max_trained_positions"}, 1, ConfigLimits::kContext)) {
+      config->max_position_embeddings = std::min(config->max_position_embeddings, *most);
+    }
   }
 }
 
+bool is_encoder_type(std::string_view model_type) {
+  static constexpr std::array<std::string_view, 6> kTypes{"bert", "roberta", "xlm-roberta", "new", "gte", "nomic_bert"};
+  return std::find(kTypes.begin(), kTypes.end(), model_type) != kTypes.end();
+}
+
 double default_eps(std::string_view model_type) {
-  if (model_type == "bert") return 1e-12;
+  if (is_encoder_type(model_type)) return 1e-12;
   return model_type == "bloom" || model_type == "chatglm" ? 1e-5 : 1e-6;
 }
 

@@ -21,6 +21,12 @@ struct Answer {
   FinishReason reason = FinishReason::none;
 };
 
+inline std::vector<EncodeInput> encode_inputs(const std::vector<std::vector<TokenId>>& ids) {
+  std::vector<EncodeInput> inputs;
+  for (const auto& one : ids) inputs.push_back({one, {}});
+  return inputs;
+}
+
 inline bool equal_events(const std::vector<TokenEvent>& a, const std::vector<TokenEvent>& b) {
   const auto same_candidate = [](const TokenLogprob& x, const TokenLogprob& y) {
     return x.token == y.token && x.logprob == y.logprob;

@@ -9,9 +9,9 @@ namespace {
 
 struct EncoderBench {
   explicit EncoderBench(SimOptions with = {}) : sim(with), core(make_sim_encoder(with, &clock), backend, 500) {}
-  std::shared_ptr<EncodeJob> add(std::vector<std::vector<TokenId>> inputs) {
-    REQUIRE_FALSE(core.check(inputs).has_value());
-    auto job = std::make_shared<EncodeJob>(std::move(inputs));
+  std::shared_ptr<EncodeJob> add(const std::vector<std::vector<TokenId>>& inputs) {
+    REQUIRE_FALSE(core.check(encode_inputs(inputs)).has_value());
+    auto job = std::make_shared<EncodeJob>(encode_inputs(inputs));
     core.add(job);
     return job;
   }
@@ -112,14 +112,15 @@ TEST_CASE("inputs that cannot be served are refused") {
   sim.max_context = 40;
   EncoderBench bench(sim);
   CHECK(bench.core.max_input_tokens() == 40);
-  CHECK(bench.core.check({{}})->kind == Rejection::Kind::bad_token);
-  CHECK(bench.core.check({{1, 512}})->kind == Rejection::Kind::bad_token);
-  CHECK(bench.core.check({{1, -1}})->kind == Rejection::Kind::bad_token);
-  const auto long_input = bench.core.check({input_of(41, 0)});
+  CHECK(bench.core.check(encode_inputs({{}}))->kind == Rejection::Kind::bad_token);
+  CHECK(bench.core.check(encode_inputs({{1, 512}}))->kind == Rejection::Kind::bad_token);
+  CHECK(bench.core.check(encode_inputs({{1, -1}}))->kind == Rejection::Kind::bad_token);
+  const auto long_input = bench.core.check(encode_inputs({input_of(41, 0)}));
   CHECK(long_input->kind == Rejection::Kind::prompt_too_long);
   CHECK(long_input->limit == 40);
-  CHECK(bench.core.check(std::vector<std::vector<TokenId>>(501, {1}))->kind == Rejection::Kind::never_fits);
-  CHECK_FALSE(bench.core.check({input_of(40, 0)}).has_value());
+  CHECK(bench.core.check(encode_inputs(std::vector<std::vector<TokenId>>(501, {1})))->kind ==
+        Rejection::Kind::never_fits);
+  CHECK_FALSE(bench.core.check(encode_inputs({input_of(40, 0)})).has_value());
 }
 
 TEST_CASE("finish_all ends what waits") {

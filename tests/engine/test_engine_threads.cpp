@@ -150,7 +150,7 @@ TEST_CASE("stop while running ends every stream exactly once") {
   Server server(sim);
   std::vector<std::shared_ptr<TokenStream>> streams;
   for (int i = 0; i < 40; ++i) streams.push_back(server.submit(make_request(30, 200, i)));
-  auto encoded = server.engine.encode(server.encoder, std::vector<std::vector<TokenId>>(150, {1, 2, 3}));
+  auto encoded = server.engine.encode(server.encoder, encode_inputs(std::vector<std::vector<TokenId>>(150, {1, 2, 3})));
   std::this_thread::sleep_for(20ms);
   server.engine.stop();
   for (auto& stream : streams) {
@@ -174,7 +174,7 @@ TEST_CASE("draining refuses the new and finishes the old") {
   CHECK_FALSE(server.engine.idle());
   auto late = server.engine.submit(server.decoder, make_request(3, 3));
   CHECK(std::get<Rejection>(late).kind == Rejection::Kind::draining);
-  auto late_input = server.engine.encode(server.encoder, {{1}});
+  auto late_input = server.engine.encode(server.encoder, encode_inputs({{1}}));
   CHECK(std::get<Rejection>(late_input).kind == Rejection::Kind::draining);
   CHECK(read_all(*stream).tokens == answer_alone(sim, request, 256).tokens);
   CHECK(wait_until([&] { return server.engine.idle(); }));
@@ -213,7 +213,7 @@ TEST_CASE("encoder inputs are answered while decoders stream, and never hold the
   const ModelHandle encoder = engine.add_encoder(make_sim_encoder(encoder_sim), backend, 100);
   engine.start();
   const std::vector<std::vector<TokenId>> inputs(6, std::vector<TokenId>(30, 5));  // three batches, 1.2 s
-  auto ticket = std::get<std::shared_ptr<EncodeTicket>>(engine.encode(encoder, inputs));
+  auto ticket = std::get<std::shared_ptr<EncodeTicket>>(engine.encode(encoder, encode_inputs(inputs)));
   std::this_thread::sleep_for(30ms);
   const Request request = make_request(20, 20, 3);
   auto stream = std::get<std::shared_ptr<TokenStream>>(engine.submit(decoder, request));
@@ -223,7 +223,7 @@ TEST_CASE("encoder inputs are answered while decoders stream, and never hold the
   REQUIRE(ticket->wait(20s));
   for (const auto& result : ticket->take()) CHECK(result.vector == sim_embedding(encoder_sim, inputs[0]));
   CHECK(wait_until([&] { return engine.pending_inputs(encoder) == 0; }));
-  auto refused = engine.encode(encoder, std::vector<std::vector<TokenId>>(101, {1}));
+  auto refused = engine.encode(encoder, encode_inputs(std::vector<std::vector<TokenId>>(101, {1})));
   CHECK(std::get<Rejection>(refused).kind == Rejection::Kind::never_fits);
 }
 

@@ -120,9 +120,9 @@ inline std::vector<std::vector<float>> download_rows(Backend& backend, const Ten
 
 /// A loaded checkpoint.
 struct TestModel {
-  TestModel(Backend& on, const std::filesystem::path& path, std::int64_t max_batch_tokens = 256)
+  TestModel(Backend& on, const std::filesystem::path& path, std::int64_t max_batch_tokens = 256,
+            ModelOptions options = {})
       : backend(on), checkpoint(Checkpoint::open(path)), config(read_model_config(*checkpoint)) {
-    ModelOptions options;
     options.max_batch_tokens = max_batch_tokens;
     options.max_logit_rows = max_batch_tokens;
     loaded = load_model(*checkpoint, config, on, options);
@@ -242,8 +242,10 @@ class Sequences {
 
 /// Runs encoder inputs as one batch; returns one vector each.
 inline std::vector<std::vector<float>> encode(Backend& backend, EncoderModel& model,
-                                              const std::vector<std::vector<std::int32_t>>& inputs) {
-  std::vector<std::int32_t> tokens, positions, starts = {0};
+                                              const std::vector<std::vector<std::int32_t>>& inputs,
+                                              const std::vector<std::vector<std::int32_t>>& types = {}) {
+  std::vector<std::int32_t> tokens, positions, type_ids, starts = {0};
+  for (const auto& each : types) type_ids.insert(type_ids.end(), each.begin(), each.end());
   BatchTensors batch;
   for (const auto& input : inputs) {
     for (std::size_t i = 0; i < input.size(); ++i) positions.push_back(static_cast<std::int32_t>(i));
@@ -255,6 +257,8 @@ inline std::vector<std::vector<float>> encode(Backend& backend, EncoderModel& mo
   batch.tokens = d_tokens.tensor();
   batch.positions = d_positions.tensor();
   batch.query_starts = d_starts.tensor();
+  const DeviceArray d_types(backend, type_ids);
+  if (!type_ids.empty()) batch.type_ids = d_types.tensor();
   batch.num_tokens = static_cast<std::int32_t>(tokens.size());
   batch.num_sequences = static_cast<std::int32_t>(inputs.size());
   const Tensor out = model.encode(batch, {});

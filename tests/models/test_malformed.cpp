@@ -147,5 +147,24 @@ TEST_CASE("every row of the table of families can be loaded") {
   CHECK(windowed[16] != full[16]);
 }
 
+std::string encoder_error(const std::string& name, const std::string& key, const Json& value) {
+  const auto folder = golden_dir() / "encoders" / name;
+  Json config = read_golden(folder / "config.json");
+  config[key] = value;
+  const ChangedFolder changed(folder, "config.json", config.dump());
+  return load_error(changed.path());
+}
+
+TEST_CASE("encoders that compute something else are refused by the setting that says so") {
+  check_mentions(encoder_error("nomic", "prenorm", true), {"config.json", "prenorm", "false"});
+  check_mentions(encoder_error("nomic", "activation_function", "relu"), {"hidden_act", "swiglu", "relu"});
+  check_mentions(encoder_error("nomic", "moe_every_n_layers", 2), {"moe_every_n_layers", "2"});
+  check_mentions(encoder_error("gte", "position_embedding_type", "absolute"), {"position_embedding_type", "rope"});
+  check_mentions(encoder_error("xlmr", "pad_token_id", 129), {"pad_token_id", "129"});
+  check_mentions(encoder_error("xlmr", "architectures", {"XLMRobertaForSequenceClassification"}), {"pooler.dense"});
+  check_mentions(encoder_error("qwen3_embedding", "is_causal", false), {"is_causal"});
+  check_mentions(encoder_error("qwen3_score", "architectures", {"Qwen3ForCausalLM"}), {"no error"});  // a plain decoder
+}
+
 }  // namespace
 }  // namespace inferd::testing

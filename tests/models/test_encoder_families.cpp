@@ -1,0 +1,115 @@
+// Encoders beside plain BERT, and rerankers, against what transformers computes (tests/reference/make_encoders.py).
+#include "base/errors.h"
+#include "engine/text/tokenizer.h"
+#include "tests/catch.h"
+#include "tests/models/model_harness.h"
+
+namespace inferd::testing {
+namespace {
+
+std::filesystem::path folder_of(const std::string& name) { return golden_dir() / "encoders" / name; }
+
+float largest(const std::vector<float>& values) {
+  float scale = 0;
+  for (const float x : values) scale = std::max(scale, std::fabs(x));
+  return scale;
+}
+
+void check_embedder(const std::string& name) {
+  INFO(name);
+  const auto backend = test_backend();
+  TestModel model(*backend, folder_of(name));
+  REQUIRE(model.loaded.encoder != nullptr);
+  EncoderModel& encoder = *model.loaded.encoder;
+  CHECK(encoder.kind() == EncoderKind::embedding);
+  const auto tokenizer = load_tokenizer(*model.checkpoint);
+  const Json expected = read_golden(folder_of(name) / "expected.json");
+  std::vector<std::vector<std::int32_t>> inputs;
+  for (const Json& one : expected["embeddings"]) {
+    inputs.push_back(ids_of(one["input_ids"]));
+    INFO(one["text"].get<std::string>());
+    CHECK(tokenizer->encode(MarkedText::untrusted(one["text"].get<std::string>()), true) == inputs.back());
+    const auto reference = one["embedding"].get<std::vector<float>>();
+    const auto got = encode(*backend, encoder, {inputs.back()}).at(0);
+    REQUIRE(got.size() == reference.size());
+    CHECK(relative_error(got.data(), reference, largest(reference)) <= 1e-4);
+  }
+  REQUIRE(inputs.size() > 2);
+  const auto together = encode(*backend, encoder, inputs);
+  for (std::size_t i = 0; i < inputs.size(); ++i) CHECK(together[i] == encode(*backend, encoder, {inputs[i]}).at(0));
+}
+
+void check_reranker(const std::string& name, bool pairs, const ModelOptions& options = {}) {
+  INFO(name);
+  const auto backend = test_backend();
+  TestModel model(*backend, folder_of(name), 256, options);
+  REQUIRE(model.loaded.encoder != nullptr);
+  EncoderModel& encoder = *model.loaded.encoder;
+  CHECK(encoder.kind() == EncoderKind::reranker);
+  CHECK(encoder.embedding_dim() == 1);
+  const auto tokenizer = load_tokenizer(*model.checkpoint);
+  const Json expected = read_golden(folder_of(name) / "expected.json");
+  std::vector<std::vector<std::int32_t>> inputs, types;
+  for (const Json& one : expected["pairs"]) {
+    inputs.push_back(ids_of(one["input_ids"]));
+    types.push_back(pairs ? ids_of(one["type_ids"]) : std::vector<std::int32_t>(inputs.back().size(), 0));
+    if (pairs) {
+      const PairEncoding pair = tokenizer->encode_pair(MarkedText::untrusted(one["query"].get<std::string>()),
+                                                       MarkedText::untrusted(one["document"].get<std::string>()));
+      CHECK(pair.ids == inputs.back());
+      CHECK(pair.type_ids == types.back());
+    }
+    const auto got = encode(*backend, encoder, {inputs.back()}, {types.back()}).at(0);
+    REQUIRE(got.size() == 1);
+    CHECK(std::fabs(got[0] - one["logit"].get<float>()) <= 1e-4f * std::max(1.0f, std::fabs(one["logit"].get<float>())));
+  }
+  for (std::size_t i = 1; i < inputs.size(); ++i) {
+    const auto two = encode(*backend, encoder, {inputs[i - 1], inputs[i]}, {types[i - 1], types[i]});
+    CHECK(two.at(0) == encode(*backend, encoder, {inputs[i - 1]}, {types[i - 1]}).at(0));
+    CHECK(two.at(1) == encode(*backend, encoder, {inputs[i]}, {types[i]}).at(0));
+  }
+}
+
+TEST_CASE("XLM-RoBERTa counts positions from behind its padding, and reads unigram vocabularies") {
+  check_embedder("xlmr");
+  const auto backend = test_backend();
+  TestModel model(*backend, folder_of("xlmr"));
+  CHECK(model.loaded.encoder->max_sequence_tokens() == 128);  // of 130 positions, two are not for text
+}
+
+TEST_CASE("encoders with rotary positions and gated MLPs agree with the reference in both layouts") {
+  check_embedder("gte");
+  check_embedder("nomic");
+  check_embedder("nomic_native");
+}
+
+TEST_CASE("cross-encoders score pairs as the reference does") {
+  check_reranker("bert_rerank", true);
+  check_reranker("xlmr_rerank", true);
+  check_reranker("gte_rerank", true);
+}
+
+TEST_CASE("a decoder with a pooling module gives the vectors of its last tokens") {
+  check_embedder("qwen3_embedding");
+  const auto backend = test_backend();
+  TestModel model(*backend, folder_of("qwen3_embedding"));
+  CHECK(model.loaded.decoder == nullptr);
+  CHECK(model.loaded.encoder->embedding_dim() == 32);
+  CHECK(model.loaded.encoder->max_sequence_tokens() == 512);
+  CHECK(model.loaded.encoder->normalizes());
+}
+
+TEST_CASE("a decoder reranks by the words yes and no, or by a head") {
+  ModelOptions options;
+  const auto checkpoint = Checkpoint::open(folder_of("qwen3-reranker"));
+  const auto tokenizer = load_tokenizer(*checkpoint);
+  options.yes_token = tokenizer->encode(MarkedText::untrusted("yes"), false).at(0);
+  options.no_token = tokenizer->encode(MarkedText::untrusted("no"), false).at(0);
+  check_reranker("qwen3-reranker", false, options);
+  check_reranker("qwen3_score", false);
+  const auto backend = test_backend();
+  CHECK_THROWS_AS(TestModel(*backend, folder_of("qwen3-reranker")), CheckpointError);  // the words are not known
+}
+
+}  // namespace
+}  // namespace inferd::testing
