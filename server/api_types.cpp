@@ -148,6 +148,43 @@ EmbeddingRequest read_embedding_request(const Json& body, const ApiOptions& opti
   }
   out.base64 = format == "base64";
   out.dimensions = fields.integer("dimensions", 1, 1'000'000);
+  out.input_type = fields.text("input_type", 128);
+  fields.ignore("user");
+  report_unknown(fields, options, out.ignored);
+  return out;
+}
+
+RerankRequest read_rerank_request(const Json& body, const ApiOptions& options) {
+  Fields fields(body, "");
+  RerankRequest out;
+  out.model = read_model(fields);
+  const auto missing = [](const char* name) {
+    return ApiError(400, "invalid_request_error", "missing_required_parameter", name,
+                    std::string("Missing required parameter: '") + name + "'.");
+  };
+  const auto query = fields.text("query", kAnyBytes);
+  if (!query) throw missing("query");
+  if (query->empty()) throw invalid_value("query", "Invalid 'query': expected a text that is not empty.");
+  out.query = *query;
+  const Json* documents = fields.array("documents", kMaxRerankDocuments);
+  if (documents == nullptr) throw missing("documents");
+  if (documents->empty()) throw invalid_value("documents", "Invalid 'documents': expected at least one.");
+  for (std::size_t i = 0; i < documents->size(); ++i) {
+    const std::string param = "documents[" + std::to_string(i) + "]";
+    // A text, or Jina's and Cohere's {"text": …}.
+    const Json* text = &(*documents)[i];
+    if (text->is_object() && text->contains("text")) text = &(*text)["text"];
+    if (!text->is_string()) {
+      throw invalid_value(param, "Invalid type for '" + param +
+                                     "': expected a string or an object with a 'text', but got " +
+                                     json_type_name((*documents)[i]) + " instead.");
+    }
+    out.documents.push_back(text->get<std::string>());
+  }
+  const auto count = static_cast<std::int64_t>(out.documents.size());
+  out.top_n = std::min(fields.integer("top_n", 1, 1'000'000).value_or(count), count);
+  out.return_documents = fields.boolean("return_documents").value_or(false);
+  out.instruction = fields.text("instruction", kAnyBytes);
   fields.ignore("user");
   report_unknown(fields, options, out.ignored);
   return out;

@@ -23,6 +23,7 @@ constexpr std::size_t kMaxLogitBias = 1024;
 constexpr std::size_t kMaxStopTokenIds = 256;
 constexpr std::size_t kMaxPrompts = 128;  // choices of one completions request, n included
 constexpr std::size_t kMaxEmbeddingInputs = 2048;
+constexpr std::size_t kMaxRerankDocuments = 2048;
 
 /// Sampling and output fields that chat and text completions share. nullopt: the client said nothing.
 struct GenerationFields {
@@ -75,6 +76,17 @@ struct EmbeddingRequest {
   std::vector<TextOrTokens> inputs;
   bool base64 = false;
   std::optional<std::int64_t> dimensions;
+  std::optional<std::string> input_type;  // which of the model's prefixes: "query", "document", …
+  std::vector<std::string> ignored;
+};
+
+struct RerankRequest {
+  std::string model;
+  std::string query;
+  std::vector<std::string> documents;
+  std::int64_t top_n = 0;  // ≥ 1
+  bool return_documents = false;
+  std::optional<std::string> instruction;  // for models that read one
   std::vector<std::string> ignored;
 };
 
@@ -97,6 +109,7 @@ struct DetokenizeRequest {
 ChatRequest read_chat_request(const Json& body, const ApiOptions& options);
 CompletionRequest read_completion_request(const Json& body, const ApiOptions& options);
 EmbeddingRequest read_embedding_request(const Json& body, const ApiOptions& options);
+RerankRequest read_rerank_request(const Json& body, const ApiOptions& options);
 TokenizeRequest read_tokenize_request(const Json& body, const ApiOptions& options);
 DetokenizeRequest read_detokenize_request(const Json& body, const ApiOptions& options);
 

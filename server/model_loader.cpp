@@ -103,6 +103,7 @@ void load_sim(ServedModel& model, const ModelSpec& spec, const LoadContext& cont
   if (encoder) {
     auto sim = make_sim_encoder(options);
     model.is_encoder = true;
+    model.kind = ModelKind::embedder;
     model.embedding_dim = sim->embedding_dim();
     model.handle = context.engine.add_encoder(std::move(sim), context.sim_backend, context.max_queued_inputs);
     return;
@@ -116,6 +117,25 @@ void load_sim(ServedModel& model, const ModelSpec& spec, const LoadContext& cont
   add_decoder(model, make_sim_model(options), context.sim_backend, spec, context);
 }
 
+/// The id of a word that is one token, else -1.
+TokenId word_id(const Tokenizer& tokenizer, std::string_view word) {
+  const std::vector<TokenId> ids = tokenizer.encode(MarkedText::untrusted(word), false);
+  return ids.size() == 1 ? ids[0] : -1;
+}
+
+/// What requests to an encoder need to know about it.
+void set_encoder(ServedModel& model, const EncoderModel& encoder, const Checkpoint& checkpoint) {
+  model.is_encoder = true;
+  model.kind = encoder.kind() == EncoderKind::reranker ? ModelKind::reranker : ModelKind::embedder;
+  model.embedding_dim = encoder.embedding_dim();
+  model.normalized = encoder.normalizes();
+  model.sentence = read_sentence_config(checkpoint);
+  if (encoder.info().family != "qwen3") return;
+  // Published as trained for every length of vector, and with a form of its own for pairs; its files say neither.
+  model.sentence.matryoshka = true;
+  model.rerank_form = RerankForm::qwen3;
+}
+
 void load_files(ServedModel& model, const ModelSpec& spec, const LoadContext& context) {
   const std::unique_ptr<Checkpoint> checkpoint = Checkpoint::open(spec.path);
   const ModelConfig config = read_model_config(*checkpoint);
@@ -126,13 +146,14 @@ void load_files(ServedModel& model, const ModelSpec& spec, const LoadContext& co
   ModelOptions options;
   options.max_batch_tokens = context.engine_options.max_batch_tokens;
   options.max_logit_rows = context.engine_options.max_logit_rows;
+  options.yes_token = word_id(*model.tokenizer, "yes");
+  options.no_token = word_id(*model.tokenizer, "no");
   if (context.progress) {
     options.progress = [&](std::size_t done, std::size_t total) { context.progress(spec.name, done, total); };
   }
   LoadedModel loaded = load_model(*checkpoint, config, *context.backend, options);
   if (loaded.encoder) {
-    model.is_encoder = true;
-    model.embedding_dim = loaded.encoder->embedding_dim();
+    set_encoder(model, *loaded.encoder, *checkpoint);
     model.handle = context.engine.add_encoder(std::move(loaded.encoder), *context.backend, context.max_queued_inputs);
     return;
   }
@@ -148,6 +169,11 @@ void load_files(ServedModel& model, const ModelSpec& spec, const LoadContext& co
   add_stop_ids(model, {model.tokenizer->special().eos});
   add_stop_ids(model, config.eos_token_ids);
   add_decoder(model, std::move(loaded.decoder), *context.backend, spec, context);
+}
+
+const char* kind_word(ModelKind kind) {
+  if (kind == ModelKind::generator) return "decoder";
+  return kind == ModelKind::embedder ? "encoder" : "reranker";
 }
 
 std::string megabytes(std::size_t bytes) { return std::to_string((bytes + 500'000) / 1'000'000) + " MB"; }
@@ -172,9 +198,9 @@ std::unique_ptr<ServedModel> load_served_model(const ModelSpec& spec, const Load
 void log_served_model(const ServedModel& model) {
   const ModelInfo& info = model.info;
   spdlog::info("model {}: {} {}, {:.1f} M parameters, {}, {} ({} resident), {} {} tokens, {}", log_safe(model.name),
-               log_safe(info.family), model.is_encoder ? "encoder" : "decoder",
-               static_cast<double>(info.parameters) / 1e6, log_safe(info.quantization), megabytes(info.weight_bytes),
-               megabytes(info.resident_bytes), model.is_encoder ? "inputs up to" : "context", model.context_length,
+               log_safe(info.family), kind_word(model.kind), static_cast<double>(info.parameters) / 1e6,
+               log_safe(info.quantization), megabytes(info.weight_bytes), megabytes(info.resident_bytes),
+               model.is_encoder ? "inputs up to" : "context", model.context_length,
                model.is_encoder ? "no KV cache" : "KV cache " + megabytes(model.engine->kv_bytes(model.handle)));
   if (!model.is_encoder && model.chat_template == nullptr) {
     spdlog::warn("model {} has no chat template: /v1/chat/completions will refuse it", log_safe(model.name));

@@ -5,6 +5,21 @@
 #include "server/served_model.h"
 
 namespace inferd {
+namespace {
+
+const char* kind_text(ModelKind kind) {
+  switch (kind) {
+    case ModelKind::generator:
+      return "a text generation model";
+    case ModelKind::embedder:
+      return "an embedding model";
+    case ModelKind::reranker:
+      break;
+  }
+  return "a reranking model";
+}
+
+}  // namespace
 
 void ModelTable::add(std::unique_ptr<ServedModel> model, const std::vector<std::string>& aliases) {
   for (const std::string& alias : aliases) aliases_[alias] = model.get();
@@ -21,28 +36,32 @@ const ServedModel* ModelTable::find(std::string_view name) const {
   return alias == aliases_.end() ? nullptr : alias->second;
 }
 
-const ServedModel& ModelTable::of_kind(std::string_view name, bool encoder, const std::string& doing) const {
+const ServedModel& ModelTable::of_kind(std::string_view name, ModelKind kind, const std::string& doing) const {
   if (name.empty() || name == "default") {
     for (const auto& model : models_) {
-      if (model->is_encoder == encoder) return *model;
+      if (model->kind == kind) return *model;
     }
     throw ApiError(404, "invalid_request_error", "model_not_found", "model", "No served model supports " + doing + ".");
   }
   const ServedModel* model = find(name);
   if (model == nullptr) throw model_not_found(name);
-  if (model->is_encoder != encoder) {
+  if (model->kind != kind) {
     throw unsupported_value("model", "The model '" + model->name + "' does not support " + doing + ": it is " +
-                                         (model->is_encoder ? "an embedding model." : "a text generation model."));
+                                         kind_text(model->kind) + ".");
   }
   return *model;
 }
 
 const ServedModel& ModelTable::decoder(std::string_view name, const std::string& doing) const {
-  return of_kind(name, false, doing);
+  return of_kind(name, ModelKind::generator, doing);
 }
 
 const ServedModel& ModelTable::encoder(std::string_view name, const std::string& doing) const {
-  return of_kind(name, true, doing);
+  return of_kind(name, ModelKind::embedder, doing);
+}
+
+const ServedModel& ModelTable::reranker(std::string_view name, const std::string& doing) const {
+  return of_kind(name, ModelKind::reranker, doing);
 }
 
 const ServedModel& ModelTable::any(std::string_view name) const {

@@ -10,6 +10,8 @@ constexpr Route kRoutes[] = {
     {"POST", "/v1/chat/completions", Scope::inference, false, chat_completions},
     {"POST", "/v1/completions", Scope::inference, false, completions},
     {"POST", "/v1/embeddings", Scope::inference, false, embeddings},
+    {"POST", "/v1/rerank", Scope::inference, false, rerank},
+    {"POST", "/v2/rerank", Scope::inference, false, rerank},  // Cohere's present path
     {"GET", "/v1/models", Scope::inference, false, list_models},
     {"GET", "/v1/models/", Scope::inference, false, get_model},
     {"POST", "/tokenize", Scope::inference, false, tokenize},

@@ -14,9 +14,16 @@
 #include "engine/text/chat_template.h"
 #include "engine/text/tokenizer.h"
 #include "engine/weights/model_config.h"
+#include "engine/weights/sentence_config.h"
 #include "server/options.h"
 
 namespace inferd {
+
+/// What a model is for.
+enum class ModelKind { generator, embedder, reranker };
+
+/// How a reranker reads a query and a document: as its tokenizer pairs them, or in Qwen3-Reranker's chat form.
+enum class RerankForm { pair, qwen3 };
 
 /// A loaded model. Immutable once in a table; its engine outlives it.
 struct ServedModel {
@@ -29,11 +36,15 @@ struct ServedModel {
   std::vector<TokenId> stop_ids;  // ids that end an answer of this model
   ModelInfo info;
   bool is_encoder = false;
+  ModelKind kind = ModelKind::generator;
   Engine* engine = nullptr;
   ModelHandle handle = 0;
   std::int64_t context_length = 0;  // decoder: prompt + output; encoder: longest input
   std::int64_t embedding_dim = 0;   // encoder
-  bool thinks = false;              // its template knows <think>…</think>
+  bool normalized = false;          // encoder: its vectors have unit length
+  SentenceConfig sentence;          // encoder
+  RerankForm rerank_form = RerankForm::pair;
+  bool thinks = false;  // its template knows <think>…</think>
 };
 
 /// The served models and their aliases. Filled before serving, then read by many threads.
@@ -45,7 +56,8 @@ class ModelTable {
   /// The model `name` stands for; empty and "default" mean the first that can do it. Throws ApiError: 404 if there is
   /// none, 400 if it is of the other kind (`doing` names what was asked, e.g. "chat completions").
   const ServedModel& decoder(std::string_view name, const std::string& doing) const;
-  const ServedModel& encoder(std::string_view name, const std::string& doing) const;
+  const ServedModel& encoder(std::string_view name, const std::string& doing) const;  // an embedding model
+  const ServedModel& reranker(std::string_view name, const std::string& doing) const;
   const ServedModel& any(std::string_view name) const;
   /// Every model, in the order given at start.
   const std::vector<std::unique_ptr<ServedModel>>& all() const { return models_; }
@@ -54,7 +66,7 @@ class ModelTable {
   const ServedModel* find(std::string_view name) const;
 
  private:
-  const ServedModel& of_kind(std::string_view name, bool encoder, const std::string& doing) const;
+  const ServedModel& of_kind(std::string_view name, ModelKind kind, const std::string& doing) const;
   std::vector<std::unique_ptr<ServedModel>> models_;
   std::map<std::string, const ServedModel*, std::less<>> aliases_;
 };

@@ -1,10 +1,13 @@
 // POST /v1/embeddings.
+#include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstring>
 
 #include "server/answers.h"
 #include "server/api_types.h"
 #include "server/chat_prompt.h"
+#include "server/encoding.h"
 #include "server/endpoints/endpoints.h"
 #include "server/json_fields.h"
 
@@ -31,55 +34,71 @@ std::string base64(const std::vector<float>& values) {
   return out;
 }
 
-std::vector<std::vector<TokenId>> tokenize_inputs(const ServedModel& model, const EmbeddingRequest& embedding) {
-  std::vector<std::vector<TokenId>> inputs;
+/// The text that goes before the inputs, by the client's `input_type` (the names of Cohere and Voyage count as the
+/// model's own) or the model's default.
+std::string prefix_of(const ServedModel& model, const std::optional<std::string>& input_type) {
+  const auto& prompts = model.sentence.prompts;
+  if (!input_type) {
+    return model.sentence.default_prompt.empty() ? "" : prompts.find(model.sentence.default_prompt)->second;
+  }
+  using Names = std::vector<std::string_view>;
+  const Names synonyms[] = {{"query", "search_query"}, {"document", "passage", "search_document"}};
+  if (const auto found = prompts.find(*input_type); found != prompts.end()) return found->second;
+  for (const Names& names : synonyms) {
+    if (std::find(names.begin(), names.end(), *input_type) == names.end()) continue;
+    for (const std::string_view name : names) {
+      if (const auto found = prompts.find(name); found != prompts.end()) return found->second;
+    }
+  }
+  std::string known;
+  for (const auto& [name, text] : prompts) known += (known.empty() ? "'" : ", '") + name + "'";
+  throw unsupported_value("input_type", "Model '" + model.name + "' has no prefix for this input_type; it has " +
+                                            (known.empty() ? "none" : known) + ".");
+}
+
+std::vector<EncodeInput> tokenize_inputs(const ServedModel& model, const EmbeddingRequest& embedding) {
+  const std::string prefix = prefix_of(model, embedding.input_type);
+  std::vector<EncodeInput> inputs;
   for (const TextOrTokens& input : embedding.inputs) {
-    std::vector<TokenId> ids;
+    EncodeInput one;
     if (const auto* text = std::get_if<std::string>(&input)) {
-      ids = encode_text(model, *text, false, true);
+      one.tokens = encode_text(model, prefix + *text, false, true);
     } else {
-      ids = checked_ids(std::get<TokenIds>(input), model, "input");
+      one.tokens = checked_ids(std::get<TokenIds>(input), model, "input");
     }
-    if (ids.empty()) throw invalid_value("input", "Invalid 'input': an entry holds no tokens.");
-    if (static_cast<std::int64_t>(ids.size()) > model.context_length) {
-      throw context_length_exceeded("input", model.context_length, static_cast<std::int64_t>(ids.size()));
-    }
-    inputs.push_back(std::move(ids));
+    inputs.push_back(std::move(one));
   }
   return inputs;
 }
 
-/// Runs the encoder; gives up when the client leaves.
-std::vector<EncodeResult> encode(const ServedModel& model, std::vector<std::vector<TokenId>> inputs,
-                                 const HttpRequest& request) {
-  auto submitted = model.engine->encode(model.handle, std::move(inputs));
-  if (const auto* rejection = std::get_if<Rejection>(&submitted)) {
-    switch (rejection->kind) {
-      case Rejection::Kind::prompt_too_long:
-        throw context_length_exceeded("input", rejection->limit, rejection->given);
-      case Rejection::Kind::draining:
-        throw unavailable("shutting_down", "The server is shutting down.", 30);
-      case Rejection::Kind::bad_token:
-        throw invalid_value("input", "A token id is outside the model's vocabulary.");
-      case Rejection::Kind::never_fits:
-        throw invalid_value("input", "Invalid 'input': at most " + std::to_string(rejection->limit) +
-                                         " entries can wait at a time, but got " + std::to_string(rejection->given) +
-                                         ".");
-      case Rejection::Kind::queue_full:
-        break;
-    }
-    ApiError error(429, "rate_limit_error", "queue_full", "", "Too many inputs are waiting. Please try again.");
-    error.retry_after_s = 1;
-    throw error;
+/// Throws unless the model can give vectors of this length.
+void check_dimensions(const ServedModel& model, std::int64_t dimensions) {
+  if (dimensions == model.embedding_dim) return;
+  const auto refuse = [&](const std::string& why) {
+    throw unsupported_value("dimensions", "Model '" + model.name + "' " + why);
+  };
+  const std::string has = std::to_string(model.embedding_dim);
+  if (!model.sentence.matryoshka) {
+    refuse("does not support matryoshka representation: its embeddings have " + has + " dimensions.");
   }
-  const auto ticket = std::get<std::shared_ptr<EncodeTicket>>(submitted);
-  while (!ticket->wait(std::chrono::milliseconds(50))) {
-    if (request.client_gone()) {
-      ticket->cancel();
-      throw ApiError(499, "invalid_request_error", "client_closed_request", "", "The client closed the connection.");
-    }
-  }
-  return ticket->take();
+  const auto& known = model.sentence.matryoshka_dimensions;
+  const bool trained = known.empty() || std::find(known.begin(), known.end(), dimensions) != known.end();
+  if (dimensions <= model.embedding_dim && trained) return;
+  std::string list;
+  for (const std::int64_t each : known) list += (list.empty() ? "" : ", ") + std::to_string(each);
+  refuse("gives embeddings of " + (list.empty() ? "1 to " + has : list) + " dimensions, not of " +
+         std::to_string(dimensions) + ".");
+}
+
+/// The first values of a vector, at unit length if the whole one is.
+void shorten(std::vector<float>* vector, std::int64_t dimensions, bool normalized) {
+  if (dimensions >= static_cast<std::int64_t>(vector->size())) return;
+  vector->resize(static_cast<std::size_t>(dimensions));
+  if (!normalized) return;
+  double squares = 0;
+  for (const float x : *vector) squares += static_cast<double>(x) * x;
+  const double factor = 1.0 / std::max(std::sqrt(squares), 1e-12);
+  for (float& x : *vector) x = static_cast<float>(x * factor);
 }
 
 }  // namespace
@@ -87,31 +106,22 @@ std::vector<EncodeResult> encode(const ServedModel& model, std::vector<std::vect
 HttpResponse embeddings(App& app, const HttpRequest& request) {
   const EmbeddingRequest embedding = read_embedding_request(parse_body(request.body), app.api);
   const ServedModel& model = app.models.encoder(embedding.model, "embeddings");
-  if (embedding.dimensions && *embedding.dimensions != model.embedding_dim) {
-    throw unsupported_value("dimensions", "Model '" + model.name +
-                                              "' does not support matryoshka representation: its "
-                                              "embeddings have " +
-                                              std::to_string(model.embedding_dim) + " dimensions.");
-  }
-  std::vector<std::vector<TokenId>> inputs = tokenize_inputs(model, embedding);
+  if (embedding.dimensions) check_dimensions(model, *embedding.dimensions);
+  std::vector<EncodeInput> inputs = tokenize_inputs(model, embedding);
   std::int64_t tokens = 0;
-  for (const auto& input : inputs) tokens += static_cast<std::int64_t>(input.size());
+  for (const EncodeInput& input : inputs) tokens += static_cast<std::int64_t>(input.tokens.size());
   ModelMetrics& metrics = app.metrics.model(model.name);
   metrics.prompt_tokens += tokens;
   metrics.embedding_inputs += static_cast<std::int64_t>(inputs.size());
-  const std::vector<EncodeResult> results = encode(model, std::move(inputs), request);
+  std::vector<std::vector<float>> vectors = run_encoder(model, std::move(inputs), request, "input");
 
   Json data = Json::array();
-  for (std::size_t i = 0; i < results.size(); ++i) {
-    if (!results[i].ok) {
-      if (results[i].reason == FinishReason::error)
-        throw server_error("The model produced no valid numbers for an input.");
-      throw unavailable("shutting_down", "The server is shutting down.", 30);
-    }
+  for (std::size_t i = 0; i < vectors.size(); ++i) {
+    if (embedding.dimensions) shorten(&vectors[i], *embedding.dimensions, model.normalized);
     Json entry = Json::object();
     entry["object"] = "embedding";
     entry["index"] = i;
-    entry["embedding"] = embedding.base64 ? Json(base64(results[i].vector)) : Json(results[i].vector);
+    entry["embedding"] = embedding.base64 ? Json(base64(vectors[i])) : Json(vectors[i]);
     data.push_back(std::move(entry));
   }
   Json body = Json::object();

@@ -1,0 +1,17 @@
+// Running an encoder for a request: the shared end of embeddings and reranking.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "server/http_types.h"
+#include "server/served_model.h"
+
+namespace inferd {
+
+/// Waits for the results of all inputs, one each in order. Throws ApiError: an input is empty or too long (`param` names
+/// it), the queue is full, the server is shutting down, the client has left, or a result is not finite.
+std::vector<std::vector<float>> run_encoder(const ServedModel& model, std::vector<EncodeInput> inputs,
+                                            const HttpRequest& request, const std::string& param);
+
+}  // namespace inferd
