@@ -1,12 +1,11 @@
 // Encoders that norm after each block: BERT (arXiv:1810.04805), RoBERTa, GTE and Nomic, with sentence pooling
 // (arXiv:1908.10084) or the head of a cross-encoder.
-#include "engine/models/bert_model.h"
-
 #include <algorithm>
 #include <cmath>
 
 #include "engine/models/arena_layout.h"
 #include "engine/models/encoder_weights.h"
+#include "engine/models/families.h"
 #include "engine/models/layers.h"
 #include "engine/models/pooling_config.h"
 #include "engine/models/score_head.h"

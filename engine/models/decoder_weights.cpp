@@ -74,4 +74,13 @@ DecoderWeights load_decoder_weights(WeightLoader& loader, const ModelConfig& con
   return weights;
 }
 
+LoadedModel load_decoder(const Checkpoint& checkpoint, const ModelConfig& config, Backend& backend,
+                         const ModelOptions& options, const DecoderLayerOptions& layer_options) {
+  WeightLoader loader(checkpoint, backend, options);
+  DecoderWeights weights = load_decoder_weights(loader, config, layer_options);
+  LoadedModel model;
+  model.decoder = std::make_unique<Decoder>(checkpoint, config, backend, options, std::move(weights), loader);
+  return model;
+}
+
 }  // namespace inferd

@@ -5,14 +5,7 @@
 
 #include "base/errors.h"
 #include "base/log.h"
-#include "engine/models/bert_model.h"
 #include "engine/models/decoder_encoder.h"
-#include "engine/models/glm4_model.h"
-#include "engine/models/glm_model.h"
-#include "engine/models/llama_model.h"
-#include "engine/models/qwen2_model.h"
-#include "engine/models/qwen3_model.h"
-#include "engine/models/qwen_model.h"
 
 namespace inferd {
 namespace {

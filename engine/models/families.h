@@ -8,13 +8,18 @@
 
 namespace inferd {
 
+/// Builds one family's model; `config` has been checked by load_model. Throws CheckpointError/MemoryError.
+using FamilyLoader = LoadedModel(const Checkpoint& checkpoint, const ModelConfig& config, Backend& backend,
+                                 const ModelOptions& options);
+FamilyLoader load_llama, load_qwen2, load_qwen3, load_qwen, load_glm, load_glm4, load_bert;
+
 struct Family {
   std::string_view name;        // ModelConfig::family
   std::string_view model_type;  // config.json model_type
   std::string_view gguf_arch;   // general.architecture; empty: none
   RopeStyle hf_rope;            // pairing in safetensors
   RopeStyle gguf_rope;          // pairing in GGUF
-  LoadedModel (*load)(const Checkpoint&, const ModelConfig&, Backend&, const ModelOptions&);
+  FamilyLoader* load;
 };
 
 /// All families, in the order of the documentation.

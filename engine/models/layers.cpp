@@ -67,6 +67,17 @@ Decoder::Decoder(const Checkpoint& checkpoint, const ModelConfig& config, Backen
       work_(backend, config_, weights_, options),
       features_(options.features) {}
 
+Tensor Decoder::forward(const BatchTensors& batch, const std::vector<KvLayer>& kv, const Tensor& logit_rows,
+                        const LayerHook& hook) {
+  begin(batch);
+  for (std::size_t i = 0; i < weights_.layers.size(); ++i) {
+    attention_block(weights_.layers[i].attention, batch, kv[i]);
+    gated_mlp(weights_.layers[i].mlp, batch);
+    if (hook) hook(static_cast<int>(i));
+  }
+  return logits(batch, logit_rows);
+}
+
 void Decoder::begin(const BatchTensors& batch) {
   INFERD_CHECK(batch.num_tokens > 0 && batch.num_tokens <= work_.hidden.dim(0));
   backend_.embedding(

@@ -80,8 +80,8 @@ class DecoderWorkspace {
   std::unique_ptr<DeviceBuffer> memory_;
 };
 
-/// What decoders have in common, and the stages their forwards are written in. Each stage reads and writes the residual
-/// stream of the workspace.
+/// Decoders of pre-norm residual blocks; the stages of their forward read and write the residual stream of the
+/// workspace. A family whose computation differs overrides what differs.
 class Decoder : public Model {
  public:
   /// `config` has been checked by load_model; `loader` has loaded `weights`.
@@ -90,6 +90,8 @@ class Decoder : public Model {
 
   const ModelInfo& info() const override { return info_; }
   KvSpec kv_spec() const override { return {config_.num_layers, config_.num_kv_heads, config_.head_dim}; }
+  Tensor forward(const BatchTensors& batch, const std::vector<KvLayer>& kv, const Tensor& logit_rows,
+                 const LayerHook& hook) override;
 
  protected:
   /// x = embedding of the tokens; cos and sin of their positions.
@@ -111,6 +113,10 @@ class Decoder : public Model {
   DecoderWorkspace work_;
   const bool features_;
 };
+
+/// A decoder whose family differs from others in these options only.
+LoadedModel load_decoder(const Checkpoint& checkpoint, const ModelConfig& config, Backend& backend,
+                         const ModelOptions& options, const DecoderLayerOptions& layer_options);
 
 /// ModelInfo of a loaded model.
 ModelInfo make_model_info(const Checkpoint& checkpoint, const ModelConfig& config, std::size_t resident_bytes);
