@@ -39,6 +39,24 @@ class Weight {
   virtual std::uint32_t activation_forms() const = 0;  // forms of Activation its kernel reads
 };
 
+/// One pair of factors of an adapter's update, on the host: rows [first_row, first_row + rows) of the layer's product
+/// get B (A x).
+struct LowRankSource {
+  const float* a = nullptr;  // [rank, columns]
+  const float* b = nullptr;  // [rows, rank], the adapter's scale folded in
+  std::int64_t rank = 0;
+  std::int64_t first_row = 0;
+  std::int64_t rows = 0;
+};
+
+/// An adapter's update of one Weight as a backend keeps it. Immutable; outlived by its backend.
+class LowRank {
+ public:
+  virtual ~LowRank() = default;
+  virtual std::int64_t rank() const = 0;  // of all pairs together
+  virtual std::size_t bytes() const = 0;  // resident bytes
+};
+
 struct WeightOptions {
   bool gated = false;           // two sources of equal shape [gate; up], for the gated epilogues
   bool also_embedding = false;  // rows will be read by `embedding` too
@@ -57,6 +75,10 @@ class Backend {
 
   virtual std::unique_ptr<DeviceBuffer> allocate(std::size_t bytes) = 0;  // throws MemoryError
   virtual std::unique_ptr<Weight> load_weight(std::span<const WeightSource> parts, const WeightOptions& options) = 0;
+  /// Takes an adapter's update of a [rows, columns] layer up; may be called between steps. Throws MemoryError, and
+  /// ConfigError where the backend has no adapters, as here.
+  virtual std::unique_ptr<LowRank> load_low_rank(std::span<const LowRankSource> parts, std::int64_t rows,
+                                                 std::int64_t columns);
   /// Bytes an Activation of this capacity takes in these forms.
   virtual std::size_t activation_bytes(std::int64_t rows, std::int64_t columns, std::uint32_t forms) const = 0;
   /// Scratch the ops share, sized for the largest step; called once per model before its first step.
@@ -70,6 +92,7 @@ class Backend {
   virtual void norm(const NormArgs& args) = 0;
   virtual void to_activation(const ToActivationArgs& args) = 0;
   virtual void linear(const LinearArgs& args) = 0;
+  virtual void lora(const LoraArgs& args);  // of updates this backend has loaded
   virtual void rope_table(const RopeTableArgs& args) = 0;
   virtual void qkv_post(const QkvPostArgs& args) = 0;
   virtual void attention(const AttentionArgs& args) = 0;

@@ -7,7 +7,8 @@
 
 namespace inferd {
 
-class Weight;  // a matrix as a backend keeps it (kernels/backend.h)
+class Weight;   // a matrix as a backend keeps it (kernels/backend.h)
+class LowRank;  // an adapter's update of one Weight (kernels/backend.h)
 
 /// The input of linear layers, in whatever forms the backend's kernels want (CPU: f32 and/or int8 with block
 /// scales; CUDA: bf16/f16). Opaque outside the backend; made by norm, activation-producing epilogues,
@@ -28,6 +29,7 @@ struct BatchTensors {
   Tensor query_starts;  // [S + 1] i32, first row of each sequence; first element 0, last T
   Tensor context_lens;  // [S] i32, tokens a sequence's last query sees, this step's included; absent for encoders
   Tensor block_tables;  // [S, max_blocks] i32, KV block of each 16-token stretch; absent for encoders
+  Tensor adapters;      // [T] i32, slot of the adapter each row goes through, -1: none; absent: none at all
   Tensor type_ids;      // [T] i32, part of its input each token belongs to (encoders); absent: all 0
   std::int32_t num_tokens = 0;
   std::int32_t num_sequences = 0;
@@ -88,17 +90,31 @@ constexpr bool is_gated(Epilogue epilogue) {
          epilogue == Epilogue::gelu_erf_gated;
 }
 
-/// out = epilogue(x W^T + bias) (+ residual). W is one Weight, possibly stacked from several matrices (q,k,v).
-/// Every row's result depends on that row alone and is the same for every T, bit for bit.
+/// out = epilogue(x W^T (+ addend) + bias) (+ residual). W is one Weight, possibly stacked from several matrices
+/// (q,k,v). Every row's result depends on that row alone and is the same for every T, bit for bit.
 struct LinearArgs {
   Activation x;                    // [T, in]
   std::int64_t num_tokens = 0;     // T ≤ x.rows
   const Weight* weight = nullptr;  // [out_rows, in]
+  Tensor addend;                   // [T, out_rows] f32 or absent (LoraArgs::out)
   Tensor bias;                     // [out_rows] f32 or absent
   Epilogue epilogue = Epilogue::none;
   Tensor residual;            // [T, columns] f32 or absent: added after the epilogue; may be out
   Tensor out;                 // [T, columns] f32 or absent
   Activation out_activation;  // instead of out: what the next linear reads
+};
+
+/// What adapters add to the product of one linear layer, row by row (LoRA, arXiv:2106.09685): out[t] = B (A x[t]) with
+/// the A and B of the row's adapter, the scale being folded into B. Rows without an adapter, or whose adapter leaves
+/// this layer alone, become -0, which changes no sum. Every row's result depends on that row and its adapter alone.
+struct LoraArgs {
+  Activation x;                             // [T, columns], in a form the layer's weight reads
+  std::int64_t num_tokens = 0;              // T
+  Tensor adapters;                          // [T] i32: index into updates, or < 0 (BatchTensors::adapters)
+  const LowRank* const* updates = nullptr;  // [num_updates], null where an adapter leaves this layer alone
+  int num_updates = 0;
+  Tensor shrunk;  // [T, max rank] f32, scratch: A x; at least as wide as the widest update's rank()
+  Tensor out;     // [T, out_rows] f32
 };
 
 enum class RopeStyle { half, interleaved };  // pairs (i, i + R/2): Llama/Qwen | (2i, 2i+1): GLM, GGUF llama

@@ -9,8 +9,8 @@
 
 namespace inferd {
 
-/// Waits for the results of all inputs, one each in order. Throws ApiError: an input is empty or too long (`param` names
-/// it), the queue is full, the server is shutting down, the client has left, or a result is not finite.
+/// Waits for the results of all inputs, one each in order. Throws ApiError: an input is empty or too long (`param`
+/// names it), the queue is full, the server is shutting down, the client has left, or a result is not finite.
 std::vector<std::vector<float>> run_encoder(const ServedModel& model, std::vector<EncodeInput> inputs,
                                             const HttpRequest& request, const std::string& param);
 

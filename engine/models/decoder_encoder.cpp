@@ -111,7 +111,8 @@ class DecoderEncoder final : public EncoderModel {
     KvLayer layer;
     layer.block_size = kBlock;
     for (Tensor* tensor : {&layer.keys, &layer.values}) {
-      *tensor = Tensor(arena.matrix(max_tokens_, row).data, DType::f32, {blocks, spec.num_kv_heads, kBlock, spec.head_dim});
+      *tensor =
+          Tensor(arena.matrix(max_tokens_, row).data, DType::f32, {blocks, spec.num_kv_heads, kBlock, spec.head_dim});
     }
     kv_.assign(static_cast<std::size_t>(spec.num_layers), layer);
     pooled_ = arena.matrix(blocks, info_.hidden_size);

@@ -86,8 +86,8 @@ DecoderRole read_decoder_role(const Checkpoint& checkpoint, const ModelConfig& c
     read_folder_role(checkpoint, config, &role);
   }
   if (role.kind == DecoderRole::Kind::generator) return role;
-  const bool known = config.family == "qwen3" || config.family == "qwen2" || config.family == "llama" ||
-                     config.family == "mistral";
+  const bool known =
+      config.family == "qwen3" || config.family == "qwen2" || config.family == "llama" || config.family == "mistral";
   if (!known || (role.kind == DecoderRole::Kind::reranker && config.family != "qwen3")) {
     throw CheckpointError(log_safe(checkpoint.path()), "model_type",
                           role.kind == DecoderRole::Kind::embedder

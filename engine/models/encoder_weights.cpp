@@ -13,43 +13,30 @@ namespace {
 
 /// How a family names the modules of a layer, and what it leaves out.
 struct EncoderLayout {
-  std::string_view layers;            // before the layer's number
+  std::string_view layers;              // before the layer's number
   std::array<std::string_view, 3> qkv;  // one name: stored as one tensor
   std::string_view attention_out, attention_norm;
-  std::string_view up, gate;      // gate empty: not gated; "+": in the same tensor, up first
+  std::string_view up, gate;  // gate empty: not gated; "+": in the same tensor, up first
   std::string_view down, output_norm;
   std::string_view embedding_norm;
 };
 
-constexpr EncoderLayout kBert{"encoder.layer.",
-                              {"attention.self.query", "attention.self.key", "attention.self.value"},
-                              "attention.output.dense",
-                              "attention.output.LayerNorm",
-                              "intermediate.dense",
-                              "",
-                              "output.dense",
-                              "output.LayerNorm",
-                              "embeddings.LayerNorm"};
+constexpr EncoderLayout kBert{
+    "encoder.layer.",         {"attention.self.query", "attention.self.key", "attention.self.value"},
+    "attention.output.dense", "attention.output.LayerNorm",
+    "intermediate.dense",     "",
+    "output.dense",           "output.LayerNorm",
+    "embeddings.LayerNorm"};
 // arXiv:2407.19669 with the code it was published with.
-constexpr EncoderLayout kGte{"encoder.layer.",
-                             {"attention.qkv_proj", "", ""},
-                             "attention.o_proj",
-                             "attn_ln",
-                             "mlp.up_gate_proj",
-                             "+",
-                             "mlp.down_proj",
-                             "mlp_ln",
+constexpr EncoderLayout kGte{"encoder.layer.",      {"attention.qkv_proj", "", ""},
+                             "attention.o_proj",    "attn_ln",
+                             "mlp.up_gate_proj",    "+",
+                             "mlp.down_proj",       "mlp_ln",
                              "embeddings.LayerNorm"};
 // arXiv:2402.01613 likewise.
-constexpr EncoderLayout kNomic{"encoder.layers.",
-                               {"attn.Wqkv", "", ""},
-                               "attn.out_proj",
-                               "norm1",
-                               "mlp.fc11",
-                               "mlp.fc12",
-                               "mlp.fc2",
-                               "norm2",
-                               "emb_ln"};
+constexpr EncoderLayout kNomic{
+    "encoder.layers.", {"attn.Wqkv", "", ""}, "attn.out_proj", "norm1", "mlp.fc11", "mlp.fc12", "mlp.fc2", "norm2",
+    "emb_ln"};
 // Both as transformers itself has them.
 constexpr EncoderLayout kRotary{"layers.",
                                 {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"},
@@ -86,10 +73,11 @@ EncoderLayer load_layer(WeightLoader& loader, const EncoderLayout& layout, const
   const std::int64_t hidden = config.hidden_size;
   const Bias bias = config.family == "bert" ? Bias::required : Bias::optional;
   EncoderLayer out;
-  out.qkv = layout.qkv[1].empty()
-                ? loader.linear({{name(layout.qkv[0]), 3 * hidden}}, hidden, bias)
-                : loader.linear({{name(layout.qkv[0]), hidden}, {name(layout.qkv[1]), hidden}, {name(layout.qkv[2]), hidden}},
-                                hidden, bias);
+  out.qkv =
+      layout.qkv[1].empty()
+          ? loader.linear({{name(layout.qkv[0]), 3 * hidden}}, hidden, bias)
+          : loader.linear({{name(layout.qkv[0]), hidden}, {name(layout.qkv[1]), hidden}, {name(layout.qkv[2]), hidden}},
+                          hidden, bias);
   out.attention_out = loader.linear({{name(layout.attention_out), hidden}}, hidden, bias);
   out.attention_norm = load_norm(loader, name(layout.attention_norm), hidden);
   out.up = load_up(loader, layout, layer, config, bias);
@@ -165,10 +153,10 @@ std::int64_t first_position(const Checkpoint& checkpoint, const ModelConfig& con
   if (config.model_type != "roberta" && config.model_type != "xlm-roberta") return 0;
   const std::int64_t first = config.pad_token_id + 1;
   if (first < 1 || first >= config.max_position_embeddings) {
-    throw CheckpointError(log_safe(checkpoint.path()) + "/config.json", "pad_token_id",
-                          "an id below max_position_embeddings - 1, " +
-                              std::to_string(config.max_position_embeddings - 1),
-                          std::to_string(config.pad_token_id));
+    throw CheckpointError(
+        log_safe(checkpoint.path()) + "/config.json", "pad_token_id",
+        "an id below max_position_embeddings - 1, " + std::to_string(config.max_position_embeddings - 1),
+        std::to_string(config.pad_token_id));
   }
   return first;
 }
@@ -184,8 +172,8 @@ EncoderWeights load_encoder_weights(WeightLoader& loader, const Checkpoint& chec
   weights.max_positions = config.max_position_embeddings;
   if (config.family == "bert") {
     const std::int64_t first = first_position(checkpoint, config);
-    weights.positions = loader.embedding("embeddings.position_embeddings.weight", config.max_position_embeddings,
-                                         hidden, first);
+    weights.positions =
+        loader.embedding("embeddings.position_embeddings.weight", config.max_position_embeddings, hidden, first);
     weights.max_positions -= first;
   } else {
     const RopeFrequencies rope = rope_frequencies(config.rope, config.max_position_embeddings);

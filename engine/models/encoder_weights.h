@@ -17,9 +17,9 @@ struct EncoderLayer {
   Linear qkv;                // [3 * hidden_size, hidden_size]
   Linear attention_out;      // [hidden_size, hidden_size]
   LayerNorm attention_norm;  // after the attention's residual
-  Linear up;                 // [intermediate_size, hidden_size]; gated: [2 * intermediate_size, hidden_size], gate first
-  Linear down;               // [hidden_size, intermediate_size]
-  LayerNorm output_norm;     // after the MLP's residual
+  Linear up;              // [intermediate_size, hidden_size]; gated: [2 * intermediate_size, hidden_size], gate first
+  Linear down;            // [hidden_size, intermediate_size]
+  LayerNorm output_norm;  // after the MLP's residual
 };
 
 struct EncoderWeights {

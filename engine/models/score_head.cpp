@@ -18,7 +18,8 @@ ScoreHead ScoreHead::load(WeightLoader& loader, const Checkpoint& checkpoint, st
                           std::to_string(weight->shape[0]) + " labels (a classifier)");
   }
   ScoreHead head;
-  head.dense_ = loader.linear({{roberta ? "classifier.dense" : "pooler.dense", hidden_size}}, hidden_size, Bias::required);
+  head.dense_ =
+      loader.linear({{roberta ? "classifier.dense" : "pooler.dense", hidden_size}}, hidden_size, Bias::required);
   head.out_ = loader.linear({{out, 1}}, hidden_size, Bias::required);
   return head;
 }

@@ -13,7 +13,7 @@ namespace inferd {
 struct SentenceConfig {
   std::map<std::string, std::string, std::less<>> prompts;  // by name ("query"): what goes before a text
   std::string default_prompt;                               // name of the one for texts without a wish, or empty
-  bool matryoshka = false;  // the first values of a vector are a vector too (arXiv:2205.13147)
+  bool matryoshka = false;                          // the first values of a vector are a vector too (arXiv:2205.13147)
   std::vector<std::int64_t> matryoshka_dimensions;  // lengths it was trained for; empty: any
   bool sigmoid = true;                              // a reranker's scores go through one
 };

@@ -8,6 +8,7 @@
 #include "base/errors.h"
 #include "kernels/cpu/cpu_topology.h"
 #include "kernels/cpu/linear/activation.h"
+#include "kernels/cpu/linear/cpu_low_rank.h"
 #include "kernels/cpu/linear/cpu_weight.h"
 #include "kernels/cpu/linear/packed_format.h"
 
@@ -60,6 +61,11 @@ std::unique_ptr<Weight> CpuBackend::load_weight(std::span<const WeightSource> pa
     context_.decode_scratch_floats = floats;
   }
   return weight;
+}
+
+std::unique_ptr<LowRank> CpuBackend::load_low_rank(std::span<const LowRankSource> parts, std::int64_t rows,
+                                                   std::int64_t columns) {
+  return std::make_unique<CpuLowRank>(parts, rows, columns);
 }
 
 std::size_t CpuBackend::activation_bytes(std::int64_t rows, std::int64_t columns, std::uint32_t forms) const {

@@ -18,6 +18,8 @@ class CpuBackend final : public Backend {
   std::size_t available_bytes() const override { return available_memory(); }
   std::unique_ptr<DeviceBuffer> allocate(std::size_t bytes) override;
   std::unique_ptr<Weight> load_weight(std::span<const WeightSource> parts, const WeightOptions& options) override;
+  std::unique_ptr<LowRank> load_low_rank(std::span<const LowRankSource> parts, std::int64_t rows,
+                                         std::int64_t columns) override;
   std::size_t activation_bytes(std::int64_t rows, std::int64_t columns, std::uint32_t forms) const override;
   void reserve_workspace(std::int64_t max_tokens, std::int64_t max_columns) override;
 
@@ -29,6 +31,7 @@ class CpuBackend final : public Backend {
   void norm(const NormArgs& args) override { cpu_norm(context_, args); }
   void to_activation(const ToActivationArgs& args) override { cpu_to_activation(context_, args); }
   void linear(const LinearArgs& args) override { cpu_linear(context_, args); }
+  void lora(const LoraArgs& args) override { cpu_lora(context_, args); }
   void rope_table(const RopeTableArgs& args) override { cpu_rope_table(context_, args); }
   void qkv_post(const QkvPostArgs& args) override { cpu_qkv_post(context_, args); }
   void attention(const AttentionArgs& args) override { cpu_attention(context_, args); }

@@ -47,6 +47,7 @@ void cpu_pool(CpuContext& context, const PoolArgs& args);
 void cpu_embedding(CpuContext& context, const EmbeddingArgs& args);
 void cpu_to_activation(CpuContext& context, const ToActivationArgs& args);
 void cpu_linear(CpuContext& context, const LinearArgs& args);
+void cpu_lora(CpuContext& context, const LoraArgs& args);
 
 /// Writes row `row` of `activation` in all its forms from `x`, [activation.columns] f32. Safe to call from several
 /// workers at once for different rows. x may be unaligned; it is only read.

@@ -14,7 +14,8 @@ namespace {
 
 // Qwen3-Reranker's chat form, as its model card gives it.
 constexpr char kQwen3Before[] =
-    "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct provided. "
+    "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct "
+    "provided. "
     "Note that the answer can only be \"yes\" or \"no\".<|im_end|>\n<|im_start|>user\n<Instruct>: ";
 constexpr char kQwen3Instruction[] = "Given a web search query, retrieve relevant passages that answer the query";
 constexpr char kQwen3After[] = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n";
@@ -57,7 +58,8 @@ HttpResponse rerank(App& app, const HttpRequest& request) {
 
   std::vector<std::size_t> order(scores.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return scores[a][0] > scores[b][0]; });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](std::size_t a, std::size_t b) { return scores[a][0] > scores[b][0]; });
   order.resize(static_cast<std::size_t>(asked.top_n));
   Json results = Json::array();
   for (const std::size_t index : order) {

@@ -61,7 +61,8 @@ void check_reranker(const std::string& name, bool pairs, const ModelOptions& opt
     }
     const auto got = encode(*backend, encoder, {inputs.back()}, {types.back()}).at(0);
     REQUIRE(got.size() == 1);
-    CHECK(std::fabs(got[0] - one["logit"].get<float>()) <= 1e-4f * std::max(1.0f, std::fabs(one["logit"].get<float>())));
+    CHECK(std::fabs(got[0] - one["logit"].get<float>()) <=
+          1e-4f * std::max(1.0f, std::fabs(one["logit"].get<float>())));
   }
   for (std::size_t i = 1; i < inputs.size(); ++i) {
     const auto two = encode(*backend, encoder, {inputs[i - 1], inputs[i]}, {types[i - 1], types[i]});

@@ -69,6 +69,11 @@ LinearJob make_job(const LinearArgs& args, const CpuWeight& weight) {
   job.x = view_activation(args.x);
   job.epilogue = args.epilogue;
   job.decode_tile = &decode_tile;
+  if (args.addend) {
+    check_rows(args.addend, args.num_tokens, weight.rows());
+    job.addend = args.addend.as<const float>();
+    job.addend_stride = args.addend.row_stride;
+  }
   if (args.bias) {
     INFERD_CHECK(args.bias.dtype == DType::f32 && args.bias.elements() == weight.rows());
     job.bias = args.bias.as<const float>();

@@ -54,6 +54,8 @@ struct LinearJob {
   std::int64_t out_columns;  // after the epilogue
   bool exact;                // quantised weights are widened and multiplied in f32
   ActivationView x;
+  const float* addend;  // or nullptr; [T, rows of the weight], added before the bias
+  std::int64_t addend_stride;
   const float* bias;  // or nullptr; gated: [gate; up]
   Epilogue epilogue;
   const float* residual;  // or nullptr

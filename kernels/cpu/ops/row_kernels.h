@@ -83,6 +83,11 @@ struct RowKernels {
   void (*attention)(const AttentionTile& tile);
   /// Merges `count` partial states [head_dim + 2] lying `stride` floats apart, in order, into out [head_dim].
   void (*merge_partials)(const float* partials, std::int64_t stride, int count, int head_dim, float* out);
+  /// out[r] = a[r] · x for each row of a [rank, columns].
+  void (*shrink)(const float* x, const float* a, std::int64_t columns, std::int64_t rank, float* out);
+  /// out[j] = sum over r of s[r] * b[r * stride + j], r ascending.
+  void (*expand)(const float* s, const float* b, std::int64_t stride, std::int64_t rank, std::int64_t columns,
+                 float* out);
   void (*exp)(const float* x, std::int64_t count, float* out);  // for tests: the exponential attention uses
 };
 

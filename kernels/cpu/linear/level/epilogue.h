@@ -110,6 +110,15 @@ void finish(const LinearJob& job, std::int64_t unit, std::int64_t token_begin, i
   }
   for (int t = 0; t < tokens; ++t, raw += kRawStride, raw_up += kRawStride) {
     const std::int64_t token = token_begin + t;
+    alignas(64) float addend_pad[kUnitColumns];
+    alignas(64) float up_addend_pad[kUnitColumns];
+    const float* addend = nullptr;
+    const float* up_addend = nullptr;
+    if (job.addend != nullptr) {
+      const float* row = job.addend + token * job.addend_stride;
+      addend = padded(row + first, count, addend_pad);
+      if (kGated) up_addend = padded(row + job.out_columns + first, count, up_addend_pad);
+    }
     alignas(64) float residual_pad[kUnitColumns];
     alignas(64) float y[kUnitColumns];
     const float* residual = nullptr;
@@ -119,9 +128,11 @@ void finish(const LinearJob& job, std::int64_t unit, std::int64_t token_begin, i
     for (int c = 0; c < kUnitColumns; c += kLanes) {
       vf x = load_f(raw + c);
       vf up = zero_f();
+      if (addend != nullptr) x = x + load_f(addend + c);
       if (bias != nullptr) x = x + load_f(bias + c);
       if constexpr (kGated) {
         up = load_f(raw_up + c);
+        if (up_addend != nullptr) up = up + load_f(up_addend + c);
         if (up_bias != nullptr) up = up + load_f(up_bias + c);
       }
       x = apply<kEpilogue>(x, up);

@@ -125,6 +125,26 @@ void qkv_post(const QkvPostRow& row) {
   }
 }
 
+void shrink(const float* x, const float* a, std::int64_t columns, std::int64_t rank, float* out) {
+  for (std::int64_t r = 0; r < rank; ++r) {
+    const float* row = a + r * columns;
+    Vec sums = v_set(0.0f);
+    for_row(x, columns, [&](Vec v, std::int64_t at, int lanes) { sums = v_fma(v, load_lanes(row + at, lanes), sums); });
+    out[r] = v_sum(sums);
+  }
+}
+
+void expand(const float* s, const float* b, std::int64_t stride, std::int64_t rank, std::int64_t columns, float* out) {
+  const auto stretch = [&](std::int64_t at, int lanes) {
+    Vec sum = v_set(0.0f);
+    for (std::int64_t r = 0; r < rank; ++r) sum = v_fma(v_set(s[r]), load_lanes(b + r * stride + at, lanes), sum);
+    store_lanes(out + at, sum, lanes);
+  };
+  std::int64_t at = 0;
+  for (; at + kVec <= columns; at += kVec) stretch(at, kVec);
+  if (at < columns) stretch(at, static_cast<int>(columns - at));
+}
+
 void exp_row(const float* x, std::int64_t count, float* out) {
   for_row(x, count, [&](Vec v, std::int64_t at, int lanes) { store_lanes(out + at, v_exp(v), lanes); });
 }
@@ -133,7 +153,8 @@ void exp_row(const float* x, std::int64_t count, float* out) {
 
 namespace INFERD_LEVEL {
 extern const RowKernels kRowKernels;
-const RowKernels kRowKernels = {rms_norm, layer_norm, qkv_post, attention_tile, merge_partials, exp_row};
+const RowKernels kRowKernels = {rms_norm,       layer_norm, qkv_post, attention_tile,
+                                merge_partials, shrink,     expand,   exp_row};
 }  // namespace INFERD_LEVEL
 
 }  // namespace inferd

@@ -1,0 +1,15 @@
+// What a backend without adapters answers.
+#include "kernels/backend.h"
+
+#include "base/check.h"
+#include "base/errors.h"
+
+namespace inferd {
+
+std::unique_ptr<LowRank> Backend::load_low_rank(std::span<const LowRankSource>, std::int64_t, std::int64_t) {
+  throw ConfigError("adapters: not supported on " + name());
+}
+
+void Backend::lora(const LoraArgs&) { check_failed("no update was loaded here", __FILE__, __LINE__); }
+
+}  // namespace inferd
