@@ -14,6 +14,9 @@ class MappedFile {
  public:
   /// Maps `path`. Throws CheckpointError if it is missing, not a regular file or unreadable.
   static std::shared_ptr<const MappedFile> open(const std::filesystem::path& path);
+  /// Maps `relative`, below the folder `root`. Throws likewise, and where any part of the way, symbolic links included,
+  /// leads out of `root`. Messages name `relative` only.
+  static std::shared_ptr<const MappedFile> open_beneath(const std::filesystem::path& root, const std::string& relative);
   ~MappedFile();
   MappedFile(const MappedFile&) = delete;
   MappedFile& operator=(const MappedFile&) = delete;
@@ -25,6 +28,7 @@ class MappedFile {
   void release_pages(const std::byte* begin, std::size_t size) const;
 
  private:
+  static std::shared_ptr<const MappedFile> map(int fd, const std::string& name);
   MappedFile(std::string path, const std::byte* data, std::size_t size);
   std::string path_;
   const std::byte* data_;

@@ -4,11 +4,15 @@
 #include <atomic>
 #include <condition_variable>
 #include <exception>
+#include <functional>
+#include <future>
 #include <mutex>
+#include <set>
 #include <thread>
 #include <utility>
 
 #include "base/check.h"
+#include "base/errors.h"
 #include "base/log.h"
 #include "engine/encoder_core.h"
 #include "engine/engine_core.h"
@@ -34,6 +38,7 @@ struct Served {
   std::int64_t in_inbox = 0;  // requests, or inputs of an encoder
   std::int64_t in_core = 0;
   DecoderStats stats;
+  std::set<std::uint64_t> adapters;  // that requests may name
 
   std::int64_t alive() const { return in_inbox + in_core; }
 };
@@ -49,6 +54,12 @@ struct Engine::Impl {
   bool turn_encoder(Served& served);
   void drain_inbox(Served& served);
   void publish(Served& served);
+  bool is_started() const {
+    const std::lock_guard lock(mutex);
+    return started;
+  }
+  void run_commands();
+  void on_engine_thread(const std::function<void()>& command);
   void end_all(FinishReason reason);
   void note_progress() { progress_ns.store(clock.now().time_since_epoch().count(), std::memory_order_relaxed); }
   Served& at(ModelHandle model) const {
@@ -63,10 +74,12 @@ struct Engine::Impl {
 
   mutable std::mutex mutex;
   std::condition_variable wake;
+  std::vector<std::packaged_task<void()>> commands;  // for the engine thread, between steps
   bool mail = false;
   bool stopping = false;
   bool draining = false;
   bool parked = false;
+  bool started = false;
   std::string failure;
   std::atomic<std::int64_t> progress_ns{0};
   std::thread thread;
@@ -98,6 +111,32 @@ void Engine::Impl::publish(Served& served) {
   }
 }
 
+/// What other threads asked for, after the requests they had sent before.
+void Engine::Impl::run_commands() {
+  std::vector<std::packaged_task<void()>> taken;
+  {
+    const std::lock_guard lock(mutex);
+    taken.swap(commands);
+  }
+  if (taken.empty()) return;
+  for (const auto& served : models) drain_inbox(*served);
+  for (auto& command : taken) command();
+}
+
+/// Runs `command` where steps run, and waits; what it throws is thrown here. The thread must have been started.
+void Engine::Impl::on_engine_thread(const std::function<void()>& command) {
+  std::packaged_task<void()> task(command);
+  std::future<void> done = task.get_future();
+  {
+    const std::lock_guard lock(mutex);
+    if (stopping || !failure.empty()) throw ConfigError("the engine has stopped");
+    commands.push_back(std::move(task));
+    mail = true;
+  }
+  wake.notify_one();
+  done.get();
+}
+
 void Engine::Impl::turn_decoders() {
   for (const auto& served : models) {
     if (!served->decoder) continue;
@@ -121,6 +160,7 @@ bool Engine::Impl::turn_encoder(Served& served) {
 
 /// One step of each decoder, then at most one encoder batch. True while there is work.
 bool Engine::Impl::turn() {
+  run_commands();
   turn_decoders();
   for (std::size_t tried = 0; tried < models.size(); ++tried) {
     Served& served = *models[next_encoder++ % models.size()];
@@ -135,6 +175,7 @@ bool Engine::Impl::turn() {
 }
 
 void Engine::Impl::end_all(FinishReason reason) {
+  run_commands();  // nobody waits for ever
   for (const auto& served : models) {
     drain_inbox(*served);
     if (served->decoder) served->decoder->finish_all(reason);
@@ -199,6 +240,10 @@ ModelHandle Engine::add_encoder(std::unique_ptr<EncoderModel> model, Backend& ba
 void Engine::start() {
   INFERD_CHECK(!impl_->thread.joinable());
   impl_->note_progress();
+  {
+    const std::lock_guard lock(impl_->mutex);
+    impl_->started = true;
+  }
   impl_->thread = std::thread([impl = impl_.get()] { impl->run(); });
 }
 
@@ -211,6 +256,9 @@ std::variant<std::shared_ptr<TokenStream>, Rejection> Engine::submit(ModelHandle
   {
     const std::lock_guard lock(impl_->mutex);
     if (impl_->draining || impl_->stopping) return Rejection{Rejection::Kind::draining};
+    if (request.adapter != 0 && !served.adapters.contains(request.adapter)) {
+      return Rejection{Rejection::Kind::no_adapter};
+    }
     if (served.alive() >= served.decoder->capacity()) return served.decoder->queue_full(served.alive());
     served.inbox.push_back({std::move(request), stream, now});
     ++served.in_inbox;
@@ -238,6 +286,36 @@ std::variant<std::shared_ptr<EncodeTicket>, Rejection> Engine::encode(ModelHandl
   }
   impl_->wake.notify_one();
   return std::shared_ptr<EncodeTicket>(std::move(job));
+}
+
+std::uint64_t Engine::load_adapter(ModelHandle decoder, const LoraAdapter& adapter) {
+  Served& served = impl_->at(decoder);
+  INFERD_CHECK(served.decoder != nullptr);
+  std::uint64_t id = 0;
+  const auto load = [&] { id = served.decoder->load_adapter(adapter); };
+  if (impl_->is_started()) {
+    impl_->on_engine_thread(load);
+  } else {
+    load();
+  }
+  const std::lock_guard lock(impl_->mutex);
+  served.adapters.insert(id);
+  return id;
+}
+
+bool Engine::unload_adapter(ModelHandle decoder, std::uint64_t adapter) {
+  Served& served = impl_->at(decoder);
+  {
+    const std::lock_guard lock(impl_->mutex);
+    if (served.adapters.erase(adapter) == 0) return false;
+  }
+  const auto retire = [&] { served.decoder->retire_adapter(adapter); };
+  if (impl_->is_started()) {
+    impl_->on_engine_thread(retire);
+  } else {
+    retire();
+  }
+  return true;
 }
 
 std::int64_t Engine::context_length(ModelHandle model) const {

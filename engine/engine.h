@@ -81,6 +81,13 @@ class Engine {
   /// Queues encoder inputs (token ids with their specials, each ≤ max_sequence_tokens) without blocking.
   std::variant<std::shared_ptr<EncodeTicket>, Rejection> encode(ModelHandle encoder, std::vector<EncodeInput> inputs);
 
+  /// Takes an adapter up for a decoder and returns the number by which requests name it; waits for the engine thread to
+  /// be between steps. Throws CheckpointError if it does not fit the model, MemoryError, ConfigError once the engine
+  /// has stopped.
+  std::uint64_t load_adapter(ModelHandle decoder, const LoraAdapter& adapter);
+  /// From now on requests that name it are rejected; those already submitted end with it. False if it is not loaded.
+  bool unload_adapter(ModelHandle decoder, std::uint64_t adapter);
+
   /// Tokens one request may have in all (prompt + output); of an encoder: tokens one input may have.
   std::int64_t context_length(ModelHandle model) const;
   const ModelInfo& info(ModelHandle model) const;

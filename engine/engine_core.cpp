@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/errors.h"
 
 namespace inferd {
 namespace {
@@ -58,7 +59,8 @@ EngineCore::EngineCore(std::unique_ptr<Model> model, Backend& backend, const Eng
       scheduler_(blocks_, HashKey::random(), scheduler_limits(options)),
       batch_(backend, batch_limits(options, kv_plan_)),
       sampler_(model_->info().vocab_size),
-      hook_([this](int) { at_layer(); }) {
+      hook_([this](int) { at_layer(); }),
+      adapter_slots_(static_cast<std::size_t>(model_->max_adapters())) {
   totals_.kv_blocks_total = blocks_.total();
 }
 
@@ -110,6 +112,48 @@ void EngineCore::finish(std::unique_ptr<Sequence> sequence, FinishReason reason,
   sequence->stream->finish(reason, stats);
 }
 
+std::uint64_t EngineCore::load_adapter(const LoraAdapter& adapter) {
+  static std::atomic<std::uint64_t> adapters_ever{0};
+  const auto empty =
+      std::find_if(adapter_slots_.begin(), adapter_slots_.end(), [](const auto& s) { return s.id == 0; });
+  if (empty == adapter_slots_.end()) {
+    throw MemoryError("adapters: all " + std::to_string(adapter_slots_.size()) +
+                      " slots (max_adapters) are in use; unload one first");
+  }
+  model_->set_adapter(static_cast<int>(empty - adapter_slots_.begin()), adapter);
+  *empty = {++adapters_ever, false};
+  return empty->id;
+}
+
+void EngineCore::retire_adapter(std::uint64_t id) {
+  adapter_slots_[static_cast<std::size_t>(slot_of(id))].retired = true;
+  if (!in_flight_) drop_unused_adapters();
+}
+
+void EngineCore::drop_unused_adapters() {
+  for (std::size_t slot = 0; slot < adapter_slots_.size(); ++slot) {
+    if (!adapter_slots_[slot].retired) continue;
+    const auto uses = [id = adapter_slots_[slot].id](const auto& sequence) { return sequence->request.adapter == id; };
+    const auto& running = scheduler_.running_sequences();
+    const auto& waiting = scheduler_.waiting_sequences();
+    if (std::any_of(running.begin(), running.end(), uses) || std::any_of(waiting.begin(), waiting.end(), uses))
+      continue;
+    model_->drop_adapter(static_cast<int>(slot));
+    adapter_slots_[slot] = {};
+  }
+}
+
+std::int32_t EngineCore::slot_of(std::uint64_t adapter) const {
+  const auto found =
+      std::find_if(adapter_slots_.begin(), adapter_slots_.end(), [&](const auto& slot) { return slot.id == adapter; });
+  INFERD_CHECK(adapter != 0 && found != adapter_slots_.end());
+  return static_cast<std::int32_t>(found - adapter_slots_.begin());
+}
+
+std::int64_t EngineCore::adapters() const {
+  return std::count_if(adapter_slots_.begin(), adapter_slots_.end(), [](const auto& slot) { return slot.id != 0; });
+}
+
 /// Ends what was cancelled, abandoned by its reader, or is out of time.
 void EngineCore::sweep(TimePoint now) {
   const auto reason_to_leave = [&](const Sequence& sequence) {
@@ -137,6 +181,7 @@ void EngineCore::assemble() {
     const std::span<const TokenId> tokens(chunk.sequence->tokens);
     batch_.append(tokens.subspan(static_cast<std::size_t>(chunk.start), static_cast<std::size_t>(chunk.count)),
                   chunk.start, chunk.sequence->blocks);
+    if (chunk.sequence->request.adapter != 0) batch_.use_adapter(slot_of(chunk.sequence->request.adapter));
     batch_.want_logits(chunk.logit_rows());
   }
 }
@@ -152,6 +197,7 @@ std::optional<EngineCore::Ticket> EngineCore::launch() {
   INFERD_CHECK(!in_flight_);
   const TimePoint now = clock_.now();
   sweep(now);
+  drop_unused_adapters();
   scheduler_.plan(&plan_);
   if (plan_.chunks.empty()) return std::nullopt;
   for (const auto& sequence : scheduler_.running_sequences()) {
@@ -278,6 +324,7 @@ void EngineCore::collect(Ticket ticket) {
     }
   }
   ++totals_.steps;
+  drop_unused_adapters();
   if (progress_) progress_();
 }
 
@@ -292,6 +339,7 @@ void EngineCore::finish_all(FinishReason reason) {
   for (auto& sequence : scheduler_.take_if([](const Sequence&) { return true; })) {
     finish(std::move(sequence), reason, now);
   }
+  drop_unused_adapters();
 }
 
 DecoderStats EngineCore::stats() const {

@@ -56,6 +56,14 @@ class EngineCore {
   /// Ends everything alive.
   void finish_all(FinishReason reason);
 
+  /// Takes an adapter up, between steps; requests name it by the number returned, which is never used again. Throws
+  /// CheckpointError if it does not fit the model, MemoryError also when all slots are taken.
+  std::uint64_t load_adapter(const LoraAdapter& adapter);
+  /// No further request will name it; it goes once the last one that does has ended.
+  void retire_adapter(std::uint64_t id);
+  /// Slots in use, those of retired adapters included.
+  std::int64_t adapters() const;
+
   std::int64_t size() const { return scheduler_.running() + scheduler_.waiting(); }
   std::int64_t context_length() const { return kv_plan_.context_length; }
   const KvPlan& kv_plan() const { return kv_plan_; }
@@ -78,7 +86,14 @@ class EngineCore {
   FinishReason sample_next(Sequence& sequence, const std::byte* row, TimePoint now);
   FinishReason emit(Sequence& sequence, TokenEvent event, TimePoint now);
   void load_row(const std::byte* device_row);
+  void drop_unused_adapters();
+  std::int32_t slot_of(std::uint64_t adapter) const;
   void finish(std::unique_ptr<Sequence> sequence, FinishReason reason, TimePoint now);
+
+  struct AdapterSlot {
+    std::uint64_t id = 0;  // 0: empty
+    bool retired = false;
+  };
 
   const std::unique_ptr<Model> model_;
   Backend& backend_;
@@ -96,6 +111,7 @@ class EngineCore {
   Tensor logits_;
   bool in_flight_ = false;
   std::vector<std::pair<const Sequence*, FinishReason>> ended_;  // in this step
+  std::vector<AdapterSlot> adapter_slots_;                       // as the model's
   std::function<void()> progress_;
   DecoderStats totals_;
 };

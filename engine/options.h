@@ -20,6 +20,7 @@ struct EngineOptions {
   double queue_wait_s = 600.0;                // longest wait before the first step
   bool prefix_cache = true;
   std::int64_t max_logit_rows = 64;   // as given to the model (ModelOptions); also bounds sequences in one step
+  int max_adapters = 0;               // as given to the model (ModelOptions)
   double kv_memory_fraction = 0.25;   // auto: share of the backend's available memory the pool may take
   std::int64_t kv_full_contexts = 8;  // auto: requests of full context the pool need not exceed; 0: no such bound
 };

@@ -40,6 +40,7 @@ struct Request {
   int prompt_logprobs = -1;             // likewise for each prompt token but the first
   int priority = 0;                     // lower runs earlier
   std::optional<TimePoint> deadline;    // ends with FinishReason::deadline
+  std::uint64_t adapter = 0;            // as Engine::load_adapter named it; 0: none
   std::string cache_salt;               // prefix cache entries are shared only under equal salts
 };
 
@@ -55,7 +56,7 @@ enum class FinishReason {
 
 /// Why a request was not admitted.
 struct Rejection {
-  enum class Kind { queue_full, prompt_too_long, never_fits, draining, bad_token } kind;
+  enum class Kind { queue_full, prompt_too_long, never_fits, draining, bad_token, no_adapter } kind;
   std::int64_t limit = 0;  // context tokens or queue length
   std::int64_t given = 0;
 };

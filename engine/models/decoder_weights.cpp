@@ -9,13 +9,21 @@ Linear load_qkv(WeightLoader& loader, const std::string& layer, const ModelConfi
                 const DecoderLayerOptions& options) {
   const std::int64_t q_rows = static_cast<std::int64_t>(config.num_heads) * config.head_dim;
   const std::int64_t kv_rows = static_cast<std::int64_t>(config.num_kv_heads) * config.head_dim;
+  Linear qkv;
   if (options.fused_qkv && loader.has(layer + "self_attn.qkv_proj.weight")) {
-    return loader.linear({{layer + "self_attn.qkv_proj", q_rows + 2 * kv_rows}}, config.hidden_size, options.qkv_bias);
+    qkv = loader.linear({{layer + "self_attn.qkv_proj", q_rows + 2 * kv_rows}}, config.hidden_size, options.qkv_bias);
+  } else {
+    qkv = loader.linear({{layer + "self_attn.q_proj", q_rows},
+                         {layer + "self_attn.k_proj", kv_rows},
+                         {layer + "self_attn.v_proj", kv_rows}},
+                        config.hidden_size, options.qkv_bias);
   }
-  return loader.linear({{layer + "self_attn.q_proj", q_rows},
-                        {layer + "self_attn.k_proj", kv_rows},
-                        {layer + "self_attn.v_proj", kv_rows}},
-                       config.hidden_size, options.qkv_bias);
+  const int interleaved = config.rope.interleaved_rows ? config.head_dim : 0;
+  qkv.slices = {{layer + "self_attn.q_proj", 0, q_rows, interleaved},
+                {layer + "self_attn.k_proj", q_rows, kv_rows, interleaved},
+                {layer + "self_attn.v_proj", q_rows + kv_rows, kv_rows, 0}};
+  if (interleaved == 0) qkv.slices.push_back({layer + "self_attn.qkv_proj", 0, q_rows + 2 * kv_rows, 0});
+  return qkv;
 }
 
 GatedMlp load_mlp(WeightLoader& loader, const std::string& layer, const ModelConfig& config,
@@ -27,7 +35,11 @@ GatedMlp load_mlp(WeightLoader& loader, const std::string& layer, const ModelCon
                     ? loader.gated_linear(layer + "mlp.gate_up_proj", inner, hidden, Bias::optional)
                     : loader.linear({{layer + "mlp.gate_proj", inner}, {layer + "mlp.up_proj", inner}}, hidden,
                                     Bias::optional, {.gated = true});
+  mlp.gate_up.slices = {{layer + "mlp.gate_proj", 0, inner, 0},
+                        {layer + "mlp.up_proj", inner, inner, 0},
+                        {layer + "mlp.gate_up_proj", 0, 2 * inner, 0}};
   mlp.down = loader.linear({{layer + "mlp.down_proj", hidden}}, inner, Bias::optional);
+  mlp.down.slices = {{layer + "mlp.down_proj", 0, hidden, 0}};
   if (options.output_norms) mlp.out_norm = loader.vector(layer + "post_mlp_layernorm.weight", hidden);
   return mlp;
 }
@@ -46,6 +58,7 @@ DecoderLayer load_layer(WeightLoader& loader, const ModelConfig& config, int ind
     attention.k_norm = loader.vector(layer + "self_attn.k_norm.weight", config.head_dim);
   }
   attention.out = loader.linear({{layer + "self_attn.o_proj", hidden}}, q_rows, Bias::optional);
+  attention.out.slices = {{layer + "self_attn.o_proj", 0, hidden, 0}};
   attention.sliding_window = index >= config.max_window_layers ? config.sliding_window : 0;
   if (options.output_norms) {
     attention.out_norm = loader.vector(layer + "post_self_attn_layernorm.weight", hidden);

@@ -56,6 +56,11 @@ void check_sizes(const Checkpoint& checkpoint, const ModelConfig& config) {
 
 }  // namespace
 
+void Model::set_adapter(int, const LoraAdapter&) {
+  throw ConfigError(info().name + ": this kind of model takes no adapters");
+}
+void Model::drop_adapter(int) {}
+
 std::span<const Family> families() { return kFamilies; }
 
 LoadedModel load_model(const Checkpoint& checkpoint, const ModelConfig& config, Backend& backend,
@@ -64,6 +69,7 @@ LoadedModel load_model(const Checkpoint& checkpoint, const ModelConfig& config, 
   check_sizes(checkpoint, config);
   ModelConfig resolved = config;
   resolved.family = family.name;
+  resolved.rope.interleaved_rows = checkpoint.format() == CheckpointFormat::gguf && family.gguf_rope != family.hf_rope;
   resolved.rope.style = checkpoint.format() == CheckpointFormat::gguf ? family.gguf_rope : family.hf_rope;
   if (is_encoder(family)) return family.load(checkpoint, resolved, backend, options);
   const DecoderRole role = read_decoder_role(checkpoint, resolved);

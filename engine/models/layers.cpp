@@ -24,7 +24,8 @@ ModelInfo make_model_info(const Checkpoint& checkpoint, const ModelConfig& confi
 }
 
 std::size_t DecoderWorkspace::lay_out(void* base, const Backend& backend, const ModelConfig& config,
-                                      const DecoderWeights& weights, const ModelOptions& options) {
+                                      const DecoderWeights& weights, const AdapterBank& adapters,
+                                      const ModelOptions& options) {
   ArenaLayout arena(base);
   const std::int64_t tokens = options.max_batch_tokens, logit_rows = options.max_logit_rows;
   const std::int64_t attention_columns = static_cast<std::int64_t>(config.num_heads) * config.head_dim;
@@ -46,13 +47,15 @@ std::size_t DecoderWorkspace::lay_out(void* base, const Backend& backend, const 
   logit_hidden = arena.matrix(logit_rows, config.hidden_size);
   logit_normed = arena.activation(backend, logit_rows, config.hidden_size, weights.output_weight().activation_forms());
   logits = arena.matrix(logit_rows, options.features ? 0 : config.vocab_size);
+  shrunk = arena.matrix(tokens, adapters.max_rank());
+  addend = arena.matrix(tokens, adapters.max_rows());
   return arena.total_bytes();
 }
 
 DecoderWorkspace::DecoderWorkspace(Backend& backend, const ModelConfig& config, const DecoderWeights& weights,
-                                   const ModelOptions& options) {
-  memory_ = backend.allocate(lay_out(nullptr, backend, config, weights, options));
-  lay_out(memory_->data(), backend, config, weights, options);
+                                   const AdapterBank& adapters, const ModelOptions& options) {
+  memory_ = backend.allocate(lay_out(nullptr, backend, config, weights, adapters, options));
+  lay_out(memory_->data(), backend, config, weights, adapters, options);
   const std::int64_t attention_columns = static_cast<std::int64_t>(config.num_heads) * config.head_dim;
   backend.reserve_workspace(options.max_batch_tokens,
                             std::max({config.hidden_size, attention_columns, config.intermediate_size}));
@@ -64,7 +67,8 @@ Decoder::Decoder(const Checkpoint& checkpoint, const ModelConfig& config, Backen
       weights_(std::move(weights)),
       backend_(backend),
       info_(make_model_info(checkpoint, config, loader.resident_bytes())),
-      work_(backend, config_, weights_, options),
+      adapters_(backend, weights_.linears(), options.max_adapters),
+      work_(backend, config_, weights_, adapters_, options),
       features_(options.features) {}
 
 Tensor Decoder::forward(const BatchTensors& batch, const std::vector<KvLayer>& kv, const Tensor& logit_rows,
@@ -76,6 +80,31 @@ Tensor Decoder::forward(const BatchTensors& batch, const std::vector<KvLayer>& k
     if (hook) hook(static_cast<int>(i));
   }
   return logits(batch, logit_rows);
+}
+
+std::vector<Linear*> DecoderWeights::linears() {
+  std::vector<Linear*> all;
+  for (DecoderLayer& layer : layers) {
+    for (Linear* linear : {&layer.attention.qkv, &layer.attention.out, &layer.mlp.gate_up, &layer.mlp.down}) {
+      all.push_back(linear);
+    }
+  }
+  return all;
+}
+
+Tensor Decoder::addend(const Linear& linear, const Activation& x, const BatchTensors& batch) {
+  const LowRank* const* updates = batch.adapters ? adapters_.updates(linear) : nullptr;
+  if (updates == nullptr) return {};
+  Tensor out = work_.addend.first_rows(batch.num_tokens);
+  out.shape[1] = linear.weight->rows();
+  backend_.lora({.x = x,
+                 .num_tokens = batch.num_tokens,
+                 .adapters = batch.adapters,
+                 .updates = updates,
+                 .num_updates = adapters_.slots(),
+                 .shrunk = work_.shrunk.first_rows(batch.num_tokens),
+                 .out = out});
+  return out;
 }
 
 void Decoder::begin(const BatchTensors& batch) {
@@ -96,6 +125,7 @@ void Decoder::attention_block(const AttentionBlock& block, const BatchTensors& b
   backend_.linear({.x = work_.normed,
                    .num_tokens = batch.num_tokens,
                    .weight = block.qkv.weight.get(),
+                   .addend = addend(block.qkv, work_.normed, batch),
                    .bias = block.qkv.bias.tensor(),
                    .out = qkv});
   backend_.qkv_post({.qkv = qkv,
@@ -130,6 +160,7 @@ void Decoder::add_output(const Activation& a, const Linear& linear, const Device
   backend_.linear({.x = a,
                    .num_tokens = batch.num_tokens,
                    .weight = linear.weight.get(),
+                   .addend = addend(linear, a, batch),
                    .bias = linear.bias.tensor(),
                    .residual = normed ? Tensor() : x,
                    .out = product});
@@ -152,6 +183,7 @@ void Decoder::gated_mlp(const GatedMlp& block, const BatchTensors& batch) {
   backend_.linear({.x = work_.normed,
                    .num_tokens = batch.num_tokens,
                    .weight = block.gate_up.weight.get(),
+                   .addend = addend(block.gate_up, work_.normed, batch),
                    .bias = block.gate_up.bias.tensor(),
                    .epilogue = Epilogue::silu_gated,
                    .out_activation = work_.gated});

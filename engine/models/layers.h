@@ -4,6 +4,7 @@
 #include <memory>
 #include <vector>
 
+#include "engine/models/adapter_bank.h"
 #include "engine/models/model.h"
 #include "engine/models/weight_loader.h"
 
@@ -34,6 +35,9 @@ struct DecoderLayer {
 
 /// Weights of a decoder with rotary attention and gated MLPs.
 struct DecoderWeights {
+  /// The layers adapters may update.
+  std::vector<Linear*> linears();
+
   std::unique_ptr<Weight> embedding;  // [vocab_size, hidden_size]; also the output matrix if tied
   std::vector<DecoderLayer> layers;
   DeviceVector norm;          // [hidden_size]
@@ -60,7 +64,7 @@ DecoderWeights load_decoder_weights(WeightLoader& loader, const ModelConfig& con
 class DecoderWorkspace {
  public:
   DecoderWorkspace(Backend& backend, const ModelConfig& config, const DecoderWeights& weights,
-                   const ModelOptions& options);
+                   const AdapterBank& adapters, const ModelOptions& options);
 
   Tensor hidden;            // [T, hidden_size] f32: the residual stream
   Tensor qkv;               // [T, (num_heads + 2 num_kv_heads) * head_dim] f32
@@ -72,11 +76,13 @@ class DecoderWorkspace {
   Tensor logit_hidden;      // [R, hidden_size] f32
   Activation logit_normed;  // [R, hidden_size]
   Tensor logits;            // [R, vocab_size] f32
+  Tensor shrunk;            // [T, AdapterBank::max_rank()] f32
+  Tensor addend;            // [T, AdapterBank::max_rows()] f32
 
  private:
   /// Sets all views from `base` on (null: only measures). Returns the bytes they take.
   std::size_t lay_out(void* base, const Backend& backend, const ModelConfig& config, const DecoderWeights& weights,
-                      const ModelOptions& options);
+                      const AdapterBank& adapters, const ModelOptions& options);
   std::unique_ptr<DeviceBuffer> memory_;
 };
 
@@ -89,6 +95,9 @@ class Decoder : public Model {
           DecoderWeights weights, const WeightLoader& loader);
 
   const ModelInfo& info() const override { return info_; }
+  int max_adapters() const override { return adapters_.slots(); }
+  void set_adapter(int slot, const LoraAdapter& adapter) override { adapters_.set(slot, adapter); }
+  void drop_adapter(int slot) override { adapters_.drop(slot); }
   KvSpec kv_spec() const override { return {config_.num_layers, config_.num_kv_heads, config_.head_dim}; }
   Tensor forward(const BatchTensors& batch, const std::vector<KvLayer>& kv, const Tensor& logit_rows,
                  const LayerHook& hook) override;
@@ -108,8 +117,12 @@ class Decoder : public Model {
   /// x += norm(W a); x += W a where `norm` is absent.
   void add_output(const Activation& a, const Linear& linear, const DeviceVector& norm, const BatchTensors& batch);
 
+  /// What the adapters of this step's rows add to the product of `linear`; absent if none does.
+  Tensor addend(const Linear& linear, const Activation& x, const BatchTensors& batch);
+
   Backend& backend_;
   ModelInfo info_;
+  AdapterBank adapters_;
   DecoderWorkspace work_;
   const bool features_;
 };

@@ -13,6 +13,8 @@
 
 namespace inferd {
 
+struct LoraAdapter;  // engine/adapters/lora_adapter.h
+
 /// What a served model is, for logs, /v1/models and the planner.
 struct ModelInfo {
   std::string name;    // human name from the files
@@ -42,6 +44,7 @@ struct ModelOptions {
   std::int64_t max_logit_rows = 64;     // rows whose logits one forward may return
   // A decoder's forward returns what its output matrix would read, [rows, hidden_size] f32, instead of logits.
   bool features = false;
+  int max_adapters = 0;                        // adapters a decoder may have loaded at a time
   std::int32_t yes_token = -1, no_token = -1;  // ids of the words by which a decoder reranks; -1: not in the vocabulary
   std::function<void(std::size_t done_bytes, std::size_t total_bytes)> progress;  // or empty
 };
@@ -52,6 +55,13 @@ class Model {
   virtual ~Model() = default;
   virtual const ModelInfo& info() const = 0;
   virtual KvSpec kv_spec() const = 0;
+
+  /// Slots for adapters, whose numbers stand in BatchTensors::adapters; 0: this decoder takes none.
+  virtual int max_adapters() const { return 0; }
+  /// Takes an adapter up under an empty slot, between steps. Throws CheckpointError if it does not fit the model,
+  /// MemoryError.
+  virtual void set_adapter(int slot, const LoraAdapter& adapter);
+  virtual void drop_adapter(int slot);
 
   /// Runs all layers over one step. kv has one KvLayer per layer. Writes logits [logit_rows.dim(0), vocab_size] f32 for
   /// the given rows of the batch (indices into T) and returns a view of them, valid until the next call.

@@ -137,6 +137,20 @@ TensorNames::TensorNames(const Checkpoint& checkpoint) : checkpoint_(checkpoint)
   }
 }
 
+std::string canonical_module(std::string_view module) {
+  for (const TensorDialect& dialect : kFolderDialects) {
+    if (!module.starts_with(dialect.layers)) continue;
+    const std::string_view rest = module.substr(dialect.layers.size());
+    const std::size_t dot = rest.find('.');
+    if (dot == std::string_view::npos) continue;
+    for (const NamePair& pair : dialect.layer) {
+      if (pair.stored != rest.substr(dot + 1)) continue;
+      return std::string("model.layers.").append(rest.substr(0, dot + 1)).append(pair.hugging_face);
+    }
+  }
+  return std::string(module);
+}
+
 std::string TensorNames::stored(std::string_view name) const {
   if (dialect_ == nullptr) {
     if (!removed_prefix_.empty() && name.starts_with(removed_prefix_)) name.remove_prefix(removed_prefix_.size());

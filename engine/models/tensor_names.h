@@ -26,4 +26,8 @@ class TensorNames {
   std::string removed_prefix_;              // "model." where the files lack it
 };
 
+/// Hugging Face's own name of a module that another dialect named: "transformer.h.3.mlp.w2" is
+/// "model.layers.3.mlp.gate_proj". Names of no known dialect are returned as they are.
+std::string canonical_module(std::string_view module);
+
 }  // namespace inferd

@@ -25,10 +25,20 @@ struct DeviceVector {
   Tensor tensor() const { return buffer ? Tensor(buffer->data(), DType::f32, {size}) : Tensor(); }
 };
 
+/// Rows of a Linear that are a module of their own to adapters.
+struct LinearSlice {
+  std::string module;  // Hugging Face name: "model.layers.0.self_attn.q_proj"
+  std::int64_t first_row = 0;
+  std::int64_t rows = 0;
+  int interleaved_head_dim = 0;  // > 0: row 2j of a head is its row j, row 2j + 1 its row j + head_dim / 2 (GGUF llama)
+};
+
 /// A matrix with its bias; possibly several matrices stacked by rows (q, k, v or gate, up).
 struct Linear {
-  std::unique_ptr<Weight> weight;  // [rows, columns]
-  DeviceVector bias;               // [rows] or absent
+  std::unique_ptr<Weight> weight;   // [rows, columns]
+  DeviceVector bias;                // [rows] or absent
+  std::vector<LinearSlice> slices;  // what adapters may update; slices of one another's rows are names for the same
+  int adapter_index = -1;           // set by AdapterBank
 };
 
 /// One matrix of a Linear.

@@ -21,6 +21,7 @@ Batch::Batch(Backend& backend, const BatchLimits& limits) : backend_(backend), l
   tables_.reserve(static_cast<std::size_t>(limits.max_sequences));
   if (limits.max_blocks > 0) {
     device_slots_ = make(&slots_, limits.max_tokens);
+    device_adapters_ = make(&adapters_, limits.max_tokens);
     device_context_lens_ = make(&context_lens_, limits.max_sequences);
     device_block_tables_ = make(&block_tables_, limits.max_sequences * limits.max_blocks);
   } else {
@@ -31,11 +32,12 @@ Batch::Batch(Backend& backend, const BatchLimits& limits) : backend_(backend), l
 }
 
 void Batch::clear() {
-  for (Array* array :
-       {&tokens_, &positions_, &slots_, &query_starts_, &context_lens_, &block_tables_, &logit_rows_, &types_}) {
+  for (Array* array : {&tokens_, &positions_, &slots_, &query_starts_, &context_lens_, &block_tables_, &logit_rows_,
+                       &types_, &adapters_}) {
     array->clear();
   }
   tables_.clear();
+  adapted_ = false;
   query_starts_.push_back(0);
   max_query_len_ = max_context_len_ = 0;
 }
@@ -66,7 +68,14 @@ void Batch::append(std::span<const TokenId> tokens, std::int64_t start, std::spa
     const std::int64_t used = (start + count + kKvBlockTokens - 1) / kKvBlockTokens;
     INFERD_CHECK(used <= limits_.max_blocks);
     tables_.push_back(blocks.first(static_cast<std::size_t>(used)));
+    adapters_.resize(tokens_.size(), -1);
   }
+}
+
+void Batch::use_adapter(std::int32_t slot) {
+  INFERD_CHECK(num_sequences() > 0 && adapters_.size() == tokens_.size());
+  std::fill(adapters_.begin() + query_starts_[query_starts_.size() - 2], adapters_.end(), slot);
+  adapted_ = true;
 }
 
 void Batch::want_logits(std::int64_t count) {
@@ -99,6 +108,7 @@ BatchTensors Batch::upload() {
     out.block_tables = Tensor(device_block_tables_->data(), DType::i32,
                               {static_cast<std::int64_t>(tables_.size()), static_cast<std::int64_t>(width)});
     out.slots = send(slots_, device_slots_);
+    if (adapted_) out.adapters = send(adapters_, device_adapters_);
     out.context_lens = send(context_lens_, device_context_lens_);
   }
   out.type_ids = send(types_, device_types_);

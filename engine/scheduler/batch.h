@@ -29,6 +29,8 @@ class Batch {
   /// `types`: of an encoder's tokens, or empty: all 0.
   void append(std::span<const TokenId> tokens, std::int64_t start, std::span<const std::int32_t> blocks,
               std::span<const std::int32_t> types = {});
+  /// Sends the rows of the sequence appended last through the adapter in `slot`.
+  void use_adapter(std::int32_t slot);
   /// Asks for the logits of the last `count` rows appended.
   void want_logits(std::int64_t count);
   std::int64_t num_tokens() const { return static_cast<std::int64_t>(tokens_.size()); }
@@ -47,12 +49,14 @@ class Batch {
   Backend& backend_;
   BatchLimits limits_;
   Array tokens_, positions_, slots_, query_starts_, context_lens_, block_tables_, logit_rows_;
-  Array types_;                                        // [tokens], encoders only
+  Array types_;     // [tokens], encoders only
+  Array adapters_;  // [tokens], decoders only
+  bool adapted_ = false;
   std::vector<std::span<const std::int32_t>> tables_;  // of the callers, until upload
   std::int32_t max_query_len_ = 0;
   std::int32_t max_context_len_ = 0;
   std::unique_ptr<DeviceBuffer> device_tokens_, device_positions_, device_slots_, device_query_starts_,
-      device_context_lens_, device_block_tables_, device_logit_rows_, device_types_;
+      device_context_lens_, device_block_tables_, device_logit_rows_, device_types_, device_adapters_;
 };
 
 }  // namespace inferd

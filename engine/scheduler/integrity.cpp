@@ -27,7 +27,8 @@ void Scheduler::check_sequence(const Sequence& sequence) const {
   std::sort(sorted.begin(), sorted.end());
   if (std::adjacent_find(sorted.begin(), sorted.end()) != sorted.end()) fail(sequence, "holds a block twice");
 
-  BlockHash hash = hasher_.root(limits_.model_instance, limits_.kv_dtype, /*adapter=*/0, sequence.request.cache_salt);
+  BlockHash hash =
+      hasher_.root(limits_.model_instance, limits_.kv_dtype, sequence.request.adapter, sequence.request.cache_salt);
   for (std::size_t i = 0; i < sequence.blocks.size(); ++i) {
     const std::int32_t block = sequence.blocks[i];
     const BlockHash* published = blocks_.published_hash(block);

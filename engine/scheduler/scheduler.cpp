@@ -61,7 +61,8 @@ void Scheduler::secure_running() {
 
 void Scheduler::extend_hashes(Sequence& sequence) const {
   if (!sequence.rooted) {
-    sequence.root = hasher_.root(limits_.model_instance, limits_.kv_dtype, /*adapter=*/0, sequence.request.cache_salt);
+    sequence.root =
+        hasher_.root(limits_.model_instance, limits_.kv_dtype, sequence.request.adapter, sequence.request.cache_salt);
     sequence.rooted = true;
   }
   const std::size_t full = sequence.tokens.size() / kKvBlockTokens;

@@ -16,6 +16,7 @@ struct RopeConfig {
   double theta = 10000.0;
   int rotary_dim = 0;                 // elements per head that rotate
   RopeStyle style = RopeStyle::half;  // set by load_model from the family's row
+  bool interleaved_rows = false;      // likewise: q and k rows are in the order of interleaved pairs (GGUF llama)
   std::string scaling = "default";    // default | linear | dynamic | llama3 | yarn | longrope
   double factor = 1.0;
   double low_freq_factor = 1.0, high_freq_factor = 4.0;  // llama3

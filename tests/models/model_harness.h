@@ -161,12 +161,13 @@ class Sequences {
   struct Feed {
     int sequence = 0;
     std::vector<std::int32_t> tokens;
-    bool all_logits = false;  // else the last row's only
+    bool all_logits = false;    // else the last row's only
+    std::int32_t adapter = -1;  // slot
   };
 
   /// One forward; returns the asked rows of logits in order.
   std::vector<std::vector<float>> step(const std::vector<Feed>& feeds, const LayerHook& hook = {}) {
-    std::vector<std::int32_t> tokens, positions, slots, starts = {0}, contexts, rows;
+    std::vector<std::int32_t> tokens, positions, slots, starts = {0}, contexts, rows, adapters;
     std::size_t max_blocks = 0;
     BatchTensors batch;
     for (const Feed& feed : feeds) {
@@ -179,6 +180,7 @@ class Sequences {
         }
         if (feed.all_logits || i + 1 == feed.tokens.size()) rows.push_back(static_cast<std::int32_t>(tokens.size()));
         tokens.push_back(feed.tokens[i]);
+        adapters.push_back(feed.adapter);
         positions.push_back(state.length);
         slots.push_back(state.blocks.back() * kBlock + state.length % kBlock);
         ++state.length;
@@ -197,6 +199,9 @@ class Sequences {
     const DeviceArray d_tokens(backend_, tokens), d_positions(backend_, positions), d_slots(backend_, slots);
     const DeviceArray d_starts(backend_, starts), d_contexts(backend_, contexts), d_tables(backend_, tables),
         d_rows(backend_, rows);
+    const DeviceArray d_adapters(backend_, adapters);
+    const bool adapted = std::any_of(feeds.begin(), feeds.end(), [](const Feed& feed) { return feed.adapter >= 0; });
+    if (adapted) batch.adapters = d_adapters.tensor();
     batch.tokens = d_tokens.tensor();
     batch.positions = d_positions.tensor();
     batch.slots = d_slots.tensor();

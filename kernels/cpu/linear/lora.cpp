@@ -67,7 +67,8 @@ void expand_stretch(const RowKernels& kernels, const CpuLowRank& update, const f
     const std::int64_t first = std::max(begin, part.first_row);
     const std::int64_t last = std::min(end, part.first_row + part.rows);
     if (first >= last) continue;
-    kernels.expand(shrunk + part.first_rank, part.b + (first - part.first_row), part.rows, part.rank, last - first, sums);
+    kernels.expand(shrunk + part.first_rank, part.b + (first - part.first_row), part.rows, part.rank, last - first,
+                   sums);
     for (std::int64_t i = first; i < last; ++i) out[i] += sums[i - first];
   }
 }
