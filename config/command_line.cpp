@@ -37,6 +37,9 @@ ParsedFlags parse_serve_flags(std::span<const std::string> args) {
   app.add_option("--model", flags.models, "[NAME=]PATH of a GGUF file or a Hugging Face folder; repeatable")
       ->take_all()
       ->allow_extra_args(false);
+  app.add_option("--adapter", flags.adapters, "NAME=PATH[:BASE] of a LoRA adapter (a PEFT folder); repeatable")
+      ->take_all()
+      ->allow_extra_args(false);
   struct Slot {
     const SettingKey* key;
     std::string text;

@@ -44,10 +44,27 @@ Settings load_settings(const ServeFlags& flags, const Environment& environment) 
     }
   }
 
+  if (const auto adapters = environment("INFERD_ADAPTER")) {
+    settings.adapters.clear();
+    for (std::size_t begin = 0; begin <= adapters->size();) {
+      const std::size_t end = std::min(adapters->find(';', begin), adapters->size());
+      if (end > begin) {
+        settings.adapters.push_back(parse_adapter_argument(adapters->substr(begin, end - begin), "INFERD_ADAPTER"));
+      }
+      begin = end + 1;
+    }
+  }
+
   for (const auto& [name, text] : flags.values) set_value(settings, *find_setting(name), text, "--" + name);
   if (!flags.models.empty()) {
     settings.models.clear();
     for (const std::string& model : flags.models) settings.models.push_back(parse_model_argument(model, "--model"));
+  }
+  if (!flags.adapters.empty()) {
+    settings.adapters.clear();
+    for (const std::string& one : flags.adapters) {
+      settings.adapters.push_back(parse_adapter_argument(one, "--adapter"));
+    }
   }
   finish_settings(settings);
   return settings;
@@ -59,7 +76,7 @@ std::vector<std::string> unknown_variables() {
     const std::string_view text(*entry);
     if (!text.starts_with("INFERD_")) continue;
     const std::string name(text.substr(0, text.find('=')));
-    bool known = name == "INFERD_MODEL";
+    bool known = name == "INFERD_MODEL" || name == "INFERD_ADAPTER";
     for (const SettingKey& key : setting_keys()) known = known || name == variable_name(key.name);
     if (!known) unknown.push_back(name);
   }

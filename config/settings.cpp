@@ -243,9 +243,43 @@ ModelSettings parse_model_argument(const std::string& text, const std::string& w
   return model;
 }
 
+AdapterSettings parse_adapter_argument(const std::string& text, const std::string& where) {
+  const auto equals = text.find('=');
+  if (equals == std::string::npos || equals == 0 || equals + 1 == text.size()) {
+    throw ConfigError(where + ": adapter: expected NAME=PATH[:BASE], found " + shown(text));
+  }
+  return {text.substr(0, equals), text.substr(equals + 1), ""};
+}
+
 bool is_loopback_host(std::string_view host) {
   return host == "localhost" || host == "::1" || host == "[::1]" || host.starts_with("127.");
 }
+
+namespace {
+
+/// Finds the base ("PATH:BASE" if that names a model, else the first model) and checks the name.
+void finish_adapter(const Settings& settings, AdapterSettings& adapter, std::set<std::string>* names) {
+  const auto served = [&](const std::string& name) {
+    return std::any_of(settings.models.begin(), settings.models.end(),
+                       [&](const auto& model) { return model.name == name; });
+  };
+  const auto colon = adapter.path.rfind(':');
+  if (adapter.base.empty() && colon != std::string::npos && served(adapter.path.substr(colon + 1))) {
+    adapter.base = adapter.path.substr(colon + 1);
+    adapter.path.resize(colon);
+  }
+  if (adapter.base.empty() && !settings.models.empty()) adapter.base = settings.models.front().name;
+  check_model_name(adapter.name, "adapters");
+  if (!names->insert(adapter.name).second) {
+    throw ConfigError("adapters: the name " + shown(adapter.name) + " is used twice");
+  }
+  if (!served(adapter.base)) {
+    throw ConfigError("adapters: " + adapter.name + ": base: expected the name of a served model, found " +
+                      shown(adapter.base));
+  }
+}
+
+}  // namespace
 
 void finish_settings(Settings& settings) {
   if (!valid_device(settings.device)) {
@@ -287,6 +321,7 @@ void finish_settings(Settings& settings) {
       throw ConfigError("aliases: " + shown(name) + " stands for " + shown(target) + ", which is not a served model");
     }
   }
+  for (AdapterSettings& adapter : settings.adapters) finish_adapter(settings, adapter, &names);
   if (!settings.chat_template.empty() && !settings.models.empty() && settings.models[0].chat_template.empty()) {
     settings.models[0].chat_template = settings.chat_template;
   }

@@ -21,14 +21,24 @@ struct ModelSettings {
   std::vector<std::string> aliases;
 };
 
+/// One entry of `adapters`, or one --adapter.
+struct AdapterSettings {
+  std::string name;
+  std::string path;  // a PEFT folder
+  std::string base;  // name of a served model; empty: the first
+};
+
 /// Values of all keys. The meaning, unit and default of each stand in the table (settings_table.cpp). 0 stands for
 /// "auto" where a key allows that word.
 struct Settings {
   std::vector<ModelSettings> models;
+  std::vector<AdapterSettings> adapters;
   std::string host, device, gpu_layers, isa, activations, kv_cache_type, log_level, api_key_file, chat_template;
+  std::string adapters_dir;
   std::int64_t port = 0, threads = 0, context_length = 0, max_batch_tokens = 0, max_concurrent_requests = 0;
   std::int64_t max_queued_requests = 0, max_queued_inputs = 0, max_connections = 0, kv_cache_memory = 0;
-  std::int64_t default_max_tokens = 0, max_body_bytes = 0, max_header_bytes = 0, max_messages = 0, max_tools = 0;
+  std::int64_t default_max_tokens = 0, max_body_bytes = 0, max_header_bytes = 0, max_messages = 0, max_tools = 0,
+               max_adapters = 0;
   double queue_wait_s = 0, request_deadline_s = 0, drain_s = 0, stuck_s = 0, header_timeout_s = 0, body_timeout_s = 0;
   double keep_alive_s = 0, write_timeout_s = 0, sse_ping_s = 0;
   bool prefix_cache = true, allow_unauthenticated = false, strict_fields = false, parse_special = true;
@@ -53,7 +63,7 @@ struct SettingKey {
   std::string_view choices = {};  // type choice: "a|b|c"
 };
 
-/// All keys but `models`, in the order of config/inferd.yaml.
+/// All keys but `models` and `adapters`, in the order of config/inferd.yaml.
 std::span<const SettingKey> setting_keys();
 const SettingKey* find_setting(std::string_view name);
 
@@ -70,6 +80,9 @@ Settings default_settings();
 
 /// "[NAME=]PATH" as --model takes it. Throws ConfigError.
 ModelSettings parse_model_argument(const std::string& text, const std::string& where);
+
+/// "NAME=PATH[:BASE]" as --adapter takes it; BASE is told from the path by finish_settings. Throws ConfigError.
+AdapterSettings parse_adapter_argument(const std::string& text, const std::string& where);
 
 /// Checks what needs several keys (unique model names, aliases that name a model, keys for open addresses), and fills
 /// in derived model names. Throws ConfigError.

@@ -136,6 +136,8 @@ class Applier {
     for (const auto& [name, node] : root.entries) {
       if (name == "models") {
         apply_models(node);
+      } else if (name == "adapters") {
+        apply_adapters(node);
       } else if (const SettingKey* key = find_setting(name)) {
         apply_key(*key, node);
       } else {
@@ -177,6 +179,27 @@ class Applier {
     for (const YamlNode& item : node.items) {
       if (item.kind != YamlNode::Kind::map) fail(item, "models: expected {path, name, …}");
       settings_.models.push_back(model(item));
+    }
+  }
+  void apply_adapters(const YamlNode& node) {
+    if (node.kind != YamlNode::Kind::sequence) fail(node, "adapters: expected a list of {name, path, base}");
+    settings_.adapters.clear();
+    for (const YamlNode& item : node.items) {
+      if (item.kind != YamlNode::Kind::map) fail(item, "adapters: expected {name, path, base}");
+      AdapterSettings adapter;
+      for (const auto& [name, value] : item.entries) {
+        const std::string key = "adapters: " + name;
+        if (name == "name")
+          adapter.name = scalar(value, key);
+        else if (name == "path")
+          adapter.path = scalar(value, key);
+        else if (name == "base")
+          adapter.base = scalar(value, key);
+        else
+          fail(value, key + ": unknown key");
+      }
+      if (adapter.name.empty() || adapter.path.empty()) fail(item, "adapters: name and path are needed");
+      settings_.adapters.push_back(std::move(adapter));
     }
   }
   ModelSettings model(const YamlNode& item) const {

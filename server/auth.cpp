@@ -30,7 +30,7 @@ std::array<unsigned char, 32> sha256(std::string_view text) {
 }
 
 void read_scopes(ApiKey& key, std::string_view scopes, const std::string& where) {
-  key.inference = key.metrics = false;
+  key.inference = key.metrics = key.admin = false;
   while (!scopes.empty()) {
     const auto comma = scopes.find(',');
     const std::string_view scope = scopes.substr(0, comma);
@@ -38,8 +38,10 @@ void read_scopes(ApiKey& key, std::string_view scopes, const std::string& where)
       key.inference = true;
     else if (scope == "metrics")
       key.metrics = true;
+    else if (scope == "admin")
+      key.admin = true;
     else
-      throw ConfigError(where + ": expected the scopes inference or metrics, found another word");
+      throw ConfigError(where + ": expected the scopes inference, metrics or admin, found another word");
     scopes.remove_prefix(comma == std::string_view::npos ? scopes.size() : comma + 1);
   }
 }

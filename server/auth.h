@@ -12,13 +12,14 @@
 namespace inferd {
 
 /// What a route needs a key for. open: none.
-enum class Scope : std::uint8_t { open, inference, metrics };
+enum class Scope : std::uint8_t { open, inference, metrics, admin };
 
 /// One key of the file.
 struct ApiKey {
   std::array<unsigned char, 32> sha256;
   bool inference = true;
   bool metrics = true;
+  bool admin = false;  // only where the file says so
 };
 
 /// The keys of one reading of the file. Immutable and thread-safe.

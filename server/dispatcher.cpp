@@ -64,6 +64,10 @@ bool host_is_allowed(std::string_view host_header, const AccessOptions& access) 
 
 void Dispatcher::check_key(HttpRequest& request, Scope scope) const {
   const auto keys = app_.keys();
+  if (keys == nullptr && scope == Scope::admin && !app_.access.loopback_only) {
+    throw ApiError(403, "permission_error", "insufficient_scope", "",
+                   "Without API keys this endpoint answers on a loopback address only.");
+  }
   if (keys == nullptr || scope == Scope::open) return;
   const std::string authorization = request.header("authorization");
   const ApiKey* key = keys->find(bearer_token(authorization));
@@ -73,7 +77,8 @@ void Dispatcher::check_key(HttpRequest& request, Scope scope) const {
                    authorization.empty() ? "You didn't provide an API key: send it as 'Authorization: Bearer KEY'."
                                          : "Incorrect API key provided.");
   }
-  if ((scope == Scope::inference && !key->inference) || (scope == Scope::metrics && !key->metrics)) {
+  if ((scope == Scope::inference && !key->inference) || (scope == Scope::metrics && !key->metrics) ||
+      (scope == Scope::admin && !key->admin)) {
     throw ApiError(403, "permission_error", "insufficient_scope", "", "This API key may not use this endpoint.");
   }
   static constexpr char kHex[] = "0123456789abcdef";

@@ -17,6 +17,7 @@ namespace {
     case Rejection::Kind::never_fits:
       throw invalid_value(param, "Invalid '" + param + "': at most " + std::to_string(rejection.limit) +
                                      " entries can wait at a time, but got " + std::to_string(rejection.given) + ".");
+    case Rejection::Kind::no_adapter:  // encoders have none
     case Rejection::Kind::queue_full:
       break;
   }

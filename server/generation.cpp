@@ -60,6 +60,8 @@ ApiError Generation::rejection_error(const Rejection& rejection, const std::stri
       return unavailable("shutting_down", "The server is shutting down.", 30);
     case Rejection::Kind::bad_token:
       return invalid_value(what, "A token id is outside the model's vocabulary.");
+    case Rejection::Kind::no_adapter:  // unloaded after its name was looked up
+      return {404, "invalid_request_error", "model_not_found", "model", "The adapter has just been unloaded."};
     case Rejection::Kind::queue_full:
       break;
   }

@@ -78,7 +78,7 @@ class Generation {
 
 /// Sampling and limits of one answer: the client's wishes over the model's defaults. `chat`: the model's own sampling
 /// defaults apply. Throws ApiError for ids outside the vocabulary.
-Request make_request(const GenerationFields& fields, const ServedModel& model, bool chat, std::vector<TokenId> prompt,
+Request make_request(const GenerationFields& fields, const ModelRef& asked, bool chat, std::vector<TokenId> prompt,
                      const ApiOptions& options);
 /// Token ids from a client, checked against the model's vocabulary.
 std::vector<TokenId> checked_ids(const TokenIds& ids, const ServedModel& model, const std::string& param);

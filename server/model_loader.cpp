@@ -146,6 +146,7 @@ void load_files(ServedModel& model, const ModelSpec& spec, const LoadContext& co
   ModelOptions options;
   options.max_batch_tokens = context.engine_options.max_batch_tokens;
   options.max_logit_rows = context.engine_options.max_logit_rows;
+  options.max_adapters = context.engine_options.max_adapters;
   options.yes_token = word_id(*model.tokenizer, "yes");
   options.no_token = word_id(*model.tokenizer, "no");
   if (context.progress) {
@@ -193,6 +194,22 @@ std::unique_ptr<ServedModel> load_served_model(const ModelSpec& spec, const Load
   model->info = context.engine.info(model->handle);
   model->context_length = context.engine.context_length(model->handle);
   return model;
+}
+
+void serve_adapter(ModelTable& models, const ServedModel& base, const std::string& name, const AdapterFiles& files) {
+  if (base.kind != ModelKind::generator)
+    throw ConfigError("adapter " + log_safe(name) + ": the model '" + base.name + "' does not generate text");
+  if (models.find(name) != nullptr || models.find_adapter(name)) {
+    throw ConfigError("adapter " + log_safe(name) + ": a model or adapter of this name is served already");
+  }
+  const LoraAdapter adapter = read_lora_adapter(files);
+  ServedAdapter served{name, &base, base.engine->load_adapter(base.handle, adapter),
+                       static_cast<std::int64_t>(std::time(nullptr))};
+  if (!models.add_adapter(served)) {
+    base.engine->unload_adapter(base.handle, served.id);
+    throw ConfigError("adapter " + log_safe(name) + ": a model or adapter of this name is served already");
+  }
+  spdlog::info("adapter {} on {}: {} layers", log_safe(name), log_safe(base.name), adapter.pairs.size());
 }
 
 void log_served_model(const ServedModel& model) {

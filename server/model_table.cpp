@@ -44,7 +44,11 @@ const ServedModel& ModelTable::of_kind(std::string_view name, ModelKind kind, co
     throw ApiError(404, "invalid_request_error", "model_not_found", "model", "No served model supports " + doing + ".");
   }
   const ServedModel* model = find(name);
-  if (model == nullptr) throw model_not_found(name);
+  if (model == nullptr) {
+    if (find_adapter(name))
+      throw unsupported_value("model", "The adapter '" + std::string(name) + "' does not support " + doing + ".");
+    throw model_not_found(name);
+  }
   if (model->kind != kind) {
     throw unsupported_value("model", "The model '" + model->name + "' does not support " + doing + ": it is " +
                                          kind_text(model->kind) + ".");
@@ -52,8 +56,37 @@ const ServedModel& ModelTable::of_kind(std::string_view name, ModelKind kind, co
   return *model;
 }
 
-const ServedModel& ModelTable::decoder(std::string_view name, const std::string& doing) const {
-  return of_kind(name, ModelKind::generator, doing);
+ModelRef ModelTable::decoder(std::string_view name, const std::string& doing) const {
+  if (const auto adapter = find_adapter(name)) return {adapter->base, adapter->id};
+  return {&of_kind(name, ModelKind::generator, doing), 0};
+}
+
+bool ModelTable::add_adapter(const ServedAdapter& adapter) {
+  if (find(adapter.name) != nullptr || adapter.name == "default") return false;
+  const std::lock_guard lock(adapters_mutex_);
+  return adapters_.emplace(adapter.name, adapter).second;
+}
+
+std::optional<ServedAdapter> ModelTable::remove_adapter(std::string_view name) {
+  const std::lock_guard lock(adapters_mutex_);
+  const auto found = adapters_.find(name);
+  if (found == adapters_.end()) return std::nullopt;
+  ServedAdapter adapter = found->second;
+  adapters_.erase(found);
+  return adapter;
+}
+
+std::optional<ServedAdapter> ModelTable::find_adapter(std::string_view name) const {
+  const std::lock_guard lock(adapters_mutex_);
+  const auto found = adapters_.find(name);
+  return found == adapters_.end() ? std::nullopt : std::optional(found->second);
+}
+
+std::vector<ServedAdapter> ModelTable::adapters() const {
+  const std::lock_guard lock(adapters_mutex_);
+  std::vector<ServedAdapter> all;
+  for (const auto& [name, adapter] : adapters_) all.push_back(adapter);
+  return all;
 }
 
 const ServedModel& ModelTable::encoder(std::string_view name, const std::string& doing) const {
@@ -67,7 +100,10 @@ const ServedModel& ModelTable::reranker(std::string_view name, const std::string
 const ServedModel& ModelTable::any(std::string_view name) const {
   if ((name.empty() || name == "default") && !models_.empty()) return *models_.front();
   const ServedModel* model = find(name);
-  if (model == nullptr) throw model_not_found(name);
+  if (model == nullptr) {
+    if (const auto adapter = find_adapter(name)) return *adapter->base;
+    throw model_not_found(name);
+  }
   return *model;
 }
 

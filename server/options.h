@@ -38,6 +38,7 @@ struct ApiOptions {
   double sse_ping_s = 15;
   std::int64_t max_messages = 4096;
   std::int64_t max_tools = 128;
+  std::string adapters_dir;  // folder that clients may load adapters from; empty: none
 };
 
 /// One model to be served.

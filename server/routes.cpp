@@ -12,6 +12,8 @@ constexpr Route kRoutes[] = {
     {"POST", "/v1/embeddings", Scope::inference, false, embeddings},
     {"POST", "/v1/rerank", Scope::inference, false, rerank},
     {"POST", "/v2/rerank", Scope::inference, false, rerank},  // Cohere's present path
+    {"POST", "/v1/load_lora_adapter", Scope::admin, false, load_lora_adapter},
+    {"POST", "/v1/unload_lora_adapter", Scope::admin, false, unload_lora_adapter},
     {"GET", "/v1/models", Scope::inference, false, list_models},
     {"GET", "/v1/models/", Scope::inference, false, get_model},
     {"POST", "/tokenize", Scope::inference, false, tokenize},

@@ -35,11 +35,13 @@ std::vector<TokenId> checked_ids(const TokenIds& ids, const ServedModel& model, 
   return out;
 }
 
-Request make_request(const GenerationFields& fields, const ServedModel& model, bool chat, std::vector<TokenId> prompt,
+Request make_request(const GenerationFields& fields, const ModelRef& asked, bool chat, std::vector<TokenId> prompt,
                      const ApiOptions& options) {
+  const ServedModel& model = *asked;
   const GenerationDefaults defaults = chat ? model.defaults : GenerationDefaults{};
   Request request;
   request.prompt = std::move(prompt);
+  request.adapter = asked.adapter;
   SamplingParams& sampling = request.sampling;
   sampling.temperature = pick(fields.temperature, defaults.temperature, 1.0f);
   sampling.top_p = pick(fields.top_p, defaults.top_p, 1.0f);

@@ -5,10 +5,13 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "engine/adapters/lora_adapter.h"
 #include "engine/engine.h"
 #include "engine/options.h"
 #include "engine/text/chat_template.h"
@@ -47,7 +50,24 @@ struct ServedModel {
   bool thinks = false;  // its template knows <think>…</think>
 };
 
-/// The served models and their aliases. Filled before serving, then read by many threads.
+/// A LoRA adapter that is served under a name of its own.
+struct ServedAdapter {
+  std::string name;
+  const ServedModel* base = nullptr;
+  std::uint64_t id = 0;  // as Engine::load_adapter named it
+  std::int64_t created_unix_s = 0;
+};
+
+/// What a request's `model` named: a model, and maybe an adapter on top of it.
+struct ModelRef {
+  const ServedModel* model = nullptr;
+  std::uint64_t adapter = 0;                              // 0: none
+  operator const ServedModel&() const { return *model; }  // NOLINT: most of a request needs the model alone
+  const ServedModel& operator*() const { return *model; }
+  const ServedModel* operator->() const { return model; }
+};
+
+/// The served models and their aliases: filled before serving, then read by many threads. Adapters come and go.
 class ModelTable {
  public:
   void add(std::unique_ptr<ServedModel> model, const std::vector<std::string>& aliases);
@@ -55,20 +75,29 @@ class ModelTable {
 
   /// The model `name` stands for; empty and "default" mean the first that can do it. Throws ApiError: 404 if there is
   /// none, 400 if it is of the other kind (`doing` names what was asked, e.g. "chat completions").
-  const ServedModel& decoder(std::string_view name, const std::string& doing) const;
+  ModelRef decoder(std::string_view name, const std::string& doing) const;            // or an adapter of one
   const ServedModel& encoder(std::string_view name, const std::string& doing) const;  // an embedding model
   const ServedModel& reranker(std::string_view name, const std::string& doing) const;
-  const ServedModel& any(std::string_view name) const;
+  const ServedModel& any(std::string_view name) const;  // an adapter's base for its name
   /// Every model, in the order given at start.
   const std::vector<std::unique_ptr<ServedModel>>& all() const { return models_; }
   /// Aliases, with the model they stand for.
   const std::map<std::string, const ServedModel*, std::less<>>& aliases() const { return aliases_; }
   const ServedModel* find(std::string_view name) const;
 
+  /// False if the name is taken.
+  bool add_adapter(const ServedAdapter& adapter);
+  /// Takes the name off the list; what it stood for, or nothing.
+  std::optional<ServedAdapter> remove_adapter(std::string_view name);
+  std::optional<ServedAdapter> find_adapter(std::string_view name) const;
+  std::vector<ServedAdapter> adapters() const;
+
  private:
   const ServedModel& of_kind(std::string_view name, ModelKind kind, const std::string& doing) const;
   std::vector<std::unique_ptr<ServedModel>> models_;
   std::map<std::string, const ServedModel*, std::less<>> aliases_;
+  mutable std::mutex adapters_mutex_;
+  std::map<std::string, ServedAdapter, std::less<>> adapters_;
 };
 
 /// What loading shares between models.
@@ -84,6 +113,10 @@ struct LoadContext {
 
 /// Opens the files, loads the weights and adds the model to the engine. Throws FatalErrors.
 std::unique_ptr<ServedModel> load_served_model(const ModelSpec& spec, const LoadContext& context);
+
+/// Reads an adapter's files, fits it to `base` and puts it into the table. Throws CheckpointError (bad or unfit files),
+/// ConfigError (a name that is taken, or a model that takes no adapters), MemoryError.
+void serve_adapter(ModelTable& models, const ServedModel& base, const std::string& name, const AdapterFiles& files);
 
 /// The log line of a loaded model.
 void log_served_model(const ServedModel& model);

@@ -85,6 +85,9 @@ void Daemon::load_models() {
       load_done_bytes_ = 0;
       app_.models.add(load_served_model(spec, context), spec.aliases);
     }
+    for (const AdapterSettings& adapter : settings_.adapters) {
+      serve_adapter(app_.models, *app_.models.find(adapter.base), adapter.name, open_adapter(adapter.path));
+    }
     for (const std::string& alias : settings_.aliases) {
       const auto equals = alias.find('=');
       app_.models.add_alias(alias.substr(0, equals), alias.substr(equals + 1));

@@ -11,6 +11,12 @@ namespace {
 constexpr std::int64_t kConcurrentOnCpu = 16;
 constexpr std::int64_t kLeastLogitRows = 64;
 
+int max_adapters(const Settings& settings) {
+  constexpr std::size_t kOnRequest = 16;
+  const std::size_t automatic = settings.adapters.size() + (settings.adapters_dir.empty() ? 0 : kOnRequest);
+  return static_cast<int>(settings.max_adapters > 0 ? settings.max_adapters : static_cast<std::int64_t>(automatic));
+}
+
 void check_one_device(const std::string& device, const std::string& gpu_layers, const std::string& where) {
   if (device.starts_with("cuda")) {
     throw ConfigError(where + "device: " + device +
@@ -69,6 +75,7 @@ ApiOptions api_options(const Settings& settings) {
   options.sse_ping_s = settings.sse_ping_s;
   options.max_messages = settings.max_messages;
   options.max_tools = settings.max_tools;
+  options.adapters_dir = settings.adapters_dir;
   return options;
 }
 
@@ -83,6 +90,7 @@ EngineOptions engine_options(const Settings& settings) {
   options.kv_dtype = settings.kv_cache_type == "f32" ? DType::f32 : DType::f16;
   options.queue_wait_s = settings.queue_wait_s;
   options.prefix_cache = settings.prefix_cache;
+  options.max_adapters = max_adapters(settings);
   options.max_logit_rows = std::max(kLeastLogitRows, options.max_concurrent_requests);
   return options;
 }

@@ -200,12 +200,13 @@ HttpResponse streamed_answer(App& app, const ServedModel& model, const ChatReque
 
 HttpResponse chat_completions(App& app, const HttpRequest& request) {
   ChatRequest chat = read_chat_request(parse_body(request.body), app.api);
-  const ServedModel& model = app.models.decoder(chat.fields.model, "chat completions");
+  const ModelRef asked = app.models.decoder(chat.fields.model, "chat completions");
+  const ServedModel& model = *asked;
   apply_reasoning_effort(model, chat);
   ChatPrompt prompt =
       make_chat_prompt(model, chat.messages, chat.tools, chat.add_generation_prompt, chat.template_kwargs, false);
   const AnswerOptions options = answer_options(model, chat, prompt);
-  Request base = make_request(chat.fields, model, true, std::move(prompt.tokens), app.api);
+  Request base = make_request(chat.fields, asked, true, std::move(prompt.tokens), app.api);
   base.cache_salt = cache_salt(request, chat.fields.cache_salt);
   if (chat.logprobs) base.top_logprobs = static_cast<int>(chat.top_logprobs);
   std::vector<Request> requests;

@@ -73,7 +73,7 @@ struct CompletionChoice {
 /// A request with everything its two flows share.
 struct CompletionRun {
   CompletionRequest request;
-  const ServedModel* model = nullptr;
+  ModelRef model;
   std::shared_ptr<Generation> generation;
   std::vector<CompletionChoice> choices;
   std::string id, model_name;
@@ -103,7 +103,7 @@ std::vector<Request> make_requests(const App& app, const HttpRequest& http, Comp
   std::vector<Request> requests;
   for (const TextOrTokens& prompt : completion.prompts) {
     Request base =
-        make_request(completion.fields, *run.model, false, prompt_ids(app, *run.model, completion, prompt), app.api);
+        make_request(completion.fields, run.model, false, prompt_ids(app, *run.model, completion, prompt), app.api);
     base.cache_salt = cache_salt(http, completion.fields.cache_salt);
     if (completion.logprobs) base.top_logprobs = static_cast<int>(*completion.logprobs);
     if (completion.logprobs && completion.echo) base.prompt_logprobs = static_cast<int>(*completion.logprobs);
@@ -247,7 +247,7 @@ HttpResponse completions(App& app, const HttpRequest& request) {
   auto run = std::make_shared<CompletionRun>();
   run->request = read_completion_request(parse_body(request.body), app.api);
   const GenerationFields& fields = run->request.fields;
-  run->model = &app.models.decoder(fields.model, "completions");
+  run->model = app.models.decoder(fields.model, "completions");
   run->id = random_id("cmpl-");
   run->model_name = answer_model(*run->model, fields.model);
   run->created_unix_s = unix_now_s();

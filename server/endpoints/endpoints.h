@@ -10,6 +10,8 @@ HttpResponse chat_completions(App& app, const HttpRequest& request);
 HttpResponse completions(App& app, const HttpRequest& request);
 HttpResponse embeddings(App& app, const HttpRequest& request);
 HttpResponse rerank(App& app, const HttpRequest& request);
+HttpResponse load_lora_adapter(App& app, const HttpRequest& request);
+HttpResponse unload_lora_adapter(App& app, const HttpRequest& request);
 HttpResponse list_models(App& app, const HttpRequest& request);
 HttpResponse get_model(App& app, const HttpRequest& request);
 HttpResponse tokenize(App& app, const HttpRequest& request);

@@ -17,6 +17,18 @@ Json model_json(const ServedModel& model, const std::string& id) {
   return out;
 }
 
+/// An adapter, as vLLM lists it: with the model it stands on.
+Json adapter_json(const ServedAdapter& adapter) {
+  Json out = Json::object();
+  out["id"] = adapter.name;
+  out["object"] = "model";
+  out["created"] = adapter.created_unix_s;
+  out["owned_by"] = "inferd";
+  out["parent"] = adapter.base->name;
+  out["max_model_len"] = adapter.base->context_length;
+  return out;
+}
+
 int hex_digit(char c) {
   if (c >= '0' && c <= '9') return c - '0';
   if (c >= 'a' && c <= 'f') return c - 'a' + 10;
@@ -47,6 +59,7 @@ HttpResponse list_models(App& app, const HttpRequest&) {
   Json data = Json::array();
   for (const auto& model : app.models.all()) data.push_back(model_json(*model, model->name));
   for (const auto& [alias, model] : app.models.aliases()) data.push_back(model_json(*model, alias));
+  for (const ServedAdapter& adapter : app.models.adapters()) data.push_back(adapter_json(adapter));
   Json body = Json::object();
   body["object"] = "list";
   body["data"] = std::move(data);
@@ -56,7 +69,10 @@ HttpResponse list_models(App& app, const HttpRequest&) {
 HttpResponse get_model(App& app, const HttpRequest& request) {
   const std::string id = decode_id(request.path_rest);
   const ServedModel* model = app.models.find(id);
-  if (model == nullptr) throw model_not_found(id);
+  if (model == nullptr) {
+    if (const auto adapter = app.models.find_adapter(id)) return json_response(adapter_json(*adapter), {});
+    throw model_not_found(id);
+  }
   return json_response(model_json(*model, id), {});
 }
 

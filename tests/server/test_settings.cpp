@@ -135,7 +135,9 @@ TEST_CASE("inferd.yaml lists every key with its default and meaning") {
       documented[line.substr(0, line.find(':'))] = {line.substr(line.find(':') + 2), comment};
   }
   CHECK(documented.count("models") == 1);
+  CHECK(documented.count("adapters") == 1);
   documented.erase("models");
+  documented.erase("adapters");
   for (const SettingKey& key : setting_keys()) {
     INFO(key.name);
     REQUIRE(documented.count(std::string(key.name)) == 1);
