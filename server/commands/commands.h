@@ -10,6 +10,8 @@ namespace inferd {
 int run_serve(std::span<const std::string> args);
 /// `inferd check-config FILE`: reads the file as `serve` would, and says whether it is good.
 int run_check_config(std::span<const std::string> args);
+/// `inferd inspect PATH [--json]`: what a model's or an adapter's files hold.
+int run_inspect(std::span<const std::string> args);
 /// `inferd version`
 int run_version(std::span<const std::string> args);
 
