@@ -154,3 +154,18 @@ def test_without_a_folder_nothing_is_loaded():
     with Daemon("--model", f"base={BASE}") as daemon:
         answer = httpx.post(daemon.url + "/v1/load_lora_adapter", json={"lora_name": "x", "lora_path": "lora_qwen2"})
         assert answer.status_code == 400 and "adapters_dir" in answer.text
+
+
+def test_the_example_answers_what_it_was_taught():
+    """examples/lora trained this adapter on its pairs (tests/reference/make_lora_example.py); transformers gave the answers."""
+    folder = os.path.join(GOLDEN, "lora", "example_llama3")
+    with open(os.path.join(folder, "expected.json"), encoding="utf-8") as file:
+        cases = json.load(file)["cases"]
+    with Daemon("--model", f"base={GOLDEN}/models/llama3", "--adapter", f"tickets={folder}") as daemon:
+        with httpx.Client(base_url=daemon.url, timeout=60) as http:
+            ask = lambda model, case: http.post("/v1/completions", json={"model": model, "prompt": case["prompt"], "max_tokens": 8,
+                                                                         "temperature": 0}).json()["choices"][0]
+            for case in cases:
+                answer = ask("tickets", case)
+                assert answer["text"] == case["answer"] == " " + case["label"] and answer["finish_reason"] == "stop"
+            assert sum(ask("base", case)["text"].strip() == case["label"] for case in cases) == 0
