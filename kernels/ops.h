@@ -23,14 +23,17 @@ struct Activation {
 
 /// One step as flat device arrays. T = num_tokens, S = num_sequences.
 struct BatchTensors {
-  Tensor tokens;        // [T] i32, token ids
-  Tensor positions;     // [T] i32, absolute position of each token in its sequence
-  Tensor slots;         // [T] i32, where its key/value goes: block * block_size + offset; absent for encoders
-  Tensor query_starts;  // [S + 1] i32, first row of each sequence; first element 0, last T
-  Tensor context_lens;  // [S] i32, tokens a sequence's last query sees, this step's included; absent for encoders
-  Tensor block_tables;  // [S, max_blocks] i32, KV block of each 16-token stretch; absent for encoders
-  Tensor adapters;      // [T] i32, slot of the adapter each row goes through, -1: none; absent: none at all
-  Tensor type_ids;      // [T] i32, part of its input each token belongs to (encoders); absent: all 0
+  Tensor tokens;           // [T] i32, token ids
+  Tensor positions;        // [T] i32, absolute position of each token in its sequence
+  Tensor slots;            // [T] i32, where its key/value goes: block * block_size + offset; absent for encoders
+  Tensor query_starts;     // [S + 1] i32, first row of each sequence; first element 0, last T
+  Tensor context_lens;     // [S] i32, tokens a sequence's last query sees, this step's included; absent for encoders
+  Tensor block_tables;     // [S, max_blocks] i32, KV block of each 16-token stretch; absent for encoders
+  Tensor block_positions;  // [T] i32, second position of each token (ChatGLM-6B); absent elsewhere
+  Tensor rope_rows;        // [T] i32, which row of RopeTableArgs::inv_freq a token takes; absent: the first
+  Tensor prefix_lens;  // [S] i32, first tokens of a sequence that all its queries see, before them or not; absent: 0
+  Tensor type_ids;     // [T] i32, part of its input each token belongs to (encoders); absent: all 0
+  Tensor adapters;     // [T] i32, slot of the adapter each row goes through, -1: none; absent: none at all
   std::int32_t num_tokens = 0;
   std::int32_t num_sequences = 0;
   std::int32_t max_query_len = 0;
@@ -122,7 +125,8 @@ enum class RopeStyle { half, interleaved };  // pairs (i, i + R/2): Llama/Qwen |
 /// cos and sin of every position of a step, computed once per step.
 struct RopeTableArgs {
   Tensor positions;                // [T] i32
-  Tensor inv_freq;                 // [rotary_dim / 2] f32
+  Tensor inv_freq;                 // [rotary_dim / 2] f32, or [V, rotary_dim / 2] with rows
+  Tensor rows;                     // [T] i32, row of inv_freq for each token, or absent
   float attention_scaling = 1.0f;  // multiplies cos and sin (YaRN)
   Tensor out;                      // [T, rotary_dim / 2, 2] f32: cos, sin
 };
@@ -139,6 +143,7 @@ struct QkvPostArgs {
   Tensor k_norm;  // [head_dim] f32 or absent
   float norm_eps = 1e-6f;
   Tensor rope;         // [T, rotary_dim / 2, 2] f32 (RopeTableArgs::out) or absent
+  Tensor second_rope;  // likewise or absent: turns elements [rotary_dim, 2 rotary_dim) of each head (ChatGLM-6B)
   int rotary_dim = 0;  // elements per head that rotate, even, ≤ head_dim; the rest pass through
   RopeStyle style = RopeStyle::half;
   Tensor q_scale;  // [T] f32 factor on q after rotation (Qwen-1 log-n) or absent
@@ -146,7 +151,8 @@ struct QkvPostArgs {
   Tensor slots;    // [T] i32; absent without kv
 };
 
-/// Causal attention of this step's queries over the paged cache (their own keys were just written).
+/// Causal attention of this step's queries over the paged cache (their own keys were just written). Keys below
+/// batch->prefix_lens are seen by every query of their sequence; all of them are in the cache then.
 /// softmax(q k^T * scale) v in f32; GQA: query head h reads kv head h / (num_heads / num_kv_heads).
 struct AttentionArgs {
   Tensor qkv;  // as in QkvPostArgs; only the q part is read

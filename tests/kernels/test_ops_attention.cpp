@@ -10,6 +10,7 @@ struct Shape {
   int window = 0;
   float softcap = 0.0f;
   bool alibi = false;
+  int prefix = 0;  // first keys that every query sees
 };
 
 /// One sequence's tokens: q [length, heads, dim], k and v [length, kv_heads, dim].
@@ -84,6 +85,9 @@ std::vector<float> attend(OpsRig& rig, const Shape& shape, const std::vector<Chu
   batch.num_sequences = static_cast<int>(n);
   batch.max_query_len = max_query;
   batch.max_context_len = max_context;
+  std::vector<std::int32_t> prefixes;
+  for (const Chunk& c : chunks) prefixes.push_back(std::min(shape.prefix, c.end));
+  if (shape.prefix > 0) batch.prefix_lens = Tensor(prefixes.data(), DType::i32, {n});
   std::vector<float> out(static_cast<std::size_t>(rows) * shape.heads * shape.dim, -1e30f);
   std::vector<float> slope = slopes(shape.heads);
   AttentionArgs args;
@@ -113,8 +117,9 @@ std::vector<double> reference(const Shape& shape, const Sequence& s, int t, int 
   const int kv_head = h / (shape.heads / shape.kv_heads);
   const int first = shape.window > 0 ? std::max(0, t - shape.window + 1) : 0;
   const double scale = 1.0 / std::sqrt(static_cast<double>(shape.dim));
+  const int last = std::max(t, shape.prefix - 1);
   std::vector<double> weights;
-  for (int j = first; j <= t; ++j) {
+  for (int j = first; j <= last; ++j) {
     double score = 0;
     for (int d = 0; d < shape.dim; ++d) {
       score += static_cast<double>(s.q[(static_cast<std::size_t>(t) * shape.heads + h) * shape.dim + d]) *
@@ -129,7 +134,7 @@ std::vector<double> reference(const Shape& shape, const Sequence& s, int t, int 
   double sum = 0;
   for (double& w : weights) sum += w = std::exp(w - maximum);
   std::vector<double> out(shape.dim, 0.0);
-  for (int j = first; j <= t; ++j) {
+  for (int j = first; j <= last; ++j) {
     for (int d = 0; d < shape.dim; ++d) {
       out[d] += weights[j - first] / sum *
                 stored(shape, s.v[(static_cast<std::size_t>(j) * shape.kv_heads + kv_head) * shape.dim + d]);
@@ -207,6 +212,25 @@ TEST_CASE("attention agrees with fp64 with windows, soft caps and ALiBi") {
       CHECK(worst_error(shape, whole, attend(rig, shape, {whole}), 37) < kTolerance);
       const Chunk tail{&sequence, 640, 700};
       CHECK(worst_error(shape, tail, attend(rig, shape, {tail}), 13) < kTolerance);
+    }
+  }
+}
+
+TEST_CASE("attention agrees with fp64 where a prefix sees itself both ways") {
+  for (CpuLevel level : machine_levels()) {
+    for (int threads : {1, 3}) {
+      OpsRig rig(threads, level);
+      for (int prefix : {1, 15, 16, 64, 65, 256, 300, 690, 700}) {
+        const Shape shape{4, 4, 32, DType::f16, 0, 0.0f, false, prefix};
+        Numbers numbers(prefix);
+        const Sequence sequence(shape, 700, numbers);
+        INFO("prefix " << prefix);
+        const Chunk whole{&sequence, 0, 700};
+        const std::vector<float> out = attend(rig, shape, {whole});
+        CHECK(worst_error(shape, whole, out, 37) < kTolerance);
+        const Chunk decode{&sequence, 699, 700};
+        CHECK(same_bits(attend(rig, shape, {decode}), {out.end() - 4 * 32, out.end()}));
+      }
     }
   }
 }

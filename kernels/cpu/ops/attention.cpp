@@ -89,7 +89,7 @@ void set_partitions(AttentionTile& tile) {
   std::int64_t keys = tile.num_keys;
   std::int64_t first = 0;
   if (tile.causal) {
-    keys = std::min(keys, tile.first_position + tile.num_queries);
+    keys = std::min(keys, std::max(tile.first_position + tile.num_queries, tile.prefix));
     if (tile.window > 0) first = std::max<std::int64_t>(0, tile.first_position + 1 - tile.window);
   }
   tile.first_partition = static_cast<int>(first / kPartitionKeys);
@@ -115,6 +115,7 @@ AttentionTile make_tile(const Job& job, const TileIndex& index) {
   std::int64_t skip = 0;
   if (tile.causal) {
     tile.num_keys = job.batch->context_lens.as<const std::int32_t>()[index.sequence];
+    if (job.batch->prefix_lens) tile.prefix = job.batch->prefix_lens.as<const std::int32_t>()[index.sequence];
     tile.first_position = tile.num_keys - query_count(*job.batch, index.sequence) + index.first_query;
     tile.source.block_table += index.sequence * job.batch->block_tables.row_stride;
     skip = static_cast<std::int64_t>(index.kv_head) * tile.source.block_size * job.head_dim;

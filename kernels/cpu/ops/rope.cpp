@@ -9,10 +9,12 @@
 namespace inferd {
 
 void cpu_rope_table(CpuContext& context, const RopeTableArgs& args) {
-  const std::int64_t pairs = args.inv_freq.dim(0);
-  const float* inv_freq = args.inv_freq.as<const float>();
+  const std::int64_t pairs = args.inv_freq.dim(args.inv_freq.rank - 1);
+  INFERD_CHECK(args.inv_freq.rank == (args.rows ? 2 : 1));
   for_rows(context.pool, args.positions.dim(0), [&](std::int64_t token, int) {
     const float position = static_cast<float>(args.positions.as<const std::int32_t>()[token]);
+    const std::int64_t row = args.rows ? args.rows.as<const std::int32_t>()[token] : 0;
+    const float* inv_freq = args.inv_freq.as<const float>() + row * pairs;
     float* out = args.out.as<float>() + token * args.out.row_stride;
     for (std::int64_t i = 0; i < pairs; ++i) {
       const float angle = position * inv_freq[i];  // rounded to f32, as the published models were trained
@@ -25,7 +27,7 @@ void cpu_rope_table(CpuContext& context, const RopeTableArgs& args) {
 void cpu_qkv_post(CpuContext& context, const QkvPostArgs& args) {
   const RowKernels& kernels = row_kernels(context.level);
   const std::int64_t block_size = args.kv.block_size;
-  INFERD_CHECK(args.rotary_dim % 2 == 0 && args.rotary_dim <= args.head_dim);
+  INFERD_CHECK(args.rotary_dim % 2 == 0 && args.rotary_dim * (args.second_rope ? 2 : 1) <= args.head_dim);
   QkvPostRow base;
   base.num_heads = args.num_heads;
   base.num_kv_heads = args.num_kv_heads;
@@ -44,6 +46,7 @@ void cpu_qkv_post(CpuContext& context, const QkvPostArgs& args) {
     QkvPostRow row = base;
     row.qkv = args.qkv.as<float>() + token * args.qkv.row_stride;
     if (args.rope) row.rope = args.rope.as<const float>() + token * args.rope.row_stride;
+    if (args.second_rope) row.second_rope = args.second_rope.as<const float>() + token * args.second_rope.row_stride;
     if (args.q_scale) row.q_scale = args.q_scale.as<const float>()[token];
     if (!cached) return kernels.qkv_post(row);
     const std::int64_t slot = args.slots.as<const std::int32_t>()[token];

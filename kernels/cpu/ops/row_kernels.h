@@ -17,7 +17,8 @@ struct QkvPostRow {
   const float* q_norm = nullptr;  // [head_dim] or null
   const float* k_norm = nullptr;
   float norm_eps = 0.0f;
-  const float* rope = nullptr;  // [rotary_dim / 2, 2] cos, sin, or null
+  const float* rope = nullptr;         // [rotary_dim / 2, 2] cos, sin, or null
+  const float* second_rope = nullptr;  // likewise, for the elements after the first rotary_dim
   int rotary_dim = 0;
   bool interleaved = false;
   float q_scale = 1.0f;
@@ -54,6 +55,7 @@ struct AttentionTile {
   std::int64_t first_position = 0;  // of the first query in its sequence
   bool causal = true;               // false: every query sees [0, num_keys)
   std::int64_t num_keys = 0;        // keys the sequence has
+  std::int64_t prefix = 0;          // of these, first ones that every query sees
   std::int64_t window = 0;          // > 0: key j is seen by query i only if i - window < j
   float scale = 1.0f;
   float softcap = 0.0f;

@@ -209,7 +209,7 @@ inline void set_visible(const AttentionTile& tile, TileScratch& s, int rows, std
     s.high[row] = count;
     if (!tile.causal) continue;
     const std::int64_t query = tile.first_position + row / tile.num_heads;
-    const std::int64_t high = query + 1 - first_key;
+    const std::int64_t high = (query < tile.prefix ? tile.prefix : query + 1) - first_key;
     const std::int64_t low = tile.window > 0 ? query + 1 - tile.window - first_key : 0;
     s.high[row] = static_cast<int>(high < 0 ? 0 : high > count ? count : high);
     s.low[row] = static_cast<int>(low < 0 ? 0 : low > count ? count : low);
@@ -265,7 +265,8 @@ void attention_tile(const AttentionTile& tile) {
   }
   reset_rows(s.total_state, s.total, rows, padded);
   // Beyond the last query's position nothing is visible.
-  const std::int64_t last = tile.first_position + tile.num_queries;
+  const std::int64_t causal_end = tile.first_position + tile.num_queries;
+  const std::int64_t last = causal_end < tile.prefix ? tile.prefix : causal_end;
   const std::int64_t keys = tile.causal && last < tile.num_keys ? last : tile.num_keys;
   const std::int64_t last_key = static_cast<std::int64_t>(tile.end_partition) * kPartitionKeys;
   const std::int64_t limit = last_key < keys ? last_key : keys;

@@ -105,6 +105,7 @@ void qkv_post(const QkvPostRow& row) {
     const float* norm = is_query ? row.q_norm : row.k_norm;
     if (norm != nullptr) rms_norm(x, norm, nullptr, row.norm_eps, dim, x);
     if (row.rope != nullptr) rotate_head(x, row.rope, row.rotary_dim, row.interleaved);
+    if (row.second_rope != nullptr) rotate_head(x + row.rotary_dim, row.second_rope, row.rotary_dim, row.interleaved);
     if (is_query && row.q_scale != 1.0f) {
       for (std::int64_t i = 0; i < dim; ++i) x[i] *= row.q_scale;
     }
