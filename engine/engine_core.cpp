@@ -27,8 +27,15 @@ std::int64_t logit_rows_of_step(const EngineOptions& options) {
   return std::max(effective_running(options), std::min(options.max_logit_rows, kMaxPromptLogprobRows));
 }
 
-SchedulerLimits scheduler_limits(const EngineOptions& options) {
+/// Rows of the largest step: a context that cannot be broken up comes with what is decoding.
+std::int64_t step_rows(const EngineOptions& options, const Model& model) {
+  const std::int64_t longest = model.longest_context();
+  return std::max<std::int64_t>({1, options.max_batch_tokens, longest > 0 ? longest + effective_running(options) : 0});
+}
+
+SchedulerLimits scheduler_limits(const EngineOptions& options, const Model& model) {
   SchedulerLimits limits;
+  limits.max_step_tokens = step_rows(options, model);
   limits.max_batch_tokens = std::max<std::int64_t>(1, options.max_batch_tokens);
   limits.max_running = effective_running(options);
   limits.max_logit_rows = logit_rows_of_step(options);
@@ -38,9 +45,9 @@ SchedulerLimits scheduler_limits(const EngineOptions& options) {
   return limits;
 }
 
-BatchLimits batch_limits(const EngineOptions& options, const KvPlan& plan) {
-  return {std::max<std::int64_t>(1, options.max_batch_tokens), effective_running(options),
-          blocks_for_tokens(plan.context_length), logit_rows_of_step(options)};
+BatchLimits batch_limits(const EngineOptions& options, const KvPlan& plan, const Model& model) {
+  return {step_rows(options, model), effective_running(options), blocks_for_tokens(plan.context_length),
+          logit_rows_of_step(options), model.has_places()};
 }
 
 double seconds_between(TimePoint from, TimePoint to) { return std::chrono::duration<double>(to - from).count(); }
@@ -56,8 +63,8 @@ EngineCore::EngineCore(std::unique_ptr<Model> model, Backend& backend, const Eng
       max_running_(effective_running(options)),
       cache_(backend, model_->kv_spec(), options.kv_dtype, kv_plan_),
       blocks_(kv_plan_.num_blocks),
-      scheduler_(blocks_, HashKey::random(), scheduler_limits(options)),
-      batch_(backend, batch_limits(options, kv_plan_)),
+      scheduler_(blocks_, HashKey::random(), scheduler_limits(options, *model_)),
+      batch_(backend, batch_limits(options, kv_plan_, *model_)),
       sampler_(model_->info().vocab_size),
       hook_([this](int) { at_layer(); }),
       adapter_slots_(static_cast<std::size_t>(model_->max_adapters())) {
@@ -79,11 +86,16 @@ std::optional<Rejection> EngineCore::check(const Request& request) const {
   for (const auto& [token, bias] : request.sampling.logit_bias) {
     if (unknown(token)) return Rejection{Rejection::Kind::bad_token, vocab, token};
   }
+  if (request.prompt_logprobs >= 0 && model_->longest_context() > 0) {
+    return Rejection{Rejection::Kind::no_prompt_logprobs, 0, request.prompt_logprobs};
+  }
   return std::nullopt;  // stop ids beyond the vocabulary can never be sampled and do no harm
 }
 
 void EngineCore::add(Request request, std::shared_ptr<TokenStream> stream, TimePoint arrival) {
-  scheduler_.add(std::make_unique<Sequence>(std::move(request), std::move(stream), arrival, context_length()));
+  auto sequence = std::make_unique<Sequence>(std::move(request), std::move(stream), arrival, context_length());
+  sequence->traits = model_->prompt_traits(sequence->tokens);
+  scheduler_.add(std::move(sequence));
 }
 
 std::variant<std::shared_ptr<TokenStream>, Rejection> EngineCore::submit(Request request) {
@@ -182,6 +194,7 @@ void EngineCore::assemble() {
     batch_.append(tokens.subspan(static_cast<std::size_t>(chunk.start), static_cast<std::size_t>(chunk.count)),
                   chunk.start, chunk.sequence->blocks);
     if (chunk.sequence->request.adapter != 0) batch_.use_adapter(slot_of(chunk.sequence->request.adapter));
+    if (model_->has_places()) batch_.apply_places(*model_, chunk.sequence->traits);
     batch_.want_logits(chunk.logit_rows());
   }
 }

@@ -56,7 +56,7 @@ enum class FinishReason {
 
 /// Why a request was not admitted.
 struct Rejection {
-  enum class Kind { queue_full, prompt_too_long, never_fits, draining, bad_token, no_adapter } kind;
+  enum class Kind { queue_full, prompt_too_long, never_fits, draining, bad_token, no_adapter, no_prompt_logprobs } kind;
   std::int64_t limit = 0;  // context tokens or queue length
   std::int64_t given = 0;
 };

@@ -17,7 +17,8 @@ namespace {
     case Rejection::Kind::never_fits:
       throw invalid_value(param, "Invalid '" + param + "': at most " + std::to_string(rejection.limit) +
                                      " entries can wait at a time, but got " + std::to_string(rejection.given) + ".");
-    case Rejection::Kind::no_adapter:  // encoders have none
+    case Rejection::Kind::no_adapter:          // encoders have none
+    case Rejection::Kind::no_prompt_logprobs:  // asked of decoders only
     case Rejection::Kind::queue_full:
       break;
   }

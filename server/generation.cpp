@@ -62,6 +62,8 @@ ApiError Generation::rejection_error(const Rejection& rejection, const std::stri
       return invalid_value(what, "A token id is outside the model's vocabulary.");
     case Rejection::Kind::no_adapter:  // unloaded after its name was looked up
       return {404, "invalid_request_error", "model_not_found", "model", "The adapter has just been unloaded."};
+    case Rejection::Kind::no_prompt_logprobs:
+      return invalid_value("prompt_logprobs", "The model reads its prompt both ways: prompt tokens have no logprobs.");
     case Rejection::Kind::queue_full:
       break;
   }

@@ -77,12 +77,13 @@ BlockHash siphash_128(const HashKey& key, std::span<const std::byte> data) {
   return hash;
 }
 
-BlockHash BlockHasher::root(std::uint64_t model_instance, DType kv_dtype, std::uint64_t adapter,
-                            std::string_view salt) const {
+BlockHash BlockHasher::root(std::uint64_t model_instance, DType kv_dtype, std::uint64_t adapter, std::string_view salt,
+                            std::uint64_t kv_variant) const {
   std::string message;
   append(&message, model_instance);
   append(&message, static_cast<std::uint64_t>(kv_dtype));
   append(&message, adapter);
+  append(&message, kv_variant);
   append(&message, salt.size());
   message.append(salt);
   return siphash_128(key_, std::as_bytes(std::span(message.data(), message.size())));

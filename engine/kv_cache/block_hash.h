@@ -34,7 +34,8 @@ class BlockHasher {
  public:
   explicit BlockHasher(const HashKey& key) : key_(key) {}
   /// Start of a chain: all that makes keys and values differ for equal tokens, and the client's salt.
-  BlockHash root(std::uint64_t model_instance, DType kv_dtype, std::uint64_t adapter, std::string_view salt) const;
+  BlockHash root(std::uint64_t model_instance, DType kv_dtype, std::uint64_t adapter, std::string_view salt,
+                 std::uint64_t kv_variant = 0) const;
   /// The block after `parent`: `tokens` are its kKvBlockTokens ids.
   BlockHash next(const BlockHash& parent, std::span<const TokenId> tokens) const;
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -49,6 +50,22 @@ struct ModelOptions {
   std::function<void(std::size_t done_bytes, std::size_t total_bytes)> progress;  // or empty
 };
 
+/// What a model derives from a whole prompt, once, when its request comes in; it holds for the tokens that follow too.
+struct PromptTraits {
+  std::int64_t length = 0;       // tokens of the prompt
+  std::uint64_t kv_variant = 0;  // whatever makes keys and values depend on more than the tokens up to them
+  bool shares_prefix = true;     // false: its blocks are nobody else's
+  std::int32_t context = 0;      // its first tokens, which see one another both ways: computed in one step
+  std::int32_t mark = 0;         // ChatGLM-6B: the position of all tokens after the context
+};
+
+/// How one token enters the rotary tables.
+struct TokenPlace {
+  std::int32_t position = 0;
+  std::int32_t block_position = 0;  // BatchTensors::block_positions
+  std::int32_t rope_row = 0;        // BatchTensors::rope_rows
+};
+
 /// A decoder. forward runs on the engine thread only. Owned by its EngineCore; outlived by its backend.
 class Model {
  public:
@@ -62,6 +79,20 @@ class Model {
   /// MemoryError.
   virtual void set_adapter(int slot, const LoraAdapter& adapter);
   virtual void drop_adapter(int slot);
+
+  /// Thread-safe.
+  virtual PromptTraits prompt_traits(std::span<const std::int32_t> prompt) const {
+    return {.length = static_cast<std::int64_t>(prompt.size())};
+  }
+  /// Longest context (PromptTraits) a step may have to take in one piece; a forward takes so many tokens even beyond
+  /// max_batch_tokens.
+  virtual std::int64_t longest_context() const { return 0; }
+  /// False: a token's place is its position in the sequence, and BatchTensors go without what only `place` can tell.
+  virtual bool has_places() const { return false; }
+  virtual TokenPlace place(const PromptTraits& traits, std::int64_t position) const {
+    static_cast<void>(traits);
+    return {.position = static_cast<std::int32_t>(position)};
+  }
 
   /// Runs all layers over one step. kv has one KvLayer per layer. Writes logits [logit_rows.dim(0), vocab_size] f32 for
   /// the given rows of the batch (indices into T) and returns a view of them, valid until the next call.

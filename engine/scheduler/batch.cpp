@@ -27,13 +27,18 @@ Batch::Batch(Backend& backend, const BatchLimits& limits) : backend_(backend), l
   } else {
     device_types_ = make(&types_, limits.max_tokens);
   }
+  if (limits.places) {
+    device_block_positions_ = make(&block_positions_, limits.max_tokens);
+    device_rope_rows_ = make(&rope_rows_, limits.max_tokens);
+    device_prefix_lens_ = make(&prefix_lens_, limits.max_sequences);
+  }
   device_logit_rows_ = make(&logit_rows_, limits.max_logit_rows);
   clear();
 }
 
 void Batch::clear() {
   for (Array* array : {&tokens_, &positions_, &slots_, &query_starts_, &context_lens_, &block_tables_, &logit_rows_,
-                       &types_, &adapters_}) {
+                       &types_, &adapters_, &block_positions_, &rope_rows_, &prefix_lens_}) {
     array->clear();
   }
   tables_.clear();
@@ -78,6 +83,17 @@ void Batch::use_adapter(std::int32_t slot) {
   adapted_ = true;
 }
 
+void Batch::apply_places(const Model& model, const PromptTraits& traits) {
+  const auto first = static_cast<std::size_t>(query_starts_[query_starts_.size() - 2]);
+  for (std::size_t row = first; row < positions_.size(); ++row) {
+    const TokenPlace place = model.place(traits, positions_[row]);
+    positions_[row] = place.position;
+    block_positions_.push_back(place.block_position);
+    rope_rows_.push_back(place.rope_row);
+  }
+  prefix_lens_.push_back(traits.context);
+}
+
 void Batch::want_logits(std::int64_t count) {
   INFERD_CHECK(count <= num_tokens() && num_logit_rows() + count <= limits_.max_logit_rows);
   for (std::int64_t row = num_tokens() - count; row < num_tokens(); ++row) {
@@ -111,6 +127,10 @@ BatchTensors Batch::upload() {
     if (adapted_) out.adapters = send(adapters_, device_adapters_);
     out.context_lens = send(context_lens_, device_context_lens_);
   }
+  out.block_positions = send(block_positions_, device_block_positions_);
+  out.rope_rows = send(rope_rows_, device_rope_rows_);
+  const bool any_prefix = std::any_of(prefix_lens_.begin(), prefix_lens_.end(), [](std::int32_t n) { return n > 0; });
+  if (any_prefix) out.prefix_lens = send(prefix_lens_, device_prefix_lens_);
   out.type_ids = send(types_, device_types_);
   send(logit_rows_, device_logit_rows_);
   out.num_tokens = static_cast<std::int32_t>(num_tokens());

@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "engine/models/model.h"
 #include "engine/request.h"
 #include "kernels/backend.h"
 
@@ -16,6 +17,7 @@ struct BatchLimits {
   std::int64_t max_sequences = 0;
   std::int64_t max_blocks = 0;      // of one sequence; 0: an encoder's batch, without cache
   std::int64_t max_logit_rows = 0;  // 0 likewise
+  bool places = false;              // Model::has_places
 };
 
 /// Assembles BatchTensors in buffers made once. Engine thread only. Owned by a core; outlived by its backend.
@@ -31,6 +33,8 @@ class Batch {
               std::span<const std::int32_t> types = {});
   /// Sends the rows of the sequence appended last through the adapter in `slot`.
   void use_adapter(std::int32_t slot);
+  /// Gives the tokens of the last sequence appended the places that `model` tells.
+  void apply_places(const Model& model, const PromptTraits& traits);
   /// Asks for the logits of the last `count` rows appended.
   void want_logits(std::int64_t count);
   std::int64_t num_tokens() const { return static_cast<std::int64_t>(tokens_.size()); }
@@ -49,14 +53,16 @@ class Batch {
   Backend& backend_;
   BatchLimits limits_;
   Array tokens_, positions_, slots_, query_starts_, context_lens_, block_tables_, logit_rows_;
-  Array types_;     // [tokens], encoders only
-  Array adapters_;  // [tokens], decoders only
+  Array block_positions_, rope_rows_, prefix_lens_;  // with places
+  Array types_;                                      // [tokens], encoders only
+  Array adapters_;                                   // [tokens], decoders only
   bool adapted_ = false;
   std::vector<std::span<const std::int32_t>> tables_;  // of the callers, until upload
   std::int32_t max_query_len_ = 0;
   std::int32_t max_context_len_ = 0;
   std::unique_ptr<DeviceBuffer> device_tokens_, device_positions_, device_slots_, device_query_starts_,
-      device_context_lens_, device_block_tables_, device_logit_rows_, device_types_, device_adapters_;
+      device_context_lens_, device_block_tables_, device_logit_rows_, device_types_, device_block_positions_,
+      device_rope_rows_, device_prefix_lens_, device_adapters_;
 };
 
 }  // namespace inferd

@@ -20,6 +20,8 @@ void Scheduler::check_sequence(const Sequence& sequence) const {
                        std::to_string(sequence.num_tokens()) + " tokens");
   }
   const auto blocks = static_cast<std::int64_t>(sequence.blocks.size());
+  if (sequence.num_computed > 0 && sequence.num_computed < sequence.traits.context)
+    fail(sequence, "its context was broken up");
   if (blocks < blocks_for_tokens(sequence.num_computed)) fail(sequence, "computed tokens lie outside its block table");
   if (blocks > blocks_for_tokens(sequence.num_tokens())) fail(sequence, "holds more blocks than it has tokens for");
   if (sequence.prompt_tokens + sequence.max_outputs > blocks_.total() * kKvBlockTokens) fail(sequence, "can never fit");
@@ -27,8 +29,8 @@ void Scheduler::check_sequence(const Sequence& sequence) const {
   std::sort(sorted.begin(), sorted.end());
   if (std::adjacent_find(sorted.begin(), sorted.end()) != sorted.end()) fail(sequence, "holds a block twice");
 
-  BlockHash hash =
-      hasher_.root(limits_.model_instance, limits_.kv_dtype, sequence.request.adapter, sequence.request.cache_salt);
+  BlockHash hash = hasher_.root(limits_.model_instance, limits_.kv_dtype, sequence.request.adapter,
+                                sequence.request.cache_salt, sequence.traits.kv_variant);
   for (std::size_t i = 0; i < sequence.blocks.size(); ++i) {
     const std::int32_t block = sequence.blocks[i];
     const BlockHash* published = blocks_.published_hash(block);
@@ -38,6 +40,7 @@ void Scheduler::check_sequence(const Sequence& sequence) const {
       if (published != nullptr) fail(sequence, "a block that will be written is published");
       continue;
     }
+    if (!sequence.traits.shares_prefix && published != nullptr) fail(sequence, "shares what is its own");
     hash = hasher_.next(hash, std::span(sequence.tokens).subspan(i * kKvBlockTokens, kKvBlockTokens));
     if (published != nullptr && *published != hash) fail(sequence, "a shared block holds other tokens");
     if (published == nullptr && blocks_.references(block) != 1) fail(sequence, "shares an unpublished block");

@@ -61,8 +61,8 @@ void Scheduler::secure_running() {
 
 void Scheduler::extend_hashes(Sequence& sequence) const {
   if (!sequence.rooted) {
-    sequence.root =
-        hasher_.root(limits_.model_instance, limits_.kv_dtype, sequence.request.adapter, sequence.request.cache_salt);
+    sequence.root = hasher_.root(limits_.model_instance, limits_.kv_dtype, sequence.request.adapter,
+                                 sequence.request.cache_salt, sequence.traits.kv_variant);
     sequence.rooted = true;
   }
   const std::size_t full = sequence.tokens.size() / kKvBlockTokens;
@@ -77,7 +77,7 @@ void Scheduler::extend_hashes(Sequence& sequence) const {
 bool Scheduler::try_admit(Sequence& sequence) {
   matched_.clear();
   std::int64_t unreferenced = 0;  // matched blocks that admission takes out of the cached ones
-  if (limits_.prefix_cache) {
+  if (limits_.prefix_cache && sequence.traits.shares_prefix) {
     extend_hashes(sequence);
     // The last token is always computed, for its logits; so is every token whose successor is still to be scored.
     std::int64_t reusable = sequence.num_tokens() - 1;
@@ -127,10 +127,17 @@ void Scheduler::plan(StepPlan* plan) {
   for (const auto& sequence : running_) wanted += sequence->remaining();
   admit_waiting(limits_.max_batch_tokens - wanted);
 
+  bool prefilling = false;
   const auto schedule = [&](Sequence& sequence) {
     const std::int64_t rows_left = limits_.max_logit_rows - plan->num_logit_rows;
-    Chunk chunk{&sequence, sequence.num_computed,
-                std::min(sequence.remaining(), limits_.max_batch_tokens - plan->num_tokens), 0};
+    std::int64_t room = limits_.max_batch_tokens - plan->num_tokens;
+    if (sequence.unbreakable() > room) {
+      // The first one in line may go beyond the budget; it would never fit otherwise.
+      if (prefilling || sequence.unbreakable() > limits_.max_step_tokens - plan->num_tokens) return;
+      room = sequence.unbreakable();
+    }
+    prefilling = prefilling || sequence.remaining() > 1;
+    Chunk chunk{&sequence, sequence.num_computed, std::min(sequence.remaining(), room), 0};
     chunk.first_logit_position = sequence.first_logit_position(chunk.start, chunk.start + chunk.count);
     if (chunk.logit_rows() > rows_left) {
       chunk.count -= chunk.logit_rows() - rows_left;
@@ -147,7 +154,8 @@ void Scheduler::plan(StepPlan* plan) {
   for (const auto& sequence : running_) {
     if (sequence->remaining() > 1) schedule(*sequence);
   }
-  INFERD_CHECK(plan->num_tokens <= limits_.max_batch_tokens && plan->num_logit_rows <= limits_.max_logit_rows);
+  INFERD_CHECK(plan->num_tokens <= std::max(limits_.max_batch_tokens, limits_.max_step_tokens) &&
+               plan->num_logit_rows <= limits_.max_logit_rows);
   INFERD_CHECK(!plan->chunks.empty() || (running_.empty() && waiting_.empty()) || preempted_now_);
 }
 
@@ -156,7 +164,7 @@ void Scheduler::complete(const StepPlan& plan) {
     Sequence& sequence = *chunk.sequence;
     const auto full_before = static_cast<std::size_t>(sequence.num_computed / kKvBlockTokens);
     sequence.num_computed = chunk.start + chunk.count;
-    if (!limits_.prefix_cache) continue;
+    if (!limits_.prefix_cache || !sequence.traits.shares_prefix) continue;
     extend_hashes(sequence);
     const auto full_now = static_cast<std::size_t>(sequence.num_computed / kKvBlockTokens);
     for (std::size_t i = full_before; i < full_now; ++i) blocks_.publish(sequence.blocks[i], sequence.hashes[i]);

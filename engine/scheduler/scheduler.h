@@ -13,6 +13,7 @@ namespace inferd {
 
 struct SchedulerLimits {
   std::int64_t max_batch_tokens = 512;  // rows of one step
+  std::int64_t max_step_tokens = 0;     // rows of a step with a context that cannot be broken up; 0: no more
   std::int64_t max_running = 16;        // sequences in one step; ≤ max_batch_tokens and ≤ max_logit_rows
   std::int64_t max_logit_rows = 64;     // rows of one step whose logits are returned
   bool prefix_cache = true;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "engine/kv_cache/block_hash.h"
+#include "engine/models/model.h"
 #include "engine/options.h"
 #include "engine/request.h"
 #include "engine/sampler/token_counts.h"
@@ -27,6 +28,8 @@ struct Sequence {
   std::int64_t remaining() const { return num_tokens() - num_computed; }
   bool wants_output() const { return num_outputs() < max_outputs; }
   bool wants_prompt_logprobs() const { return request.prompt_logprobs >= 0 && prompt_rows_done < prompt_tokens - 1; }
+  /// Tokens that the next step must compute together, if it computes any.
+  std::int64_t unbreakable() const { return num_computed < traits.context ? traits.context - num_computed : 0; }
   /// The first position of [start, end) whose logits this request needs; end if none. All after it are needed too.
   std::int64_t first_logit_position(std::int64_t start, std::int64_t end) const;
   /// Stop ids while fewer than min_output_tokens came out, else none.
@@ -41,6 +44,7 @@ struct Sequence {
   std::shared_ptr<TokenStream> stream;
   std::vector<TokenId> tokens;  // prompt, then output
   std::int64_t prompt_tokens = 0;
+  PromptTraits traits;           // of the prompt, set by the core
   std::int64_t max_outputs = 0;  // max_output_tokens, clamped to the context
   std::uint64_t number = 0;      // order of arrival, set by the scheduler
 
