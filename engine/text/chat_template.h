@@ -34,8 +34,8 @@ class ChatTemplate {
 std::unique_ptr<ChatTemplate> parse_chat_template(const std::string& source, const std::string& file,
                                                   const std::string& bos_token, const std::string& eos_token);
 
-/// The template of a checkpoint (GGUF tokenizer.chat_template, chat_template.jinja, tokenizer_config.json); null if
-/// none.
+/// The template of a checkpoint (GGUF tokenizer.chat_template, chat_template.jinja, tokenizer_config.json), else the
+/// format that its family's published code defines; null if neither is there.
 std::unique_ptr<ChatTemplate> load_chat_template(const Checkpoint& checkpoint, const Tokenizer& tokenizer);
 
 }  // namespace inferd

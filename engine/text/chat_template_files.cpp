@@ -5,6 +5,7 @@
 #include "base/errors.h"
 #include "engine/text/chat_template_parts.h"
 #include "engine/text/jinja/limits.h"
+#include "engine/text/published_formats.h"
 
 namespace inferd {
 namespace {
@@ -85,7 +86,11 @@ std::unique_ptr<ChatTemplate> load_chat_template(const Checkpoint& checkpoint, c
   const GgufMetadata* metadata = checkpoint.metadata();
   NamedSources sources =
       metadata != nullptr ? sources_of_gguf(*metadata, checkpoint.path()) : sources_of_folder(checkpoint);
-  if (sources.empty()) return nullptr;
+  if (sources.empty()) {
+    auto format = published_format(checkpoint);
+    if (!format) return nullptr;
+    sources.emplace(kDefault, *std::move(format));
+  }
   const auto tool_use = sources.find(kToolUse);
   auto plain = sources.find(kDefault);
   if (plain == sources.end()) plain = sources.begin();

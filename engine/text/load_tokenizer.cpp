@@ -88,9 +88,10 @@ std::unique_ptr<Tokenizer> load_folder_tokenizer(const Checkpoint& checkpoint) {
     parts = read_vocabulary_files(checkpoint);
   }
   if (!parts) {
-    throw CheckpointError(checkpoint.path(), "tokenizer",
-                          "tokenizer.json, tokenizer.model, qwen.tiktoken, vocab.json with merges.txt, or vocab.txt",
-                          "none of them");
+    throw CheckpointError(
+        checkpoint.path(), "tokenizer",
+        "tokenizer.json, tokenizer.model, ice_text.model, qwen.tiktoken, vocab.json with merges.txt, or vocab.txt",
+        "none of them");
   }
   if (const auto map = read_tokenizer_json(checkpoint, "special_tokens_map.json")) {
     read_roles(TokenizerFields(*map, checkpoint.path() + "/special_tokens_map.json", ""), &*parts);

@@ -7,6 +7,7 @@
 #include "base/errors.h"
 #include "base/utf8.h"
 #include "engine/text/bpe_model.h"
+#include "engine/text/ice_text.h"
 #include "engine/text/sentencepiece_file.h"
 #include "engine/text/split_patterns.h"
 #include "engine/text/tiktoken_file.h"
@@ -129,7 +130,7 @@ void read_glm4(const std::string& text, const FolderConfig& config, TokenizerPar
 void read_qwen1(const std::string& text, const FolderConfig& config, TokenizerParts* parts) {
   const std::vector<BpeMerge> merges = read_tiktoken(text, parts);
   parts->special.eos = append_control("<|endoftext|>", parts);
-  append_control("<|im_start|>", parts);
+  parts->special.stop.push_back(append_control("<|im_start|>", parts));
   append_control("<|im_end|>", parts);
   for (int i = 0; i < 205; ++i) append_control("<|extra_" + std::to_string(i) + "|>", parts);
   add_tokens(config, parts);
@@ -246,6 +247,10 @@ std::optional<TokenizerParts> read_vocabulary_files(const Checkpoint& checkpoint
     } else {
       read_sentencepiece_model(*bytes, config, &parts);
     }
+  } else if (const auto ice = checkpoint.read_file("ice_text.model", kMaxFileBytes)) {
+    name("ice_text.model");
+    const auto fields = config.fields();
+    read_ice_text(*ice, fields ? fields->integer("num_image_tokens").value_or(0) : 0, &parts);
   } else if (const auto ranks = checkpoint.read_file("qwen.tiktoken", kMaxFileBytes)) {
     name("qwen.tiktoken");
     read_qwen1(*ranks, config, &parts);

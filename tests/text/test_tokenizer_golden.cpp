@@ -29,10 +29,24 @@ void check_cases(const Tokenizer& tokenizer, const std::vector<TokenizerCase>& c
 }  // namespace
 
 TEST_CASE("golden models encode and decode as their reference") {
-  const std::string name = GENERATE("llama3", "qwen2", "qwen3", "bert", "bert_cls");
+  const std::string name = GENERATE("llama3", "qwen2", "qwen3", "bloom", "bert", "bert_cls");
   CAPTURE(name);
   const auto tokenizer = tokenizer_of_model("tests/golden/models/" + name);
   check_cases(*tokenizer, golden_cases(name), true);
+}
+
+TEST_CASE("ChatGLM-6B's white space and marks are its published code's, with and without image tokens") {
+  const auto tokenizer = tokenizer_of_model("tests/golden/models/chatglm1");
+  check_cases(*tokenizer, golden_cases("chatglm1"), false);
+  const std::string folder = source_path("tests/golden/models/chatglm1/");
+  const auto shifted = load_tokenizer(MemoryCheckpoint({{"ice_text.model", read_text(folder + "ice_text.model")},
+                                                        {"tokenizer_config.json", R"({"num_image_tokens": 20000})"}}));
+  const MarkedText text = MarkedText::untrusted("def add(a, b):\n    return a + b\n");
+  std::vector<TokenId> ids = tokenizer->encode(text, true);
+  CHECK(tokenizer->special_id("<sop>") == ids.back());
+  for (TokenId& id : ids) id += 20000;
+  CHECK(shifted->encode(text, true) == ids);
+  CHECK(shifted->decode(ids, true) == "def add(a, b):\n    return a + b\n");
 }
 
 TEST_CASE("llama2's tokenizer.json and tokenizer.model give the same ids") {
