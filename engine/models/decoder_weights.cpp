@@ -69,6 +69,12 @@ DecoderLayer load_layer(WeightLoader& loader, const ModelConfig& config, int ind
 
 }  // namespace
 
+void DecoderWeights::set_rope(WeightLoader& loader, RopeVariants variants) {
+  rope = std::move(variants);
+  inv_freq = loader.upload(rope.inv_freq);
+  rope.inv_freq = {};
+}
+
 DecoderWeights load_decoder_weights(WeightLoader& loader, const ModelConfig& config,
                                     const DecoderLayerOptions& options) {
   DecoderWeights weights;
@@ -78,9 +84,7 @@ DecoderWeights load_decoder_weights(WeightLoader& loader, const ModelConfig& con
   if (!config.tie_word_embeddings) {
     weights.output = loader.linear({{"lm_head", config.vocab_size}}, config.hidden_size, Bias::optional);
   }
-  const RopeFrequencies rope = rope_frequencies(config.rope, config.max_position_embeddings);
-  weights.inv_freq = loader.upload(rope.inv_freq);
-  weights.rope_scaling = rope.attention_scaling;
+  weights.set_rope(loader, rope_variants(config));
   // Tied files may hold the matrix twice; old ones the frequencies, which follow from the configuration.
   loader.finish({"lm_head.weight", "rotary_emb.inv_freq", "rotary_pos_emb.inv_freq", "rope_freqs.weight",
                  "rope_factors_long.weight", "rope_factors_short.weight", "score.weight"});

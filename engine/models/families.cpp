@@ -10,18 +10,18 @@
 namespace inferd {
 namespace {
 
-constexpr std::array<Family, 14> kFamilies = {{
+constexpr std::array<Family, 16> kFamilies = {{
     // name, model_type, gguf_arch, pairing in safetensors, pairing in GGUF, load
     {"llama", "llama", "llama", RopeStyle::half, RopeStyle::interleaved, load_llama},
     {"mistral", "mistral", "", RopeStyle::half, RopeStyle::half, load_llama},
     {"qwen2", "qwen2", "qwen2", RopeStyle::half, RopeStyle::half, load_qwen2},
     {"qwen3", "qwen3", "qwen3", RopeStyle::half, RopeStyle::half, load_qwen3},
-    // Served up to seq_length: beyond it log-n scaling and NTK would follow the length of each prompt. GGUF does not
-    // record that length; there the file's context_length holds, unscaled.
     {"qwen", "qwen", "qwen", RopeStyle::half, RopeStyle::half, load_qwen},
     {"glm", "glm", "", RopeStyle::interleaved, RopeStyle::interleaved, load_glm},
     {"glm4", "glm4", "glm4", RopeStyle::interleaved, RopeStyle::interleaved, load_glm4},
     {"chatglm", "chatglm", "chatglm", RopeStyle::interleaved, RopeStyle::interleaved, load_glm},
+    {"chatglm1", "chatglm1", "", RopeStyle::half, RopeStyle::half, load_chatglm1},  // so called by read_model_config
+    {"bloom", "bloom", "bloom", RopeStyle::half, RopeStyle::half, load_bloom},
     {"bert", "bert", "bert", RopeStyle::half, RopeStyle::half, load_bert},
     {"bert", "roberta", "", RopeStyle::half, RopeStyle::half, load_bert},
     {"bert", "xlm-roberta", "", RopeStyle::half, RopeStyle::half, load_bert},

@@ -40,6 +40,7 @@ std::size_t DecoderWorkspace::lay_out(void* base, const Backend& backend, const 
   hidden = arena.matrix(tokens, config.hidden_size);
   qkv = arena.matrix(tokens, attention_columns + 2LL * config.num_kv_heads * config.head_dim);
   rope = Tensor(arena.matrix(tokens, config.rope.rotary_dim).data, DType::f32, {tokens, config.rope.rotary_dim / 2, 2});
+  q_scale = arena.matrix(weights.q_scales.buffer ? tokens : 0, 1);
   block_out = arena.matrix(output_norms ? tokens : 0, config.hidden_size);
   normed = arena.activation(backend, tokens, config.hidden_size, normed_forms);
   attended = arena.activation(backend, tokens, attention_columns, attended_forms);
@@ -70,6 +71,15 @@ Decoder::Decoder(const Checkpoint& checkpoint, const ModelConfig& config, Backen
       adapters_(backend, weights_.linears(), options.max_adapters),
       work_(backend, config_, weights_, adapters_, options),
       features_(options.features) {}
+
+PromptTraits Decoder::prompt_traits(std::span<const std::int32_t> prompt) const {
+  const auto length = static_cast<std::int64_t>(prompt.size());
+  return {.length = length, .kv_variant = static_cast<std::uint64_t>(weights_.rope.row(length, length - 1))};
+}
+
+TokenPlace Decoder::place(const PromptTraits& traits, std::int64_t position) const {
+  return {.position = static_cast<std::int32_t>(position), .rope_row = weights_.rope.row(traits.length, position)};
+}
 
 Tensor Decoder::forward(const BatchTensors& batch, const std::vector<KvLayer>& kv, const Tensor& logit_rows,
                         const LayerHook& hook) {
@@ -111,10 +121,20 @@ void Decoder::begin(const BatchTensors& batch) {
   INFERD_CHECK(batch.num_tokens > 0 && batch.num_tokens <= work_.hidden.dim(0));
   backend_.embedding(
       {.out = work_.hidden.first_rows(batch.num_tokens), .weight = weights_.embedding.get(), .ids = batch.tokens});
+  const std::int64_t rows = weights_.rope.rows;
+  Tensor inv_freq = weights_.inv_freq.tensor();
+  if (rows > 1) inv_freq = Tensor(inv_freq.data, DType::f32, {rows, inv_freq.dim(0) / rows});
+  INFERD_CHECK(rows == 1 || batch.rope_rows);
   backend_.rope_table({.positions = batch.positions,
-                       .inv_freq = weights_.inv_freq.tensor(),
-                       .attention_scaling = weights_.rope_scaling,
+                       .inv_freq = inv_freq,
+                       .rows = rows > 1 ? batch.rope_rows : Tensor(),
+                       .attention_scaling = weights_.rope.attention_scaling,
                        .out = work_.rope.first_rows(batch.num_tokens)});
+  const Tensor scales = weights_.q_scales.tensor();
+  if (!scales) return;
+  backend_.gather_rows({.x = Tensor(scales.data, DType::f32, {scales.dim(0), 1}),
+                        .rows = batch.positions,
+                        .out = work_.q_scale.first_rows(batch.num_tokens)});
 }
 
 void Decoder::attention_block(const AttentionBlock& block, const BatchTensors& batch, const KvLayer& kv) {
@@ -138,6 +158,7 @@ void Decoder::attention_block(const AttentionBlock& block, const BatchTensors& b
                      .rope = work_.rope.first_rows(batch.num_tokens),
                      .rotary_dim = config_.rope.rotary_dim,
                      .style = config_.rope.style,
+                     .q_scale = weights_.q_scales.buffer ? work_.q_scale.first_rows(batch.num_tokens) : Tensor(),
                      .kv = kv,
                      .slots = batch.slots});
   backend_.attention({.qkv = qkv,

@@ -6,6 +6,7 @@
 
 #include "engine/models/adapter_bank.h"
 #include "engine/models/model.h"
+#include "engine/models/rope_variants.h"
 #include "engine/models/weight_loader.h"
 
 namespace inferd {
@@ -40,10 +41,12 @@ struct DecoderWeights {
 
   std::unique_ptr<Weight> embedding;  // [vocab_size, hidden_size]; also the output matrix if tied
   std::vector<DecoderLayer> layers;
-  DeviceVector norm;          // [hidden_size]
-  Linear output;              // [vocab_size, hidden_size]; no weight if tied
-  DeviceVector inv_freq;      // [rotary_dim / 2]
-  float rope_scaling = 1.0f;  // factor on cos and sin
+  DeviceVector norm;      // [hidden_size]
+  Linear output;          // [vocab_size, hidden_size]; no weight if tied
+  RopeVariants rope;      // its numbers are on the device only
+  DeviceVector inv_freq;  // [rope.rows, rotary_dim / 2]
+  DeviceVector q_scales;  // [max_position_embeddings] or absent: factors on queries by position
+  void set_rope(WeightLoader& loader, RopeVariants variants);
   const Weight& output_weight() const { return output.weight ? *output.weight : *embedding; }
 };
 
@@ -69,6 +72,7 @@ class DecoderWorkspace {
   Tensor hidden;            // [T, hidden_size] f32: the residual stream
   Tensor qkv;               // [T, (num_heads + 2 num_kv_heads) * head_dim] f32
   Tensor rope;              // [T, rotary_dim / 2, 2] f32
+  Tensor q_scale;           // [T, 1] f32 where queries have factors by position, else no rows
   Tensor block_out;         // [T, hidden_size] f32 where blocks have an out_norm, else no rows
   Activation normed;        // [T, hidden_size]
   Activation attended;      // [T, num_heads * head_dim]
@@ -99,6 +103,9 @@ class Decoder : public Model {
   void set_adapter(int slot, const LoraAdapter& adapter) override { adapters_.set(slot, adapter); }
   void drop_adapter(int slot) override { adapters_.drop(slot); }
   KvSpec kv_spec() const override { return {config_.num_layers, config_.num_kv_heads, config_.head_dim}; }
+  PromptTraits prompt_traits(std::span<const std::int32_t> prompt) const override;
+  bool has_places() const override { return weights_.rope.rows > 1; }
+  TokenPlace place(const PromptTraits& traits, std::int64_t position) const override;
   Tensor forward(const BatchTensors& batch, const std::vector<KvLayer>& kv, const Tensor& logit_rows,
                  const LayerHook& hook) override;
 

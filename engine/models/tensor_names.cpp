@@ -25,8 +25,9 @@ struct TensorDialect {
 
 namespace {
 
-constexpr std::array<NamePair, 7> kGgufGlobals = {{
+constexpr std::array<NamePair, 8> kGgufGlobals = {{
     {"model.embed_tokens", "token_embd"},
+    {"model.embed_norm", "token_embd_norm"},
     {"model.norm", "output_norm"},
     {"lm_head", "output"},
     {"embeddings.word_embeddings", "token_embd"},
@@ -94,9 +95,49 @@ constexpr std::array<NamePair, 7> kQwenLayer = {{
     {"mlp.down_proj", "mlp.c_proj"},
 }};
 
-constexpr std::array<TensorDialect, 2> kFolderDialects = {{
+// BLOOM; its first files leave "transformer." out.
+constexpr std::array<NamePair, 4> kBloomGlobals = {{
+    {"model.embed_tokens", "transformer.word_embeddings"},
+    {"model.embed_norm", "transformer.word_embeddings_layernorm"},
+    {"model.norm", "transformer.ln_f"},
+    {"lm_head", "lm_head"},
+}};
+constexpr std::array<NamePair, 4> kBareBloomGlobals = {{
+    {"model.embed_tokens", "word_embeddings"},
+    {"model.embed_norm", "word_embeddings_layernorm"},
+    {"model.norm", "ln_f"},
+    {"lm_head", "lm_head"},
+}};
+constexpr std::array<NamePair, 6> kBloomLayer = {{
+    {"input_layernorm", "input_layernorm"},
+    {"self_attn.qkv_proj", "self_attention.query_key_value"},
+    {"self_attn.o_proj", "self_attention.dense"},
+    {"post_attention_layernorm", "post_attention_layernorm"},
+    {"mlp.up_proj", "mlp.dense_h_to_4h"},
+    {"mlp.down_proj", "mlp.dense_4h_to_h"},
+}};
+
+// ChatGLM-6B.
+constexpr std::array<NamePair, 3> kChatGlm1Globals = {{
+    {"model.embed_tokens", "transformer.word_embeddings"},
+    {"model.norm", "transformer.final_layernorm"},
+    {"lm_head", "lm_head"},
+}};
+constexpr std::array<NamePair, 6> kChatGlm1Layer = {{
+    {"input_layernorm", "input_layernorm"},
+    {"self_attn.qkv_proj", "attention.query_key_value"},
+    {"self_attn.o_proj", "attention.dense"},
+    {"post_attention_layernorm", "post_attention_layernorm"},
+    {"mlp.up_proj", "mlp.dense_h_to_4h"},
+    {"mlp.down_proj", "mlp.dense_4h_to_h"},
+}};
+
+constexpr std::array<TensorDialect, 5> kFolderDialects = {{
     {"transformer.embedding.word_embeddings.weight", "transformer.encoder.layers.", kChatGlmGlobals, kChatGlmLayer},
     {"transformer.h.0.attn.c_attn.weight", "transformer.h.", kQwenGlobals, kQwenLayer},
+    {"transformer.word_embeddings_layernorm.weight", "transformer.h.", kBloomGlobals, kBloomLayer},
+    {"word_embeddings_layernorm.weight", "h.", kBareBloomGlobals, kBloomLayer},
+    {"transformer.layers.0.attention.query_key_value.weight", "transformer.layers.", kChatGlm1Globals, kChatGlm1Layer},
 }};
 
 std::string_view counterpart(std::span<const NamePair> table, std::string_view module) {

@@ -105,8 +105,10 @@ std::vector<float> WeightLoader::values(const StoredTensor& tensor) {
   return out;
 }
 
-DeviceVector WeightLoader::vector(std::string_view name, std::int64_t size) {
-  return upload(values(checkpoint_.require(names_.stored(name), {size})));
+DeviceVector WeightLoader::vector(std::string_view name, std::int64_t size, float factor) {
+  std::vector<float> out = values(checkpoint_.require(names_.stored(name), {size}));
+  for (float& value : out) value *= factor;
+  return upload(out);
 }
 
 DeviceVector WeightLoader::upload(const std::vector<float>& from) {

@@ -67,12 +67,14 @@ class WeightLoader {
   /// One stored matrix of 2 * `half_rows` rows for the gated epilogues. A bias can only be loaded with the gate first.
   Linear gated_linear(const std::string& module, std::int64_t half_rows, std::int64_t columns, Bias bias,
                       HalfOrder order = HalfOrder::gate_first);
+  /// One stored matrix of q, k and v rows of the first head, then of the next; taken up as all q, all k, all v.
+  Linear linear_by_head(const std::string& module, int heads, int head_dim, std::int64_t columns);
   /// One matrix whose rows are looked up by id; it may serve as an output matrix too. Its first `skipped` rows are left
   /// out.
   std::unique_ptr<Weight> embedding(std::string_view name, std::int64_t rows, std::int64_t columns,
                                     std::int64_t skipped = 0);
-  /// A vector of `size` values, widened to f32.
-  DeviceVector vector(std::string_view name, std::int64_t size);
+  /// A vector of `size` values, widened to f32 and multiplied.
+  DeviceVector vector(std::string_view name, std::int64_t size, float factor = 1.0f);
   /// Values computed by the caller.
   DeviceVector upload(const std::vector<float>& values);
 

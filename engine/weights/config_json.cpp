@@ -16,8 +16,26 @@ constexpr std::int64_t kMaxTokenId = ConfigLimits::kVocabulary - 1;
 
 int as_int(std::int64_t value) { return static_cast<int>(value); }
 
-/// What the code published with these files can also do and no published model does, and ChatGLM-6B, whose network is
-/// another under the same name.
+/// ChatGLM-6B, whose network is another under the name of its successors.
+bool is_chatglm1(const JsonFields& fields) {
+  return !fields.boolean({"multi_query_attention"}).value_or(false) && fields.has("inner_hidden_size");
+}
+
+/// What the code published with these files can also do and no published model does.
+void check_chatglm1(const JsonFields& fields, const std::string& file) {
+  if (!fields.boolean({"position_encoding_2d"}).value_or(true)) {
+    throw CheckpointError(file, "position_encoding_2d", "true", "false");
+  }
+  if (fields.integer({"quantization_bit"}, 0, 64).value_or(0) != 0) {
+    throw CheckpointError(file, "quantization_bit", "0 (weights that were not quantised by ChatGLM's own code)",
+                          std::to_string(*fields.integer({"quantization_bit"}, 0, 64)));
+  }
+  if (fields.integer({"pre_seq_len"}, 0, ConfigLimits::kContext).value_or(0) != 0) {
+    throw CheckpointError(file, "pre_seq_len", "none (no P-tuning prefix)", "one");
+  }
+}
+
+/// Likewise.
 void check_chatglm(const JsonFields& fields, const std::string& file) {
   if (!fields.boolean({"multi_query_attention"}).value_or(false)) {
     throw CheckpointError(file, "multi_query_attention", "true (ChatGLM2 and later)", "false or none");
@@ -71,7 +89,7 @@ void read_sizes(const JsonFields& fields, const std::string& file, ModelConfig* 
 
 void read_context(const JsonFields& fields, ModelConfig* config) {
   // ChatGLM names its limit seq_length; elsewhere that is only the length of training samples.
-  if (config->model_type == "chatglm") {
+  if (config->model_type.starts_with("chatglm")) {
     config->max_position_embeddings =
         fields.require_integer({"seq_length", "max_sequence_length"}, 1, ConfigLimits::kContext);
   } else if (config->model_type == "bloom") {
@@ -81,7 +99,8 @@ void read_context(const JsonFields& fields, ModelConfig* config) {
     config->max_position_embeddings =
         fields.require_integer({"max_position_embeddings", "n_positions", "seq_length"}, 1, ConfigLimits::kContext);
     const auto trained = fields.integer({"seq_length"}, 1, ConfigLimits::kContext);
-    if (config->model_type == "qwen" && trained) {
+    // The first Qwen goes beyond that where its base follows the prompt's length.
+    if (config->model_type == "qwen" && trained && !fields.boolean({"use_dynamic_ntk"}).value_or(false)) {
       config->max_position_embeddings = std::min(config->max_position_embeddings, *trained);
     }
     // Nomic's files allow more positions than were trained, under a scaling that follows the length of each input.
@@ -98,7 +117,7 @@ bool is_encoder_type(std::string_view model_type) {
 
 double default_eps(std::string_view model_type) {
   if (is_encoder_type(model_type)) return 1e-12;
-  return model_type == "bloom" || model_type == "chatglm" ? 1e-5 : 1e-6;
+  return model_type == "bloom" || model_type.starts_with("chatglm") ? 1e-5 : 1e-6;
 }
 
 /// Sliding windows are on by a flag (Qwen) or by their mere size (Mistral). `layer_types`, where given, must be full
@@ -159,6 +178,8 @@ ModelConfig read_json_config(const Checkpoint& checkpoint) {
   config.model_type = *model_type;
   config.name = fields.string({"_name_or_path"}).value_or("");
   if (config.name.empty()) config.name = checkpoint_stem(checkpoint.path());
+  if (config.model_type == "chatglm" && is_chatglm1(fields)) config.model_type = "chatglm1";
+  if (config.model_type == "chatglm1") check_chatglm1(fields, file);
   if (config.model_type == "chatglm") check_chatglm(fields, file);
   read_sizes(fields, file, &config);
   read_context(fields, &config);

@@ -64,7 +64,7 @@ void finish_config(ModelConfig* config, const std::string& file) {
   if (rope.scaling != "default" && rope.original_max_position_embeddings == 0) {
     rope.original_max_position_embeddings = config->max_position_embeddings;
   }
-  if (rope.scaling == "yarn" || rope.scaling == "linear") {
+  if (rope.scaling == "yarn" || rope.scaling == "linear" || rope.scaling == "dynamic") {
     const double extended = rope.factor * static_cast<double>(rope.original_max_position_embeddings);
     const double limited = std::min(extended, static_cast<double>(ConfigLimits::kContext));
     config->max_position_embeddings = std::max(config->max_position_embeddings, static_cast<std::int64_t>(limited));

@@ -25,7 +25,7 @@ std::string scaling_kind(const JsonFields& fields, const std::string& file, cons
 
 /// Families that may leave partial_rotary_factor out.
 bool rotates_half_a_head(std::string_view model_type) {
-  return model_type == "chatglm" || model_type == "glm" || model_type == "glm4";
+  return model_type.starts_with("chatglm") || model_type == "glm" || model_type == "glm4";
 }
 
 void read_scaling(const JsonFields& fields, const JsonFields& root, RopeConfig* rope) {

@@ -167,11 +167,14 @@ class Sequences {
 
   /// One forward; returns the asked rows of logits in order.
   std::vector<std::vector<float>> step(const std::vector<Feed>& feeds, const LayerHook& hook = {}) {
-    std::vector<std::int32_t> tokens, positions, slots, starts = {0}, contexts, rows, adapters;
+    std::vector<std::int32_t> tokens, positions, slots, starts = {0}, contexts, rows, blocks, rope_rows, prefixes,
+                                                        adapters;
     std::size_t max_blocks = 0;
     BatchTensors batch;
     for (const Feed& feed : feeds) {
       State& state = state_of(feed.sequence);
+      if (state.length == 0) state.traits = model_.prompt_traits(state.prompt.empty() ? feed.tokens : state.prompt);
+      prefixes.push_back(state.traits.context);
       for (std::size_t i = 0; i < feed.tokens.size(); ++i) {
         if (state.length % kBlock == 0) {
           if (free_.empty()) throw std::runtime_error("out of KV blocks");
@@ -181,7 +184,10 @@ class Sequences {
         if (feed.all_logits || i + 1 == feed.tokens.size()) rows.push_back(static_cast<std::int32_t>(tokens.size()));
         tokens.push_back(feed.tokens[i]);
         adapters.push_back(feed.adapter);
-        positions.push_back(state.length);
+        const TokenPlace place = model_.place(state.traits, state.length);
+        positions.push_back(place.position);
+        blocks.push_back(place.block_position);
+        rope_rows.push_back(place.rope_row);
         slots.push_back(state.blocks.back() * kBlock + state.length % kBlock);
         ++state.length;
       }
@@ -198,10 +204,16 @@ class Sequences {
     }
     const DeviceArray d_tokens(backend_, tokens), d_positions(backend_, positions), d_slots(backend_, slots);
     const DeviceArray d_starts(backend_, starts), d_contexts(backend_, contexts), d_tables(backend_, tables),
-        d_rows(backend_, rows);
+        d_rows(backend_, rows), d_blocks(backend_, blocks), d_rope_rows(backend_, rope_rows),
+        d_prefixes(backend_, prefixes);
     const DeviceArray d_adapters(backend_, adapters);
     const bool adapted = std::any_of(feeds.begin(), feeds.end(), [](const Feed& feed) { return feed.adapter >= 0; });
     if (adapted) batch.adapters = d_adapters.tensor();
+    if (model_.has_places()) {
+      batch.block_positions = d_blocks.tensor();
+      batch.rope_rows = d_rope_rows.tensor();
+      batch.prefix_lens = d_prefixes.tensor();
+    }
     batch.tokens = d_tokens.tensor();
     batch.positions = d_positions.tensor();
     batch.slots = d_slots.tensor();
@@ -215,25 +227,31 @@ class Sequences {
     return download_rows(backend_, logits);
   }
 
+  /// Says what the whole prompt of a sequence will be, before its first part is fed.
+  void announce(int sequence, const std::vector<std::int32_t>& prompt) { state_of(sequence).prompt = prompt; }
+
   /// Gives a sequence's blocks back.
   void drop(int sequence) {
     State& state = state_of(sequence);
     free_.insert(free_.end(), state.blocks.begin(), state.blocks.end());
-    state = State{sequence, 0, {}};
+    state = State(sequence);
   }
 
  private:
   static constexpr int kBlock = 16;
   struct State {
+    explicit State(int number) : id(number) {}
     int id = 0;
     std::int32_t length = 0;
     std::vector<std::int32_t> blocks;
+    std::vector<std::int32_t> prompt;  // if announced
+    PromptTraits traits;
   };
   State& state_of(int id) {
     for (State& state : states_) {
       if (state.id == id) return state;
     }
-    states_.push_back({id, 0, {}});
+    states_.emplace_back(id);
     return states_.back();
   }
 

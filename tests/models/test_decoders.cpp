@@ -6,7 +6,7 @@ namespace inferd::testing {
 namespace {
 
 constexpr double kRelativeError = 2e-3;
-constexpr std::size_t kQwen1Positions = 48;  // seq_length of the golden Qwen-1
+constexpr std::size_t kQwen1Positions = 48;  // seq_length of the golden Qwen-1, which GGUF does not record
 constexpr double kGap = 1e-3;                // a greedy choice closer than this may go either way
 
 float largest(const std::vector<float>& row) {
@@ -82,19 +82,25 @@ void check_golden(const std::filesystem::path& model_path, const std::filesystem
 }
 
 TEST_CASE("safetensors decoders agree with the reference") {
-  for (const char* name :
-       {"llama2", "llama3", "qwen2", "qwen3", "glm", "glm4", "glm4_tiktoken", "chatglm2", "chatglm3"}) {
+  for (const char* name : {"llama2", "llama3", "qwen1", "qwen2", "qwen3", "glm", "glm4", "glm4_tiktoken", "chatglm1",
+                           "chatglm2", "chatglm3", "bloom"}) {
     const auto folder = golden_dir() / "models" / name;
     check_golden(folder, folder / "expected.json");
   }
-  const auto qwen = golden_dir() / "models/qwen1";
-  check_golden(qwen, qwen / "expected.json", kQwen1Positions);
 }
 
-TEST_CASE("Qwen-1 is served as far as it needs no scaling by the prompt's length") {
+TEST_CASE("Qwen-1 goes beyond its trained length, and a prompt's length is part of its keys") {
   const auto backend = test_backend();
   const TestModel model(*backend, golden_dir() / "models/qwen1");
-  CHECK(model.loaded.decoder->info().max_context == static_cast<std::int64_t>(kQwen1Positions));
+  const Model& qwen = *model.loaded.decoder;
+  CHECK(qwen.info().max_context == 512);
+  const auto variant = [&](std::size_t length) {
+    return qwen.prompt_traits(std::vector<std::int32_t>(length, 1)).kv_variant;
+  };
+  CHECK(variant(1) == variant(48));
+  CHECK(variant(49) != variant(48));
+  CHECK(variant(49) == variant(96));
+  CHECK(variant(97) != variant(96));
   CHECK(model.config.intermediate_size == 128);
 }
 
@@ -124,7 +130,7 @@ TEST_CASE("GGUF decoders of every type agree with the reference") {
     }
     ++files;
   }
-  CHECK(files >= 23);
+  CHECK(files >= 24);
 }
 
 TEST_CASE("GGUF decoders with fused tensors agree with the reference") {
@@ -138,12 +144,18 @@ TEST_CASE("GGUF decoders with fused tensors agree with the reference") {
   }
 }
 
+TEST_CASE("dynamic NTK follows prompts and answers beyond the trained length") {
+  const auto folder = golden_dir() / "models/llama2";
+  const VariantFolder changed(folder, "config.dynamic.json");
+  check_golden(changed.path(), folder / "expected.dynamic_long.json");
+}
+
 TEST_CASE("dynamic NTK leaves prompts within the trained length alone") {
   const auto folder = golden_dir() / "models/llama2";
   const VariantFolder changed(folder, "config.dynamic.json");
   const auto backend = test_backend();
   TestModel plain(*backend, folder), dynamic(*backend, changed.path());
-  CHECK(dynamic.loaded.decoder->info().max_context == 32);
+  CHECK(dynamic.loaded.decoder->info().max_context == 64);
   std::vector<std::int32_t> prompt = ids_of(read_golden(folder / "expected.json")["cases"][0]["input_ids"]);
   prompt.resize(32, 5);
   Sequences a(*backend, *plain.loaded.decoder, DType::f32), b(*backend, *dynamic.loaded.decoder, DType::f32);
@@ -160,7 +172,7 @@ std::vector<std::int32_t> some_prompt(int length, int vocab, unsigned seed) {
 
 TEST_CASE("chunked prefill and decoding give the bits of one piece") {
   for (const char* name : {"models/llama3", "models/qwen3", "models/glm", "models/glm4", "models/chatglm3",
-                           "models/qwen1", "gguf/qwen2w.Q4_K_M.gguf", "gguf/llamaw.MIXED.gguf"}) {
+                           "models/bloom", "models/qwen1", "gguf/qwen2w.Q4_K_M.gguf", "gguf/llamaw.MIXED.gguf"}) {
     for (ActivationMode mode : {ActivationMode::f32, ActivationMode::automatic}) {
       for (DType kv : {DType::f32, DType::f16}) {
         const auto backend = test_backend(mode);
@@ -172,6 +184,7 @@ TEST_CASE("chunked prefill and decoding give the bits of one piece") {
         CHECK(std::isfinite(expected[89][0]));
         for (int chunk : {1, 7, 16, 33}) {
           Sequences parts(*backend, *model.loaded.decoder, kv, 64, static_cast<unsigned>(chunk));
+          parts.announce(0, prompt);
           std::vector<std::vector<float>> joined;
           for (int begin = 0; begin < 90; begin += chunk) {
             const int end = std::min(90, begin + chunk);
@@ -182,6 +195,31 @@ TEST_CASE("chunked prefill and decoding give the bits of one piece") {
           REQUIRE(joined == expected);
         }
       }
+    }
+  }
+}
+
+TEST_CASE("a ChatGLM-6B context goes through whole, what follows it in any pieces") {
+  const std::vector<std::int32_t> context = some_prompt(40, 400, 3);
+  std::vector<std::int32_t> prompt = context;
+  prompt.insert(prompt.end(), {422, 425});  // [gMASK] <sop>
+  for (int i = 0; i < 30; ++i) prompt.push_back(7 + i);
+  for (ActivationMode mode : {ActivationMode::f32, ActivationMode::automatic}) {
+    const auto backend = test_backend(mode);
+    TestModel model(*backend, golden_dir() / "models/chatglm1");
+    CHECK(model.loaded.decoder->longest_context() == 512);
+    Sequences whole(*backend, *model.loaded.decoder, DType::f16, 64, 1);
+    const auto expected = whole.step({{0, prompt, true}});
+    for (int chunk : {1, 7, 29}) {
+      Sequences parts(*backend, *model.loaded.decoder, DType::f16, 64, static_cast<unsigned>(chunk));
+      parts.announce(0, prompt);
+      auto joined = parts.step({{0, {prompt.begin(), prompt.begin() + 41}, true}, {1, {5, 6, 422, 425}}});
+      joined.pop_back();  // the other sequence's
+      for (int begin = 41; begin < 72; begin += chunk) {
+        const int end = std::min(72, begin + chunk);
+        for (auto& row : parts.step({{0, {prompt.begin() + begin, prompt.begin() + end}, true}})) joined.push_back(row);
+      }
+      REQUIRE(joined == expected);
     }
   }
 }
