@@ -21,6 +21,7 @@ struct Command {
 constexpr Command kCommands[] = {
     {"serve", "load models and serve them over HTTP (serve --help lists the settings)", run_serve},
     {"check-config", "read a configuration file and say whether it is good", run_check_config},
+    {"bench", "measure how fast this machine runs a model (bench --help lists the options)", run_bench},
     {"doctor", "say what this machine can serve", run_doctor},
     {"inspect", "say what a model's or an adapter's files hold (--json for programs)", run_inspect},
     {"version", "print the version", run_version},

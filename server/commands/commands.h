@@ -12,6 +12,9 @@ int run_serve(std::span<const std::string> args);
 int run_check_config(std::span<const std::string> args);
 /// `inferd inspect PATH [--json]`: what a model's or an adapter's files hold.
 int run_inspect(std::span<const std::string> args);
+
+/// `inferd bench --model PATH …`: speed of prompts and generation on this machine.
+int run_bench(std::span<const std::string> args);
 /// `inferd version`
 int run_version(std::span<const std::string> args);
 

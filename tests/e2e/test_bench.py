@@ -1,0 +1,85 @@
+"""`inferd bench`: runs on a real model, and its numbers agree with each other."""
+import json
+import statistics
+import subprocess
+
+import pytest
+from daemon import MINILM, SMOLLM2, binary
+
+SMALL = ["--prompt", "32", "--generate", "4", "--batch", "1,3", "--repetitions", "3"]
+# SmolLM2-135M: 30 layers, 9 query and 3 key/value heads of 64, hidden 576, MLP 1,536, 49,152 tokens, tied embedding.
+LAYER_WEIGHTS = 30 * (576 * (9 + 3 + 3) * 64 + 576 * 576 + 3 * 576 * 1536)
+OUTPUT_WEIGHTS = 49152 * 576
+PAIR_FLOP = 4 * 30 * 9 * 64
+
+
+def bench(*arguments):
+    return subprocess.run([binary(), "bench", *arguments], capture_output=True, text=True, timeout=200, check=False)
+
+
+@pytest.fixture(scope="module")
+def report():
+    run = bench("--model", SMOLLM2, *SMALL, "--depth", "0,48", "--json")
+    assert run.returncode == 0, run.stderr
+    return json.loads(run.stdout)
+
+
+def test_every_case_is_measured_as_often_as_asked(report):
+    names = [test["test"] for test in report["tests"]]
+    assert names == ["pp32", "tg4", "tg4 x3", "pp32 @ 48", "tg4 @ 48", "tg4 x3 @ 48"]
+    assert all(len(test["seconds"]) == 3 and min(test["seconds"]) > 0 for test in report["tests"])
+    assert report["model"]["quantization"] == "Q4_1" and report["model"]["parameters"] == 134515008
+
+
+def test_rates_are_counts_over_the_median_time(report):
+    for test in report["tests"]:
+        median = statistics.median(test["seconds"])
+        assert test["median_s"] == pytest.approx(median)
+        assert test["tokens"] == test["tokens_per_stream"] * test["batch"]
+        assert test["tok_per_s"] == pytest.approx(test["tokens"] / median)
+
+
+def test_gflops_follow_from_the_shapes_of_the_model(report):
+    for test in report["tests"]:
+        n, batch, start = test["tokens_per_stream"], test["batch"], test["depth"]
+        prefill = test["kind"] == "prefill"
+        if not prefill:
+            start = max(start, 1)
+        pairs = batch * sum(start + i + 1 for i in range(n))
+        rows = 1 if prefill else test["tokens"]
+        flop = 2 * LAYER_WEIGHTS * test["tokens"] + 2 * OUTPUT_WEIGHTS * rows + PAIR_FLOP * pairs
+        assert test["gflop_per_s"] * test["median_s"] * 1e9 == pytest.approx(flop, rel=1e-6), test["test"]
+
+
+def test_bytes_of_a_decode_step_are_the_weights_and_the_cache(report):
+    weights = report["model"]["weight_bytes"]
+    for test in report["tests"]:
+        if test["kind"] == "decode":
+            read = test["gb_per_s"] * test["median_s"] * 1e9
+            cache = 2 * 30 * 3 * 64 * 2 * test["batch"] * sum(max(test["depth"], 1) + i + 1 for i in range(4))
+            # Norm vectors are in weight_bytes, but count as no matrix.
+            assert read == pytest.approx(4 * weights + cache, rel=0.01), test["test"]
+
+
+def test_the_table_names_model_machine_and_rates():
+    run = bench("--model", SMOLLM2, *SMALL)
+    assert run.returncode == 0, run.stderr
+    assert "llama Q4_1, 134.5 M parameters" in run.stdout and "threads" in run.stdout
+    for name in ("pp32", "tg4", "tg4 x3"):
+        (line,) = [line for line in run.stdout.splitlines() if line.startswith(name + "  ")]
+        rate, least, most = (float(word) for word in line[len(name):].split()[:3])
+        assert 0 < least <= rate <= most
+
+
+@pytest.mark.parametrize("arguments,code,message", [
+    (["--model", SMOLLM2, "--depth", "7"], 78, "--depth: expected a multiple of 16, found 7"),
+    (["--model", SMOLLM2, "--prompt", "0", "--generate", "0"], 78, "nothing to measure"),
+    (["--model", SMOLLM2, "--prompt", "500000", "--generate", "0"], 78, "expected at most"),
+    (["--model", SMOLLM2, "--prompt", "-1"], 64, "--prompt"),
+    (["--model", MINILM], 78, "expected a decoder, found an encoder"),
+    (["--model", "/nowhere"], 65, "/nowhere"),
+    ([], 64, "--model"),
+], ids=["depth", "nothing", "too long", "negative", "encoder", "no file", "no model"])
+def test_bad_arguments_end_in_one_clear_line(arguments, code, message):
+    run = bench(*arguments)
+    assert run.returncode == code and message in run.stderr
