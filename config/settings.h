@@ -33,10 +33,12 @@ struct AdapterSettings {
 struct Settings {
   std::vector<ModelSettings> models;
   std::vector<AdapterSettings> adapters;
-  std::string host, device, gpu_layers, isa, activations, kv_cache_type, log_level, api_key_file, chat_template;
+  std::string host, device, gpu_layers, isa, activations, kv_cache_type, speculative, log_level, api_key_file,
+      chat_template;
   std::string adapters_dir;
   std::int64_t port = 0, threads = 0, context_length = 0, max_batch_tokens = 0, max_concurrent_requests = 0;
   std::int64_t max_queued_requests = 0, max_queued_inputs = 0, max_connections = 0, kv_cache_memory = 0;
+  std::int64_t speculative_tokens = 0;
   std::int64_t default_max_tokens = 0, max_body_bytes = 0, max_header_bytes = 0, max_messages = 0, max_tools = 0,
                max_adapters = 0;
   double queue_wait_s = 0, request_deadline_s = 0, drain_s = 0, stuck_s = 0, header_timeout_s = 0, body_timeout_s = 0;

@@ -34,7 +34,10 @@ struct DecoderStats {
   std::int64_t cancelled = 0;
   std::int64_t kv_blocks_cached = 0;  // unreferenced, kept for their prefix
   std::int64_t finished = 0;          // ever, for whatever reason
-  std::int64_t queue_timeouts = 0;    // of those, ended by queue_wait_s
+  std::int64_t drafts = 0;            // guesses at next tokens, ever
+  std::int64_t draft_tokens = 0;      // tokens in them
+  std::int64_t accepted_draft_tokens = 0;
+  std::int64_t queue_timeouts = 0;  // of those, ended by queue_wait_s
 };
 
 /// What an encoder reads: token ids with their specials.

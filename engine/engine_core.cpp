@@ -42,6 +42,7 @@ SchedulerLimits scheduler_limits(const EngineOptions& options, const Model& mode
   limits.prefix_cache = options.prefix_cache;
   limits.model_instance = next_model_instance();
   limits.kv_dtype = options.kv_dtype;
+  limits.speculation = options.speculation;
   return limits;
 }
 
@@ -68,6 +69,7 @@ EngineCore::EngineCore(std::unique_ptr<Model> model, Backend& backend, const Eng
       sampler_(model_->info().vocab_size),
       hook_([this](int) { at_layer(); }),
       adapter_slots_(static_cast<std::size_t>(model_->max_adapters())) {
+  with_draft_.reserve(static_cast<std::size_t>(options_.speculation.max_tokens + 1));
   totals_.kv_blocks_total = blocks_.total();
 }
 
@@ -190,9 +192,16 @@ void EngineCore::sweep(TimePoint now) {
 void EngineCore::assemble() {
   batch_.clear();
   for (const Chunk& chunk : plan_.chunks) {
-    const std::span<const TokenId> tokens(chunk.sequence->tokens);
-    batch_.append(tokens.subspan(static_cast<std::size_t>(chunk.start), static_cast<std::size_t>(chunk.count)),
-                  chunk.start, chunk.sequence->blocks);
+    const std::vector<TokenId>& draft = chunk.sequence->draft;
+    std::span<const TokenId> tokens =
+        std::span<const TokenId>(chunk.sequence->tokens)
+            .subspan(static_cast<std::size_t>(chunk.start), static_cast<std::size_t>(chunk.count - chunk.drafted));
+    if (!draft.empty()) {
+      with_draft_.assign(tokens.begin(), tokens.end());
+      with_draft_.insert(with_draft_.end(), draft.begin(), draft.end());
+      tokens = with_draft_;
+    }
+    batch_.append(tokens, chunk.start, chunk.sequence->blocks);
     if (chunk.sequence->request.adapter != 0) batch_.use_adapter(slot_of(chunk.sequence->request.adapter));
     if (model_->has_places()) batch_.apply_places(*model_, chunk.sequence->traits);
     batch_.want_logits(chunk.logit_rows());
@@ -223,6 +232,7 @@ std::optional<EngineCore::Ticket> EngineCore::launch() {
   } catch (const ForwardAbandoned&) {
     // Nothing of this step counts: the written blocks belong to cancelled requests alone and are not published.
     backend_.synchronize();
+    scheduler_.abandon(plan_);
     return std::nullopt;
   }
   in_flight_ = true;
@@ -283,6 +293,31 @@ FinishReason EngineCore::sample_next(Sequence& sequence, const std::byte* row, T
   return FinishReason::error;
 }
 
+/// Samples after the sequence's last token, then after each draft token for as long as the draft says what was sampled.
+/// Each token is drawn from its own position's logits with its own random number, as if there had been no draft.
+FinishReason EngineCore::sample_rows(const Chunk& chunk, const std::byte* row, TimePoint now) {
+  Sequence& sequence = *chunk.sequence;
+  const std::size_t stride = static_cast<std::size_t>(logits_.row_stride) * sizeof(float);
+  row += static_cast<std::size_t>(chunk.logit_rows() - 1 - chunk.drafted) * stride;
+  FinishReason reason = FinishReason::none;
+  std::int64_t accepted = 0;
+  for (;; row += stride) {
+    const std::int64_t before = sequence.num_tokens();
+    reason = sample_next(sequence, row, now);
+    const bool guessed = accepted < chunk.drafted && sequence.num_tokens() > before &&
+                         sequence.tokens.back() == sequence.draft[static_cast<std::size_t>(accepted)];
+    if (!guessed) break;
+    ++accepted;
+    if (reason != FinishReason::none) break;
+  }
+  if (chunk.drafted == 0) return reason;
+  ++totals_.drafts;
+  totals_.draft_tokens += chunk.drafted;
+  totals_.accepted_draft_tokens += accepted;
+  scheduler_.settle_draft(sequence, accepted);
+  return reason;
+}
+
 void EngineCore::collect_chunk(const Chunk& chunk, const std::byte* first_row, TimePoint now) {
   Sequence& sequence = *chunk.sequence;
   if (!score_prompt_rows(chunk, first_row)) {
@@ -294,11 +329,7 @@ void EngineCore::collect_chunk(const Chunk& chunk, const std::byte* first_row, T
     sequence.stream->set_prompt_logprobs(std::exchange(sequence.prompt_events, {}));
   }
   FinishReason reason = FinishReason::length;
-  if (sequence.wants_output()) {
-    const std::size_t last = static_cast<std::size_t>(chunk.logit_rows() - 1);
-    reason =
-        sample_next(sequence, first_row + last * static_cast<std::size_t>(logits_.row_stride) * sizeof(float), now);
-  }
+  if (sequence.wants_output()) reason = sample_rows(chunk, first_row, now);
   if (reason != FinishReason::none) ended_.emplace_back(&sequence, reason);
 }
 

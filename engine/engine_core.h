@@ -83,6 +83,7 @@ class EngineCore {
   void at_layer();
   void collect_chunk(const Chunk& chunk, const std::byte* first_row, TimePoint now);
   bool score_prompt_rows(const Chunk& chunk, const std::byte* first_row);
+  FinishReason sample_rows(const Chunk& chunk, const std::byte* row, TimePoint now);
   FinishReason sample_next(Sequence& sequence, const std::byte* row, TimePoint now);
   FinishReason emit(Sequence& sequence, TokenEvent event, TimePoint now);
   void load_row(const std::byte* device_row);
@@ -107,6 +108,7 @@ class EngineCore {
   Batch batch_;
   Sampler sampler_;
   StepPlan plan_;
+  std::vector<TokenId> with_draft_;  // scratch of assemble
   LayerHook hook_;
   Tensor logits_;
   bool in_flight_ = false;

@@ -9,6 +9,19 @@
 
 namespace inferd {
 
+/// Whether sequences guess their next tokens and check the guesses in one step. It never changes an answer.
+enum class SpeculationMode {
+  off,
+  automatic,  // where a draft token is worth its row
+  ngram,      // whenever the sequence repeats itself
+};
+
+struct SpeculationOptions {
+  SpeculationMode mode = SpeculationMode::off;
+  std::int64_t max_tokens = 8;  // of one draft
+  double row_cost = 0.12;       // automatic: what one more row adds to the time of a step of one row (measured on CPUs)
+};
+
 /// Limits and sizes of one decoder's core.
 struct EngineOptions {
   std::int64_t context_length = 0;      // 0: auto: the model's maximum or what the KV pool holds, whichever is less
@@ -19,9 +32,10 @@ struct EngineOptions {
   DType kv_dtype = DType::f16;                // f16 | f32
   double queue_wait_s = 600.0;                // longest wait before the first step
   bool prefix_cache = true;
-  std::int64_t max_logit_rows = 64;   // as given to the model (ModelOptions); also bounds sequences in one step
-  int max_adapters = 0;               // as given to the model (ModelOptions)
-  double kv_memory_fraction = 0.25;   // auto: share of the backend's available memory the pool may take
+  std::int64_t max_logit_rows = 64;  // as given to the model (ModelOptions); also bounds sequences in one step
+  int max_adapters = 0;              // as given to the model (ModelOptions)
+  double kv_memory_fraction = 0.25;  // auto: share of the backend's available memory the pool may take
+  SpeculationOptions speculation;
   std::int64_t kv_full_contexts = 8;  // auto: requests of full context the pool need not exceed; 0: no such bound
 };
 

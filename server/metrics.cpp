@@ -104,6 +104,11 @@ void render_engine(std::string& out, const std::vector<ModelGauges>& gauges) {
   });
   gauge("vllm:num_preemptions_total", "counter", "Requests set back to waiting for lack of KV blocks.",
         [](Stats s) { return s.preemptions; });
+  gauge("vllm:spec_decode_num_drafts_total", "counter", "Guesses at next tokens.", [](Stats s) { return s.drafts; });
+  gauge("vllm:spec_decode_num_draft_tokens_total", "counter", "Tokens in those guesses.",
+        [](Stats s) { return s.draft_tokens; });
+  gauge("vllm:spec_decode_num_accepted_tokens_total", "counter", "Guessed tokens that were right.",
+        [](Stats s) { return s.accepted_draft_tokens; });
   gauge("inferd:engine_steps_total", "counter", "Steps of the engine.", [](Stats s) { return s.steps; });
   gauge("inferd:requests_cancelled_total", "counter", "Requests whose client left.",
         [](Stats s) { return s.cancelled; });

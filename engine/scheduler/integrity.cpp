@@ -23,7 +23,9 @@ void Scheduler::check_sequence(const Sequence& sequence) const {
   if (sequence.num_computed > 0 && sequence.num_computed < sequence.traits.context)
     fail(sequence, "its context was broken up");
   if (blocks < blocks_for_tokens(sequence.num_computed)) fail(sequence, "computed tokens lie outside its block table");
-  if (blocks > blocks_for_tokens(sequence.num_tokens())) fail(sequence, "holds more blocks than it has tokens for");
+  const auto drafted = static_cast<std::int64_t>(sequence.draft.size());
+  if (blocks > blocks_for_tokens(sequence.num_tokens() + drafted))
+    fail(sequence, "holds more blocks than it has tokens for");
   if (sequence.prompt_tokens + sequence.max_outputs > blocks_.total() * kKvBlockTokens) fail(sequence, "can never fit");
   std::vector<std::int32_t> sorted = sequence.blocks;
   std::sort(sorted.begin(), sorted.end());

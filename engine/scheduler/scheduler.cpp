@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "engine/speculation/ngram_draft.h"
 
 namespace inferd {
 
@@ -101,6 +102,9 @@ bool Scheduler::try_admit(Sequence& sequence) {
   INFERD_CHECK(reserve_blocks(sequence));
   if (!sequence.started) {
     sequence.started = true;
+    if (limits_.speculation.mode != SpeculationMode::off) {
+      sequence.draft.reserve(static_cast<std::size_t>(limits_.speculation.max_tokens));
+    }
     sequence.cached_tokens = sequence.num_computed;
   }
   return true;
@@ -117,6 +121,39 @@ void Scheduler::admit_waiting(std::int64_t tokens_left) {
   }
 }
 
+/// Drafts for the sequences that decode, as long as rows are to spare and blocks are free. Nobody is preempted for one.
+void Scheduler::make_drafts(const StepShape& step, std::int64_t spare_rows) {
+  for (const auto& running : running_) {
+    Sequence& sequence = *running;
+    if (sequence.remaining() != 1 || sequence.wants_prompt_logprobs()) continue;
+    // The step yields one token beyond the draft anyway.
+    const std::int64_t useful = sequence.max_outputs - sequence.num_outputs() - 1;
+    const std::int64_t length =
+        draft_length(limits_.speculation, sequence.draft_record.rate(), step, std::min(useful, spare_rows));
+    if (ngram_draft(sequence.tokens, length, &sequence.draft) == 0) {
+      sequence.draft_record.note_idle();
+      continue;
+    }
+    const auto room = [&] {
+      return static_cast<std::int64_t>(sequence.blocks.size()) * kKvBlockTokens - sequence.num_tokens();
+    };
+    const auto drafted = static_cast<std::int64_t>(sequence.draft.size());
+    while (room() < drafted && blocks_.available() > 0) sequence.blocks.push_back(blocks_.allocate());
+    if (room() < drafted) sequence.draft.resize(static_cast<std::size_t>(room()));
+    spare_rows -= static_cast<std::int64_t>(sequence.draft.size());
+  }
+}
+
+/// Forgets the draft and the blocks that only it needed. They were never published.
+void Scheduler::drop_draft(Sequence& sequence) {
+  sequence.draft.clear();
+  const auto needed = static_cast<std::size_t>(blocks_for_tokens(sequence.num_tokens()));
+  while (sequence.blocks.size() > needed) {
+    blocks_.release(sequence.blocks.back());
+    sequence.blocks.pop_back();
+  }
+}
+
 void Scheduler::plan(StepPlan* plan) {
   plan->chunks.clear();
   plan->num_tokens = 0;
@@ -126,6 +163,14 @@ void Scheduler::plan(StepPlan* plan) {
   std::int64_t wanted = 0;
   for (const auto& sequence : running_) wanted += sequence->remaining();
   admit_waiting(limits_.max_batch_tokens - wanted);
+  if (limits_.speculation.mode != SpeculationMode::off) {
+    StepShape step{0, 0};
+    for (const auto& sequence : running_) {
+      step.rows += sequence->remaining();
+      step.decoding += sequence->remaining() == 1 ? 1 : 0;
+    }
+    make_drafts(step, std::min(limits_.max_logit_rows - running(), limits_.max_batch_tokens - step.rows));
+  }
 
   bool prefilling = false;
   const auto schedule = [&](Sequence& sequence) {
@@ -137,8 +182,11 @@ void Scheduler::plan(StepPlan* plan) {
       room = sequence.unbreakable();
     }
     prefilling = prefilling || sequence.remaining() > 1;
-    Chunk chunk{&sequence, sequence.num_computed, std::min(sequence.remaining(), room), 0};
+    Chunk chunk{.sequence = &sequence, .start = sequence.num_computed};
+    chunk.count = std::min(sequence.remaining(), room);
     chunk.first_logit_position = sequence.first_logit_position(chunk.start, chunk.start + chunk.count);
+    chunk.drafted = static_cast<std::int64_t>(sequence.draft.size());
+    chunk.count += chunk.drafted;
     if (chunk.logit_rows() > rows_left) {
       chunk.count -= chunk.logit_rows() - rows_left;
       chunk.first_logit_position = sequence.first_logit_position(chunk.start, chunk.start + chunk.count);
@@ -161,14 +209,29 @@ void Scheduler::plan(StepPlan* plan) {
 
 void Scheduler::complete(const StepPlan& plan) {
   for (const Chunk& chunk : plan.chunks) {
-    Sequence& sequence = *chunk.sequence;
-    const auto full_before = static_cast<std::size_t>(sequence.num_computed / kKvBlockTokens);
-    sequence.num_computed = chunk.start + chunk.count;
-    if (!limits_.prefix_cache || !sequence.traits.shares_prefix) continue;
-    extend_hashes(sequence);
-    const auto full_now = static_cast<std::size_t>(sequence.num_computed / kKvBlockTokens);
-    for (std::size_t i = full_before; i < full_now; ++i) blocks_.publish(sequence.blocks[i], sequence.hashes[i]);
+    advance(*chunk.sequence, chunk.start + chunk.count - chunk.drafted);
   }
+}
+
+void Scheduler::advance(Sequence& sequence, std::int64_t num_computed) {
+  const auto full_before = static_cast<std::size_t>(sequence.num_computed / kKvBlockTokens);
+  sequence.num_computed = num_computed;
+  if (!limits_.prefix_cache || !sequence.traits.shares_prefix) return;
+  extend_hashes(sequence);
+  const auto full_now = static_cast<std::size_t>(sequence.num_computed / kKvBlockTokens);
+  for (std::size_t i = full_before; i < full_now; ++i) blocks_.publish(sequence.blocks[i], sequence.hashes[i]);
+}
+
+void Scheduler::settle_draft(Sequence& sequence, std::int64_t accepted) {
+  const auto drafted = static_cast<std::int64_t>(sequence.draft.size());
+  INFERD_CHECK(accepted <= drafted && sequence.num_computed + accepted <= sequence.num_tokens());
+  sequence.draft_record.note(accepted, drafted);
+  advance(sequence, sequence.num_computed + accepted);
+  drop_draft(sequence);
+}
+
+void Scheduler::abandon(const StepPlan& plan) {
+  for (const Chunk& chunk : plan.chunks) drop_draft(*chunk.sequence);
 }
 
 std::vector<std::unique_ptr<Sequence>> Scheduler::take_if(const std::function<bool(const Sequence&)>& leaves) {

@@ -19,13 +19,15 @@ struct SchedulerLimits {
   bool prefix_cache = true;
   std::uint64_t model_instance = 0;  // part of every block's hash
   DType kv_dtype = DType::f16;       // likewise
+  SpeculationOptions speculation;
 };
 
-/// The tokens [start, start + count) of one sequence.
+/// The tokens [start, start + count) of one sequence; the last `drafted` of them are its draft.
 struct Chunk {
   Sequence* sequence = nullptr;
   std::int64_t start = 0;
   std::int64_t count = 0;
+  std::int64_t drafted = 0;
   std::int64_t first_logit_position = 0;  // logits are needed from here to start + count
   std::int64_t logit_rows() const { return start + count - first_logit_position; }
 };
@@ -50,8 +52,14 @@ class Scheduler {
   void add(std::unique_ptr<Sequence> sequence);
   /// Decides the next step; an empty plan means that nothing is there to do. `plan` is reused.
   void plan(StepPlan* plan);
-  /// The step has been computed: its keys and values are in the cache; full blocks become shareable.
+  /// The step has been computed: its keys and values are in the cache; full blocks become shareable. Drafts do not
+  /// count until they are settled.
   void complete(const StepPlan& plan);
+  /// After complete, once for each sequence with a draft: its first `accepted` tokens have become tokens of the
+  /// sequence. Blocks that only the others needed are released.
+  void settle_draft(Sequence& sequence, std::int64_t accepted);
+  /// The step was given up: forgets its drafts.
+  void abandon(const StepPlan& plan);
   /// Takes every sequence out for which `leaves` is true; their blocks are released.
   std::vector<std::unique_ptr<Sequence>> take_if(const std::function<bool(const Sequence&)>& leaves);
 
@@ -72,6 +80,9 @@ class Scheduler {
   void admit_waiting(std::int64_t tokens_left);
   bool try_admit(Sequence& sequence);
   void release_blocks(Sequence& sequence);
+  void make_drafts(const StepShape& step, std::int64_t spare_rows);
+  void drop_draft(Sequence& sequence);
+  void advance(Sequence& sequence, std::int64_t num_computed);
   void extend_hashes(Sequence& sequence) const;
   void check_sequence(const Sequence& sequence) const;
   static void insert_in_order(std::vector<std::unique_ptr<Sequence>>* list, std::unique_ptr<Sequence> sequence);

@@ -12,6 +12,7 @@
 #include "engine/options.h"
 #include "engine/request.h"
 #include "engine/sampler/token_counts.h"
+#include "engine/speculation/draft_policy.h"
 #include "engine/token_stream.h"
 
 namespace inferd {
@@ -53,6 +54,9 @@ struct Sequence {
   std::vector<BlockHash> hashes;     // chain over the full blocks of `tokens`, as far as was needed
   BlockHash root;                    // what the chain starts from
   bool rooted = false;
+
+  std::vector<TokenId> draft;  // guesses of what follows `tokens`, in the step being computed only
+  DraftRecord draft_record;
 
   TokenCounts counts;                     // only with penalties
   std::int64_t prompt_rows_done = 0;      // prompt tokens whose successor has been scored

@@ -86,6 +86,7 @@ EngineOptions engine_options_for(const std::vector<BenchCase>& cases, const Benc
   out.context_length = longest;
   out.max_concurrent_requests = streams;
   out.prefix_cache = true;
+  out.speculation.mode = SpeculationMode::off;
   return out;
 }
 

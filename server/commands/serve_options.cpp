@@ -91,6 +91,10 @@ EngineOptions engine_options(const Settings& settings) {
   options.queue_wait_s = settings.queue_wait_s;
   options.prefix_cache = settings.prefix_cache;
   options.max_adapters = max_adapters(settings);
+  options.speculation.mode = settings.speculative == "off"     ? SpeculationMode::off
+                             : settings.speculative == "ngram" ? SpeculationMode::ngram
+                                                               : SpeculationMode::automatic;
+  options.speculation.max_tokens = settings.speculative_tokens;
   options.max_logit_rows = std::max(kLeastLogitRows, options.max_concurrent_requests);
   return options;
 }

@@ -150,6 +150,7 @@ TEST_CASE("random walk: 300,000 operations over tiny pools") {
   // INFERD_WALK_SEEDS=N runs N rounds of other seeds, for long runs by hand.
   const char* rounds_text = std::getenv("INFERD_WALK_SEEDS");
   const int rounds = rounds_text != nullptr ? std::atoi(rounds_text) : 3;
+  std::int64_t drafted = 0, accepted = 0;
   std::int64_t preemptions = 0, cached = 0, checked = 0, cancelled = 0, expired = 0, refused = 0;
   for (int round = 0; round < rounds; ++round) {
     int variant = 0;
@@ -162,12 +163,15 @@ TEST_CASE("random walk: 300,000 operations over tiny pools") {
         options.max_logit_rows = variant % 2 == 0 ? 6 : 16;
         options.queue_wait_s = 1e9;
         options.prefix_cache = variant != 4;
+        options.speculation.mode = static_cast<SpeculationMode>((variant + round) % 3);
         const auto seed = static_cast<std::uint64_t>(round * 100 + variant + 1);
         INFO("seed " << seed);
         Walk walk(seed, blocks, options);
         walk.run(10000);
         preemptions += walk.stats().preemptions;
         cached += walk.stats().cached_prompt_tokens;
+        drafted += walk.stats().draft_tokens;
+        accepted += walk.stats().accepted_draft_tokens;
         checked += walk.checked;
         cancelled += walk.cancelled;
         expired += walk.expired;
@@ -178,6 +182,7 @@ TEST_CASE("random walk: 300,000 operations over tiny pools") {
   }
   INFO("preemptions " << preemptions << ", cached " << cached << ", checked " << checked << ", cancelled " << cancelled
                       << ", expired " << expired << ", refused " << refused);
+  INFO("drafted " << drafted << ", accepted " << accepted);
   // The walk must have been where it hurts.
   CHECK(preemptions > 100);
   CHECK(cached > 10000);
@@ -185,6 +190,8 @@ TEST_CASE("random walk: 300,000 operations over tiny pools") {
   CHECK(cancelled > 500);
   CHECK(expired > 50);
   CHECK(refused > 100);
+  CHECK(drafted > 10000);
+  CHECK(accepted > 200);
 }
 
 }  // namespace

@@ -106,5 +106,44 @@ TEST_CASE("a prompt that is read both ways has no logprobs to give") {
   CHECK_FALSE(llama.core->check(request).has_value());
 }
 
+TEST_CASE("real forwards: speculation changes no bit of an answer, alone and together") {
+  for (const char* name : {"llama2", "llama3", "qwen2", "qwen3"}) {
+    INFO(name);
+    constexpr int kRequests = 16;
+    const auto options = [](SpeculationMode mode) {
+      EngineOptions out = options_with(256, 0);
+      out.speculation.mode = mode;
+      return out;
+    };
+    RealCore plain(name, options(SpeculationMode::off));
+    RealCore guessing(name, options(SpeculationMode::ngram));
+    const std::int64_t vocab = plain.core->info().vocab_size;
+    std::vector<Answer> expected;
+    std::vector<Request> requests;
+    for (int i = 0; i < kRequests; ++i) {
+      Request request = real_request(i, vocab);
+      // Prompts that repeat themselves, and likely tokens: a small vocabulary of five, by bias.
+      for (std::size_t t = 0; t < request.prompt.size(); ++t) request.prompt[t] = request.prompt[t % 5];
+      for (std::size_t t = 0; t < 5 && t < request.prompt.size(); ++t) {
+        request.sampling.logit_bias.emplace_back(request.prompt[t], 20.0f);
+      }
+      requests.push_back(request);
+      expected.push_back(plain.finish(plain.submit(request)));
+    }
+    for (int i = 0; i < kRequests; ++i) {
+      CHECK(equal_events(guessing.finish(guessing.submit(requests[i])).events, expected[i].events));
+    }
+    std::vector<std::shared_ptr<TokenStream>> streams;
+    for (int i = 0; i < kRequests; ++i) streams.push_back(guessing.submit(requests[i]));
+    for (int i = 0; i < kRequests; ++i) {
+      const Answer answer = guessing.finish(streams[i]);
+      CHECK(answer.events.size() == expected[i].events.size());
+      CHECK(equal_events(answer.events, expected[i].events));
+    }
+    CHECK(guessing.core->stats().accepted_draft_tokens > 50);
+    CHECK(guessing.core->stats().accepted_draft_tokens < guessing.core->stats().draft_tokens);
+  }
+}
+
 }  // namespace
 }  // namespace inferd
