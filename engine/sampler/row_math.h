@@ -1,9 +1,11 @@
-// Row arithmetic: the passes over a whole row of logits, written so that compilers vectorise them.
+// Row arithmetic: what the sampler asks of a whole row of logits.
 #pragma once
 
 #include <cstdint>
 #include <span>
 #include <vector>
+
+#include "engine/sampler/row_passes.h"
 
 namespace inferd {
 
@@ -18,14 +20,15 @@ inline bool better(const Candidate& a, const Candidate& b) {
   return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
 }
 
-/// True if no element is NaN or infinite.
-bool all_finite(std::span<const float> row);
+/// Sets *max to the largest element, -inf for an empty row. False if an element is NaN or infinite.
+bool scan_row(std::span<const float> row, float* max);
 /// The largest element; -inf for an empty row. No element may be NaN.
 float row_max(std::span<const float> row);
+/// Lowest id whose element is `value`, the row's largest.
+std::int32_t first_of(std::span<const float> row, float value);
 /// Lowest id with the largest logit.
 Candidate row_argmax(std::span<const float> row);
 
-constexpr std::size_t kSumBlock = 1024;  // elements whose weights are summed in f32 before f64 takes over
 /// weights[i] = exp((row[i] - max) / temperature), relative error below 3e-7, exactly 0 below e^-87.
 /// block_sums[b] = sum over block b of kSumBlock elements. Returns the whole sum. `weights` may be null.
 double exp_weights(std::span<const float> row, float max, float temperature, float* weights,

@@ -15,7 +15,10 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 // Changed logits stay within these bounds, so that differences between them stay finite.
 constexpr float kLogitBound = 1e30f;
 constexpr float kBanBias = -100.0f;
-constexpr std::size_t kTopPBuckets = 1400;  // 16 for each factor e, down to e^-87
+// Weights (of the best token: 1) at which the search for the border of top_p starts anew.
+constexpr float kTopPLevels[] = {0x1p-6f, 0x1p-12f, 0x1p-24f, 0x1p-48f, 0.0f};
+constexpr std::size_t kBuckets = 1400;  // 16 for each factor e, down to e^-87
+constexpr std::size_t kFew = 4096, kDense = 64;
 
 float bounded(float logit) { return logit == -kInfinity ? logit : std::clamp(logit, -kLogitBound, kLogitBound); }
 
@@ -30,8 +33,9 @@ bool has_penalties(const SamplingParams& params) {
 Sampler::Sampler(std::int64_t vocab_size)
     : row_(static_cast<std::size_t>(vocab_size)), weights_(static_cast<std::size_t>(vocab_size)) {
   block_sums_.reserve(row_.size() / kSumBlock + 1);
-  bucket_sums_.resize(kTopPBuckets);
-  candidates_.reserve(4096);
+  candidates_.reserve(row_.size());
+  ordered_.reserve(row_.size());
+  bucket_sums_.resize(kBuckets);
 }
 
 float Sampler::logprob_of(TokenId token) const {
@@ -40,7 +44,6 @@ float Sampler::logprob_of(TokenId token) const {
 }
 
 void Sampler::note_logprobs(int top, TokenEvent* out) {
-  raw_max_ = row_max(row_);
   raw_log_sum_ = std::log(exp_weights(row_, raw_max_, 1.0f, nullptr, nullptr));
   out->top.clear();
   if (top <= 0) return;
@@ -49,7 +52,7 @@ void Sampler::note_logprobs(int top, TokenEvent* out) {
 }
 
 bool Sampler::score(TokenId token, int top, TokenEvent* out) {
-  if (!all_finite(row_)) return false;
+  if (!scan_row(row_, &raw_max_)) return false;
   INFERD_CHECK(token >= 0 && static_cast<std::size_t>(token) < row_.size());
   note_logprobs(top, out);
   out->token = token;
@@ -57,7 +60,8 @@ bool Sampler::score(TokenId token, int top, TokenEvent* out) {
   return true;
 }
 
-void Sampler::apply_rules(const SampleInput& input) {
+/// False if the row stayed as it was.
+bool Sampler::apply_rules(const SampleInput& input) {
   const SamplingParams& params = input.params;
   const auto in_row = [this](TokenId token) { return token >= 0 && static_cast<std::size_t>(token) < row_.size(); };
   for (const auto& [token, bias] : params.logit_bias) {
@@ -68,7 +72,7 @@ void Sampler::apply_rules(const SampleInput& input) {
   for (const TokenId token : input.banned) {
     if (in_row(token)) row_[static_cast<std::size_t>(token)] = -kInfinity;
   }
-  if (!has_penalties(params)) return;
+  if (!has_penalties(params)) return !params.logit_bias.empty() || !input.banned.empty();
   INFERD_CHECK(input.counts != nullptr);
   for (const TokenCounts::Entry& entry : input.counts->entries()) {
     float logit = row_[static_cast<std::size_t>(entry.token)];
@@ -82,32 +86,35 @@ void Sampler::apply_rules(const SampleInput& input) {
     }
     row_[static_cast<std::size_t>(entry.token)] = bounded(logit);
   }
+  return true;
+}
+
+/// Notes the raw logits of the tokens that rules may change: the sampled one's must survive them.
+void Sampler::remember_changes(const SampleInput& input) {
+  const auto remember = [&](TokenId token) {
+    if (token >= 0 && static_cast<std::size_t>(token) < row_.size()) {
+      changed_.emplace_back(token, row_[static_cast<std::size_t>(token)]);
+    }
+  };
+  changed_.clear();
+  for (const auto& [token, bias] : input.params.logit_bias) remember(token);
+  if (!has_penalties(input.params)) return;
+  for (const TokenCounts::Entry& entry : input.counts->entries()) remember(entry.token);
 }
 
 SampleResult Sampler::sample(const SampleInput& input, TokenEvent* out) {
-  if (!all_finite(row_)) return SampleResult::not_finite;
+  if (!scan_row(row_, &raw_max_)) return SampleResult::not_finite;
   const bool wants_logprob = input.top_logprobs >= 0;
   *out = {};
-  if (wants_logprob) note_logprobs(input.top_logprobs, out);
-  // The sampled token's raw logit must survive the rules: remember those that they may change.
-  std::vector<std::pair<TokenId, float>> changed;
   if (wants_logprob) {
-    const auto remember = [&](TokenId token) {
-      if (token >= 0 && static_cast<std::size_t>(token) < row_.size()) {
-        changed.emplace_back(token, row_[static_cast<std::size_t>(token)]);
-      }
-    };
-    for (const auto& [token, bias] : input.params.logit_bias) remember(token);
-    if (has_penalties(input.params)) {
-      for (const TokenCounts::Entry& entry : input.counts->entries()) remember(entry.token);
-    }
+    note_logprobs(input.top_logprobs, out);
+    remember_changes(input);
   }
-  apply_rules(input);
-  const float max = row_max(row_);
+  const float max = apply_rules(input) ? row_max(row_) : raw_max_;
   if (max == -kInfinity) return SampleResult::all_banned;
-  out->token = greedy(input.params) ? row_argmax(row_).id : draw(input, max);
+  out->token = greedy(input.params) ? first_of(row_, max) : draw(input, max);
   if (wants_logprob) {
-    for (const auto& [token, raw] : changed) {
+    for (const auto& [token, raw] : changed_) {
       if (token == out->token) {
         row_[static_cast<std::size_t>(token)] = raw;
         break;
@@ -126,42 +133,79 @@ TokenId Sampler::draw(const SampleInput& input, float max) {
   return top_k ? draw_from_best(params, max, uniform) : draw_from_row(params, max, uniform);
 }
 
-/// The last candidate, best first, of those that hold top_p of the whole weight. weights_ are set.
-Candidate Sampler::top_p_cutoff(const SamplingParams& params, float max, double total) {
-  // Weights fall by a fixed ratio from bucket to bucket; only the bucket with the border is looked at closely.
-  constexpr float kBucketsPerUnit = 16.0f;
-  const auto bucket_of = [&](std::size_t id) {
-    const float depth = (max - row_[id]) / params.temperature * kBucketsPerUnit;
-    return std::min(static_cast<std::size_t>(depth), bucket_sums_.size() - 1);
+/// Sets candidates_ to the tokens that weigh `least` or more (0: anything), ids rising. Returns their weight.
+/// weights_ and block_sums_ are set.
+double Sampler::gather(float least) {
+  const RowPasses& passes = row_passes();
+  const float below = least > 0.0f ? std::nextafter(least, 0.0f) : 0.0f;
+  candidates_.clear();
+  double mass = 0.0;
+  for (std::size_t block = 0; block < block_sums_.size(); ++block) {
+    if (!(block_sums_[block] > static_cast<double>(below))) continue;  // nothing in it can weigh more than all of it
+    const std::size_t end = std::min(weights_.size(), (block + 1) * kSumBlock);
+    for (std::size_t id = block * kSumBlock; id < end;) {
+      id = passes.next_above(weights_.data(), end, id, below);
+      const std::size_t stop = std::min(end, id + kDense);  // where one is, others often are near
+      for (; id < stop; ++id) {
+        if (!(weights_[id] > below)) continue;
+        candidates_.push_back({row_[id], static_cast<std::int32_t>(id)});
+        mass += static_cast<double>(weights_[id]);
+      }
+    }
+  }
+  return mass;
+}
+
+/// Sets ordered_ to those of many candidates_ among which the border of top_p lies; returns the weight of all better
+/// ones. Logits are put into buckets of equal width: only the bucket with the border is of interest.
+double Sampler::narrow_to_border(double wanted, float max, float temperature) {
+  const auto bucket_of = [&](float logit) {
+    constexpr float kBucketsPerUnit = 16.0f;
+    return std::min(static_cast<std::size_t>((max - logit) / temperature * kBucketsPerUnit), bucket_sums_.size() - 1);
   };
   std::fill(bucket_sums_.begin(), bucket_sums_.end(), 0.0);
-  for (std::size_t id = 0; id < row_.size(); ++id) {
-    if (weights_[id] > 0.0f) bucket_sums_[bucket_of(id)] += static_cast<double>(weights_[id]);
+  for (const Candidate& candidate : candidates_) {
+    bucket_sums_[bucket_of(candidate.logit)] += static_cast<double>(weights_[static_cast<std::size_t>(candidate.id)]);
   }
-  const double wanted = std::max(static_cast<double>(params.top_p), 0.0) * total;
   double mass = 0.0;
   std::size_t border = 0;
   for (std::size_t bucket = 0; bucket < bucket_sums_.size(); ++bucket) {
     if (bucket_sums_[bucket] <= 0.0) continue;
-    border = bucket;
-    if (mass + bucket_sums_[bucket] >= wanted) break;
     mass += bucket_sums_[bucket];
+    border = bucket;
+    if (mass >= wanted) break;  // or never, by rounding: then the last one is it
   }
-  candidates_.clear();
-  for (std::size_t id = 0; id < row_.size(); ++id) {
-    if (weights_[id] > 0.0f && bucket_of(id) == border) {
-      candidates_.push_back({row_[id], static_cast<std::int32_t>(id)});
-    }
+  mass -= bucket_sums_[border];
+  ordered_.clear();
+  for (const Candidate& candidate : candidates_) {
+    if (bucket_of(candidate.logit) == border) ordered_.push_back(candidate);
   }
-  // Halves the bucket until one candidate is left: the better half either reaches the border or counts as a whole.
-  std::size_t low = 0, high = candidates_.size();
+  return mass;
+}
+
+/// Sets candidates_ to the best tokens that together weigh `wanted`, ids rising.
+void Sampler::keep_top_p(double wanted, float max, float temperature) {
+  // The border lies among few: those above a weight low enough that they hold `wanted`.
+  for (const float least : kTopPLevels) {
+    if (gather(least) >= wanted) break;
+  }
+  const auto weight = [this](const Candidate& candidate) {
+    return static_cast<double>(weights_[static_cast<std::size_t>(candidate.id)]);
+  };
+  // Halves them until one is left: the better half either reaches the border or counts as a whole.
+  double mass = 0.0;
+  if (candidates_.size() > kFew) {
+    mass = narrow_to_border(wanted, max, temperature);
+  } else {
+    ordered_ = candidates_;
+  }
+  std::size_t low = 0, high = ordered_.size();
   while (high - low > 1) {
     const std::size_t middle = low + (high - low) / 2;
-    const auto at = [this](std::size_t i) { return candidates_.begin() + static_cast<std::ptrdiff_t>(i); };
+    const auto at = [this](std::size_t i) { return ordered_.begin() + static_cast<std::ptrdiff_t>(i); };
     std::nth_element(at(low), at(middle), at(high), better);
     double half = 0.0;
-    for (std::size_t i = low; i < middle; ++i)
-      half += static_cast<double>(weights_[static_cast<std::size_t>(candidates_[i].id)]);
+    for (std::size_t i = low; i < middle; ++i) half += weight(ordered_[i]);
     if (mass + half >= wanted) {
       high = middle;
     } else {
@@ -169,29 +213,12 @@ Candidate Sampler::top_p_cutoff(const SamplingParams& params, float max, double 
       low = middle;
     }
   }
-  return candidates_[low];
+  const Candidate cutoff = ordered_[low];
+  std::erase_if(candidates_, [&](const Candidate& candidate) { return better(cutoff, candidate); });
 }
 
-/// Without top_k: over the whole row, block by block.
-TokenId Sampler::draw_from_row(const SamplingParams& params, float max, double uniform) {
-  double total = exp_weights(row_, max, params.temperature, weights_.data(), &block_sums_);
-  if (params.min_p > 0.0f || params.top_p < 1.0f) {
-    const Candidate cutoff = params.top_p < 1.0f ? top_p_cutoff(params, max, total) : Candidate{-kInfinity, 0};
-    const float min_weight = std::min(params.min_p, 1.0f);  // the best candidate weighs 1
-    total = 0.0;
-    for (std::size_t block = 0; block < block_sums_.size(); ++block) {
-      const std::size_t end = std::min(weights_.size(), (block + 1) * kSumBlock);
-      double sum = 0.0;
-      for (std::size_t i = block * kSumBlock; i < end; ++i) {
-        const bool dropped = weights_[i] < min_weight || better(cutoff, {row_[i], static_cast<std::int32_t>(i)});
-        if (dropped) weights_[i] = 0.0f;
-        sum += static_cast<double>(weights_[i]);
-      }
-      block_sums_[block] = sum;
-      total += sum;
-    }
-  }
-  double left = uniform * total;
+/// The token at which the weights, ids rising, have used `left` up. weights_ and block_sums_ are set.
+TokenId Sampler::walk_row(double left) const {
   std::size_t block = 0, last_weighty = 0;
   for (std::size_t b = 0; b < block_sums_.size(); ++b) {
     if (block_sums_[b] > 0.0) last_weighty = b;
@@ -206,6 +233,31 @@ TokenId Sampler::draw_from_row(const SamplingParams& params, float max, double u
     if (left < 0.0) break;
   }
   return static_cast<TokenId>(chosen);
+}
+
+/// Without top_k: over the whole row.
+TokenId Sampler::draw_from_row(const SamplingParams& params, float max, double uniform) {
+  const double total = exp_weights(row_, max, params.temperature, weights_.data(), &block_sums_);
+  const float min_weight = std::min(params.min_p, 1.0f);  // the best candidate weighs 1
+  if (!(min_weight > 0.0f) && !(params.top_p < 1.0f)) return walk_row(uniform * total);
+  if (params.top_p < 1.0f) {
+    keep_top_p(std::max(static_cast<double>(params.top_p), 0.0) * total, max, params.temperature);
+  } else {
+    gather(min_weight);
+  }
+  double kept = 0.0;
+  std::erase_if(candidates_, [&](const Candidate& candidate) {
+    const float weight = weights_[static_cast<std::size_t>(candidate.id)];
+    if (weight < min_weight) return true;
+    kept += static_cast<double>(weight);
+    return false;
+  });
+  double left = uniform * kept;
+  for (std::size_t i = 0; i + 1 < candidates_.size(); ++i) {
+    left -= static_cast<double>(weights_[static_cast<std::size_t>(candidates_[i].id)]);
+    if (left < 0.0) return candidates_[i].id;
+  }
+  return candidates_.back().id;
 }
 
 /// With top_k: only the k best are looked at.

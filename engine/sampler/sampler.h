@@ -43,19 +43,24 @@ class Sampler {
   bool score(TokenId token, int top, TokenEvent* out);
 
  private:
-  void apply_rules(const SampleInput& input);
+  bool apply_rules(const SampleInput& input);
+  void remember_changes(const SampleInput& input);
   TokenId draw(const SampleInput& input, float max);
   TokenId draw_from_row(const SamplingParams& params, float max, double uniform);
   TokenId draw_from_best(const SamplingParams& params, float max, double uniform);
-  Candidate top_p_cutoff(const SamplingParams& params, float max, double total);
+  TokenId walk_row(double left) const;
+  double gather(float least);
+  double narrow_to_border(double wanted, float max, float temperature);
+  void keep_top_p(double wanted, float max, float temperature);
   void note_logprobs(int top, TokenEvent* out);
   float logprob_of(TokenId token) const;
 
   std::vector<float> row_;
   std::vector<float> weights_;
   std::vector<double> block_sums_;
-  std::vector<Candidate> candidates_;
+  std::vector<Candidate> candidates_, ordered_;
   std::vector<double> bucket_sums_;
+  std::vector<std::pair<TokenId, float>> changed_;  // raw logits of the tokens that rules may change
   float raw_max_ = 0.0f;
   double raw_log_sum_ = 0.0;
 };

@@ -7,6 +7,11 @@
 #include "tests/catch.h"
 
 namespace inferd {
+
+namespace portable {
+extern const RowPasses kRowPasses;
+}
+
 namespace {
 
 TEST_CASE("exp_weights is accurate over its whole range and sums as it should") {
@@ -37,6 +42,45 @@ TEST_CASE("exp_weights far below is zero, also for -inf") {
   std::vector<float> weights(row.size(), 9.0f);
   CHECK(exp_weights(row, 0.0f, 1.0f, weights.data(), nullptr) == 0.0);
   for (const float w : weights) CHECK(w == 0.0f);
+}
+
+TEST_CASE("scan_row sees every NaN and infinity, and the maximum elsewhere") {
+  for (const std::size_t size : {1u, 7u, 64u, 65u, 1000u}) {
+    std::vector<float> row(size, -3.0f);
+    for (std::size_t at = 0; at < size; at += 1 + size / 13) {
+      float max = 0.0f;
+      row[at] = 2.5f;
+      CHECK(scan_row(row, &max));
+      CHECK(max == 2.5f);
+      CHECK(first_of(row, max) == static_cast<std::int32_t>(at));
+      for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
+                              -std::numeric_limits<float>::infinity()}) {
+        row[at] = bad;
+        CHECK_FALSE(scan_row(row, &max));
+      }
+      row[at] = -3.0f;
+    }
+  }
+}
+
+TEST_CASE("every instruction level yields the same bits") {
+  std::vector<float> row(5003);
+  std::mt19937 rng(7);
+  for (float& x : row) x = static_cast<float>(rng() % 1000000) * 1e-4f - 99.0f;
+  const float max = row_max(row);
+  std::vector<float> weights(row.size()), expected(row.size());
+  std::vector<double> blocks;
+  const double total = exp_weights(row, max, 0.7f, weights.data(), &blocks);
+  std::vector<double> expected_blocks(blocks.size());
+  CHECK(portable::kRowPasses.exp_weights(row.data(), row.size(), max, 0.7f, expected.data(), expected_blocks.data()) ==
+        total);
+  CHECK(weights == expected);
+  CHECK(blocks == expected_blocks);
+  CHECK(portable::kRowPasses.max(row.data(), row.size()) == max);
+  for (std::size_t from = 0; from < row.size(); from += 97) {
+    CHECK(portable::kRowPasses.next_above(row.data(), row.size(), from, -2.0f) ==
+          row_passes().next_above(row.data(), row.size(), from, -2.0f));
+  }
 }
 
 TEST_CASE("select_best equals a full sort, ties by lower id") {
