@@ -74,6 +74,85 @@ def trimmed_gguf(data):
     return head + bytes(-len(head) % 128) + body
 
 
+def tokenizer_gguf(data):
+    """A GGUF file of the tokenizer's keys alone, whole."""
+    reader = Reader(data)
+    reader.take(4)
+    version, _tensors, keys = reader.number("I"), reader.number("Q"), reader.number("Q")
+    out = []
+    for _ in range(keys):
+        begin = reader.at
+        key = reader.text()
+        trimmed_value(reader, reader.number("I"), 0)
+        if key.startswith(b"tokenizer.") or key == b"general.architecture":
+            out.append(data[begin:reader.at])
+    head = b"GGUF" + struct.pack("<IQQ", version, 0, len(out)) + b"".join(out)
+    return head + bytes(-len(head) % 128)
+
+
+def varint(value):
+    out = b""
+    while value > 127:
+        out, value = out + bytes([value & 127 | 128]), value >> 7
+    return out + bytes([value])
+
+
+def protobuf_fields(data):
+    """(number, wire type, value) of each field; the value of wire type 2 is its bytes."""
+    at, fields = 0, []
+
+    def number():
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte = data[at]
+            at += 1
+            value |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                return value
+
+    while at < len(data):
+        tag = number()
+        size = {0: None, 1: 8, 2: -1, 5: 4}[tag & 7]
+        if size is None:
+            fields.append((tag >> 3, 0, number()))
+            continue
+        if size == -1:
+            size = number()
+        fields.append((tag >> 3, tag & 7, data[at:at + size]))
+        at += size
+    return fields
+
+
+def protobuf(fields):
+    out = b""
+    for number, kind, value in fields:
+        out += varint(number << 3 | kind)
+        out += varint(value) if kind == 0 else (varint(len(value)) if kind == 2 else b"") + value
+    return out
+
+
+def small_sentencepiece(data):
+    """A model with at most 400 pieces, and the beginning of its normalisation table."""
+    pieces, fields = 0, []
+    for number, kind, value in protobuf_fields(data):
+        if number == 1:  # a piece
+            pieces += 1
+            if pieces > 400:
+                continue
+        if number == 3:  # normalizer_spec; its field 2 is the table: length of a trie, the trie, strings
+            inner = protobuf_fields(value)
+            for i, (field, inner_kind, table) in enumerate(inner):
+                if field == 2 and len(table) > 4:
+                    trie = struct.unpack("<I", table[:4])[0]
+                    strings = table[4 + trie:4 + trie + 1024]
+                    inner[i] = (field, inner_kind, struct.pack("<I", 4096) + table[4:4 + 4096] + strings)
+            value = protobuf(inner)
+        fields.append((number, kind, value))
+    return protobuf(fields)
+
+
 def small_safetensors(data):
     """The first tensors of a file, each cut to a few elements."""
     header = json.loads(data[8:8 + struct.unpack("<Q", data[:8])[0]])
@@ -95,10 +174,23 @@ def small_safetensors(data):
 
 def main():
     out = pathlib.Path(sys.argv[1])
-    for name in ("gguf", "safetensors", "config_json", "tokenizer_json"):
+    for name in ("gguf", "gguf_tokenizer", "safetensors", "config_json", "tokenizer_json", "tokenizer_model"):
         (out / name).mkdir(parents=True, exist_ok=True)
     for file in sorted((GOLDEN / "gguf").glob("*.gguf")):
         (out / "gguf" / file.stem).write_bytes(trimmed_gguf(file.read_bytes()))
+    seen = set()
+    for file in sorted(GOLDEN.glob("gguf*/*.gguf")):
+        keys = tokenizer_gguf(file.read_bytes())
+        if keys not in seen:
+            (out / "gguf_tokenizer" / file.stem).write_bytes(keys)
+        seen.add(keys)
+    for file in sorted(GOLDEN.glob("spm/*.model")):
+        for choice in range(2):
+            (out / "tokenizer_model" / f"{file.stem}.{choice}").write_bytes(
+                bytes([choice]) + small_sentencepiece(file.read_bytes()))
+    for folder, choice in (("llama2", 1), ("chatglm2", 2), ("chatglm3", 2), ("glm4_tiktoken", 3), ("llama2", 4)):
+        data = (GOLDEN / "models" / folder / "tokenizer.model").read_bytes()
+        (out / "tokenizer_model" / f"{folder}.{choice}").write_bytes(bytes([choice]) + data)
     for file in sorted((GOLDEN / "models").glob("*/*.safetensors")):
         name = f"{file.parent.name}.{file.stem}"
         (out / "safetensors" / name).write_bytes(b"s" + small_safetensors(file.read_bytes()))
