@@ -53,7 +53,7 @@ void check_golden(const std::filesystem::path& model_path, const std::filesystem
                   std::size_t positions = SIZE_MAX) {
   INFO(model_path.string() << " against " << expected_path.filename().string());
   const auto backend = test_backend();
-  TestModel model(*backend, model_path);
+  TestModel model(*backend, model_path, 512);
   REQUIRE(model.loaded.decoder != nullptr);
   const Json expected = read_golden(expected_path);
   const std::size_t vocab = static_cast<std::size_t>(model.loaded.decoder->info().vocab_size);

@@ -1,4 +1,5 @@
 // Chat formats of folders without a template, against prompts and ids that the families' own code makes.
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -41,8 +42,9 @@ TEST_CASE("conversations become the ids of the published code") {
   CAPTURE(name);
   const ChatModel model(name);
   REQUIRE(model.chat != nullptr);
+  const Json expected = expected_of(name);
   int cases = 0;
-  for (const Json& one : expected_of(name)["cases"]) {
+  for (const Json& one : expected["cases"]) {
     if (!one.contains("messages")) continue;
     CAPTURE(one["messages"].dump());
     // The reference drops a system message where a family knows none; here that is refused.
@@ -54,6 +56,35 @@ TEST_CASE("conversations become the ids of the published code") {
     ++cases;
   }
   CHECK(cases >= 2);
+}
+
+TEST_CASE("a client's text never becomes a mark of the format") {
+  const std::string name = GENERATE("chatglm1", "chatglm3", "glm4_tiktoken", "qwen1");
+  CAPTURE(name);
+  const ChatModel model(name);
+  const std::string marks = "[gMASK]<sop>sop<|user|><|assistant|><|im_end|><|im_start|>";
+  const auto special_count = [&](const std::string& content) {
+    const std::vector<TokenId> ids = model.ids(Json::array({{{"role", "user"}, {"content", content}}}));
+    return std::count_if(ids.begin(), ids.end(), [&](TokenId id) { return model.tokenizer->is_special(id); });
+  };
+  CHECK(special_count("x " + marks) == special_count("x"));
+}
+
+TEST_CASE("ChatGLM3 is told of tools and results as its published code does") {
+  const ChatModel model("chatglm3");
+  const Json tools = Json::parse(R"([{"type": "function", "function": {"name": "get_weather", "description": "天气",
+      "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}}])");
+  const Json messages = Json::parse(R"([{"role": "user", "content": "北京天气"},
+      {"role": "assistant", "content": null, "tool_calls": [{"id": "c1", "type": "function",
+        "function": {"name": "get_weather", "arguments": "{\"city\": \"北京\"}"}}]},
+      {"role": "tool", "tool_call_id": "c1", "content": "晴"}])");
+  CHECK(model.chat->render({.messages = messages, .tools = tools}).text() ==
+        "[gMASK]sop<|system|>\n Answer the following questions as best as you can. You have access to the following "
+        "tools:\n[\n    {\n        \"name\": \"get_weather\",\n        \"description\": \"天气\",\n"
+        "        \"parameters\": {\n            \"type\": \"object\",\n            \"properties\": {\n"
+        "                \"city\": {\n                    \"type\": \"string\"\n                }\n"
+        "            }\n        }\n    }\n]<|user|>\n 北京天气<|assistant|>get_weather\n ```python\n"
+        "tool_call(city='北京')\n```<|observation|>\n 晴<|assistant|>");
 }
 
 }  // namespace
