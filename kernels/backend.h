@@ -26,6 +26,8 @@ struct WeightSource {
   DType dtype = DType::f32;
   std::int64_t rows = 0;     // outputs
   std::int64_t columns = 0;  // inputs
+  /// [columns]: column i of `data` multiplies input column_order[i], a permutation; null: input i.
+  const std::int32_t* column_order = nullptr;
 };
 
 /// A matrix as a backend keeps it: packed for its kernels, never losing a bit of the stored weights. Possibly several

@@ -32,7 +32,19 @@ enum class DType : std::uint8_t {
   q6_k,
   iq4_nl,
   iq4_xs,
+  // inferd's own, of matrices quantised by groups of columns: bits of a code, columns of a group (quant_formats.h).
+  g2_32,
+  g2_128,
+  g3_32,
+  g3_128,
+  g4_32,
+  g4_64,
+  g4_128,
+  g8_32,
+  g8_128,
 };
+
+inline constexpr int kDTypeCount = static_cast<int>(DType::g8_128) + 1;
 
 struct DTypeInfo {
   DType dtype;

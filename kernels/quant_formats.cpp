@@ -166,6 +166,14 @@ void decode_iq4_xs(Bytes block, float* out) {
   }
 }
 
+void decode_group(GroupFormat format, Bytes block, float* out) {
+  const auto scale = load<float>(block);
+  const int zero = block[kGroupZeroAt];
+  for (int k = 0; k < format.columns; ++k) {
+    out[k] = scale * static_cast<float>(read_code(block + kGroupCodesAt, format.bits, k) - zero);
+  }
+}
+
 template <typename T>
 void widen(Bytes source, float* out, std::int64_t elements) {
   for (std::int64_t i = 0; i < elements; ++i) {
@@ -246,6 +254,9 @@ void dequantize_row(DType dtype, const std::byte* source_bytes, float* out, std:
     case DType::iq4_xs:
       return blocks(decode_iq4_xs);
     default:
+      if (const GroupFormat format = group_format(dtype); format.bits > 0) {
+        return blocks([format](Bytes block, float* to) { decode_group(format, block, to); });
+      }
       return dequantize_plain(dtype, source, out, elements);
   }
 }

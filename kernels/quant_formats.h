@@ -39,6 +39,56 @@ inline void unpack_k_scales(const std::uint8_t* packed, std::uint8_t scales[8], 
   }
 }
 
+/// Blocks of matrices that were quantised by groups of columns (GPTQ, AWQ and their kind), one block a group:
+/// f32 scale, u8 zero, then `columns` codes of `bits` bits, the first in the lowest bits of the first byte.
+/// A value is scale * (code - zero).
+struct GroupFormat {
+  int bits = 0;  // 0: not such a type
+  int columns = 0;
+};
+inline constexpr int kGroupZeroAt = 4;
+inline constexpr int kGroupCodesAt = 5;
+
+constexpr GroupFormat group_format(DType dtype) {
+  switch (dtype) {
+    case DType::g2_32:
+      return {2, 32};
+    case DType::g2_128:
+      return {2, 128};
+    case DType::g3_32:
+      return {3, 32};
+    case DType::g3_128:
+      return {3, 128};
+    case DType::g4_32:
+      return {4, 32};
+    case DType::g4_64:
+      return {4, 64};
+    case DType::g4_128:
+      return {4, 128};
+    case DType::g8_32:
+      return {8, 32};
+    case DType::g8_128:
+      return {8, 128};
+    default:
+      return {};
+  }
+}
+
+/// Code `index` of a stream of `bits`-bit codes (1 to 8).
+inline int read_code(const std::uint8_t* codes, int bits, int index) {
+  const int at = bits * index;
+  int both = codes[at / 8] >> (at % 8);
+  if (at % 8 + bits > 8) both |= codes[at / 8 + 1] << (8 - at % 8);
+  return both & ((1 << bits) - 1);
+}
+
+/// Sets code `index` of a zero-filled stream.
+inline void write_code(std::uint8_t* codes, int bits, int index, int code) {
+  const int at = bits * index;
+  codes[at / 8] = static_cast<std::uint8_t>(codes[at / 8] | (code << (at % 8)));
+  if (at % 8 + bits > 8) codes[at / 8 + 1] = static_cast<std::uint8_t>(codes[at / 8 + 1] | (code >> (8 - at % 8)));
+}
+
 /// Widens `elements` values (a multiple of the type's block) from `source`, which needs no alignment.
 /// Integer types become the nearest float; booleans 0 and 1.
 void dequantize_row(DType dtype, const std::byte* source, float* out, std::int64_t elements);

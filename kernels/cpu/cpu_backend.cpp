@@ -60,12 +60,28 @@ std::unique_ptr<Weight> CpuBackend::load_weight(std::span<const WeightSource> pa
     context_.decode_scratch = reinterpret_cast<float*>(decode_scratch_.data());
     context_.decode_scratch_floats = floats;
   }
+  if (const std::size_t orders = weight->column_orders().size(); orders > 0) {
+    // Four rows at a time, as the int8 form is laid out.
+    const std::size_t bytes =
+        inferd::activation_bytes(kActivationGroup, weight->columns(), weight->reordered_form()) / kActivationGroup;
+    reorder_bytes_per_token_ = std::max(reorder_bytes_per_token_, bytes * orders);
+    reserve_workspace(reserved_tokens_, weight->columns());
+  }
   return weight;
 }
 
 std::unique_ptr<LowRank> CpuBackend::load_low_rank(std::span<const LowRankSource> parts, std::int64_t rows,
                                                    std::int64_t columns) {
   return std::make_unique<CpuLowRank>(parts, rows, columns);
+}
+
+void CpuBackend::reserve_reorder_scratch() {
+  const std::int64_t rows = (reserved_tokens_ + kActivationGroup - 1) / kActivationGroup * kActivationGroup;
+  const std::size_t bytes = reorder_bytes_per_token_ * static_cast<std::size_t>(rows);
+  if (bytes <= context_.reorder_scratch_bytes) return;
+  reorder_scratch_ = CpuMemory(bytes);
+  context_.reorder_scratch = reorder_scratch_.data();
+  context_.reorder_scratch_bytes = bytes;
 }
 
 std::size_t CpuBackend::activation_bytes(std::int64_t rows, std::int64_t columns, std::uint32_t forms) const {
@@ -76,6 +92,8 @@ void CpuBackend::reserve_workspace(std::int64_t max_tokens, std::int64_t max_col
   INFERD_CHECK(max_tokens >= 0 && max_columns >= 0);
   if (max_tokens > kLargestWorkspace || max_columns > kLargestWorkspace)
     throw MemoryError("the workspace is too large");
+  reserved_tokens_ = std::max(reserved_tokens_, max_tokens);
+  reserve_reorder_scratch();
   const std::size_t floats = (static_cast<std::size_t>(max_columns) + CpuContext::kMinScratchFloats + 15) / 16 * 16;
   if (floats > context_.worker_scratch_floats) {
     worker_scratch_ = CpuMemory(floats * sizeof(float) * static_cast<std::size_t>(pool_.size()));

@@ -40,12 +40,17 @@ class CpuBackend final : public Backend {
   void pool(const PoolArgs& args) override { cpu_pool(context_, args); }
 
  private:
+  void reserve_reorder_scratch();
+
   ActivationMode mode_;
   ThreadPool pool_;
   CpuContext context_;
   CpuMemory worker_scratch_;
   CpuMemory shared_scratch_;
   CpuMemory decode_scratch_;
+  CpuMemory reorder_scratch_;
+  std::int64_t reserved_tokens_ = 0;
+  std::size_t reorder_bytes_per_token_ = 0;  // the most that any weight needs
 };
 
 }  // namespace inferd

@@ -26,6 +26,10 @@ struct CpuContext {
   float* decode_scratch = nullptr;
   std::size_t decode_scratch_floats = 0;
 
+  /// Inputs whose columns are reordered for weights that are stored in an order of their own.
+  std::byte* reorder_scratch = nullptr;
+  std::size_t reorder_scratch_bytes = 0;
+
   static constexpr std::size_t kMinScratchFloats = 64 * 1024;
   float* scratch(int worker) const { return worker_scratch + static_cast<std::size_t>(worker) * worker_scratch_floats; }
 };

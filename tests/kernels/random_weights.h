@@ -11,9 +11,10 @@
 
 namespace inferd::testing {
 
-inline const DType kLinearTypes[] = {DType::q4_0,   DType::q4_1,   DType::q5_0, DType::q5_1, DType::q8_0,
-                                     DType::q2_k,   DType::q3_k,   DType::q4_k, DType::q5_k, DType::q6_k,
-                                     DType::iq4_nl, DType::iq4_xs, DType::f32,  DType::f16,  DType::bf16};
+inline const DType kLinearTypes[] = {
+    DType::q4_0,  DType::q4_1,  DType::q5_0,   DType::q5_1,   DType::q8_0,   DType::q2_k,   DType::q3_k,  DType::q4_k,
+    DType::q5_k,  DType::q6_k,  DType::iq4_nl, DType::iq4_xs, DType::g2_32,  DType::g2_128, DType::g3_32, DType::g3_128,
+    DType::g4_32, DType::g4_64, DType::g4_128, DType::g8_32,  DType::g8_128, DType::f32,    DType::f16,   DType::bf16};
 
 /// A half with 0.5^span ≤ |value| < 1 or so, of random sign.
 inline std::uint16_t random_half(std::mt19937& random, int span = 6) {
@@ -54,6 +55,11 @@ struct StoredMatrix {
       for (std::size_t i = 0; i < size; ++i) at[i] = static_cast<std::byte>(random());
       const auto block = static_cast<std::size_t>(dtype_info(dtype).block_bytes);
       for (std::size_t b = 0; b < size; b += block) {
+        if (group_format(dtype).bits > 0) {
+          const float scale = f16_to_f32(random_half(random)) * 1.0009765625f;  // no half itself
+          std::memcpy(at + b, &scale, 4);
+          continue;
+        }
         for (int offset : half_offsets(dtype)) {
           const std::uint16_t half = random_half(random);
           std::memcpy(at + b + offset, &half, 2);

@@ -18,6 +18,7 @@ struct CpuWeight::PlannedPiece {
   std::int64_t first_row;  // of the source
   int first_lane;
   int count;
+  std::uint8_t order;      // see TilePiece
   std::size_t offset = 0;  // of its packed tile in memory_
 };
 
@@ -55,7 +56,11 @@ CpuWeight::CpuWeight(std::span<const WeightSource> parts, const WeightOptions& o
     if (part.rows > std::numeric_limits<std::int32_t>::max() - rows_) throw MemoryError("a matrix has too many rows");
     rows_ += part.rows;
     const bool quantized = dtype_info(part.dtype).quantized;
-    forms_ |= quantized && mode == ActivationMode::automatic ? kFormQ8 : kFormF32;
+    const bool reordered = part.column_order != nullptr;  // gathered from the f32 form
+    if (reordered && (!quantized || options.also_embedding)) {
+      throw CheckpointError("columns of plain or embedding matrices cannot be in an order of their own");
+    }
+    forms_ |= quantized && mode == ActivationMode::automatic && !reordered ? kFormQ8 : kFormF32;
   }
   exact_ = mode == ActivationMode::f32;
   if (gated_) up_tiles_ = tiles_of(parts[0].rows);
@@ -69,17 +74,35 @@ CpuWeight::CpuWeight(std::span<const WeightSource> parts, const WeightOptions& o
   });
 }
 
+/// The TilePiece::order of a part.
+std::uint8_t CpuWeight::take_order(const std::int32_t* column_order) {
+  if (column_order == nullptr) return 0;
+  std::vector<std::int32_t> order(column_order, column_order + columns_);
+  std::vector<bool> seen(order.size());
+  for (std::int32_t column : order) {
+    if (column < 0 || column >= columns_ || seen[static_cast<std::size_t>(column)]) {
+      throw CheckpointError("the order of a matrix's columns is no permutation");
+    }
+    seen[static_cast<std::size_t>(column)] = true;
+  }
+  auto found = std::find(orders_.begin(), orders_.end(), order);
+  if (found == orders_.end()) found = orders_.insert(found, std::move(order));
+  if (orders_.size() > kMaxColumnOrders) throw CheckpointError("matrices of one layer have too many column orders");
+  return static_cast<std::uint8_t>(found - orders_.begin() + 1);
+}
+
 /// Pieces in the order of their output tiles. Gate and up rows start a tile each; other parts follow each other.
-std::vector<CpuWeight::PlannedPiece> CpuWeight::plan(std::span<const WeightSource> parts) const {
+std::vector<CpuWeight::PlannedPiece> CpuWeight::plan(std::span<const WeightSource> parts) {
   std::vector<PlannedPiece> planned;
   std::int64_t at = 0;  // output row, in lanes of the tile grid
   for (const WeightSource& part : parts) {
     if (gated_) at = tiles_of(at) * kTileRows;
+    const std::uint8_t order = take_order(part.column_order);
     std::int64_t row = 0;
     while (row < part.rows) {
       const int lane = static_cast<int>(at % kTileRows);
       const int count = static_cast<int>(std::min<std::int64_t>(kTileRows - lane, part.rows - row));
-      planned.push_back({&part, at / kTileRows, row, lane, count});
+      planned.push_back({&part, at / kTileRows, row, lane, count, order});
       row += count;
       at += count;
     }
@@ -116,7 +139,7 @@ void CpuWeight::lay_out(std::vector<PlannedPiece>& planned) {
   pieces_.reserve(planned.size());
   for (const PlannedPiece& piece : planned) {
     pieces_.push_back({memory_.data() + piece.offset, piece.source->dtype, static_cast<std::uint8_t>(piece.first_lane),
-                       static_cast<std::uint8_t>(piece.first_lane + piece.count)});
+                       static_cast<std::uint8_t>(piece.first_lane + piece.count), piece.order});
   }
 }
 

@@ -28,12 +28,17 @@ class CpuWeight final : public Weight {
   const TilePiece* pieces() const { return pieces_.data(); }
   const std::uint32_t* piece_starts() const { return piece_starts_.data(); }
   std::int64_t up_tiles() const { return up_tiles_; }
+  /// The orders of columns that parts were stored in, [columns] each; at most kMaxColumnOrders.
+  const std::vector<std::vector<std::int32_t>>& column_orders() const { return orders_; }
+  /// The form in which the reordered inputs are read.
+  std::uint32_t reordered_form() const { return exact_ ? kFormF32 : kFormQ8; }
   /// Row `row` as f32, bit-equal to dequantize_row. Not for gated weights.
   void decode_row(std::int64_t row, float* out) const;
 
  private:
   struct PlannedPiece;
-  std::vector<PlannedPiece> plan(std::span<const WeightSource> parts) const;
+  std::uint8_t take_order(const std::int32_t* column_order);
+  std::vector<PlannedPiece> plan(std::span<const WeightSource> parts);
   void lay_out(std::vector<PlannedPiece>& planned);
 
   std::int64_t rows_ = 0;
@@ -44,6 +49,7 @@ class CpuWeight final : public Weight {
   std::int64_t up_tiles_ = 0;
   CpuMemory memory_;
   std::vector<TilePiece> pieces_;
+  std::vector<std::vector<std::int32_t>> orders_;
   std::vector<std::uint32_t> piece_starts_;
 };
 

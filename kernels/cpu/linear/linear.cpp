@@ -95,6 +95,27 @@ LinearJob make_job(const LinearArgs& args, const CpuWeight& weight) {
   return job;
 }
 
+/// Writes the inputs that the weight's column orders call for into the context's scratch; views of them to `reordered`.
+void reorder_inputs(CpuContext& context, const LinearArgs& args, const CpuWeight& weight, const ActivationView& x,
+                    ActivationView* reordered) {
+  const std::int64_t columns = weight.columns();
+  const std::size_t bytes = activation_bytes(args.num_tokens, columns, weight.reordered_form());
+  INFERD_CHECK(bytes * weight.column_orders().size() <= context.reorder_scratch_bytes);
+  INFERD_CHECK(static_cast<std::size_t>(columns) <= context.worker_scratch_floats);
+  const LinearKernels& kernels = linear_kernels(context.level);
+  for (std::size_t i = 0; i < weight.column_orders().size(); ++i) {
+    reordered[i] =
+        view_activation({context.reorder_scratch + i * bytes, args.num_tokens, columns, weight.reordered_form()});
+    const std::int32_t* order = weight.column_orders()[i].data();
+    context.pool.run(args.num_tokens, [&, i, order](std::int64_t token, int worker) {
+      const float* from = x.f32 + token * x.f32_stride;
+      float* row = context.scratch(worker);
+      for (std::int64_t k = 0; k < columns; ++k) row[k] = from[order[k]];
+      kernels.store_row(reordered[i], token, row);
+    });
+  }
+}
+
 /// Tokens per pass over the weights, a multiple of kTokenChunk.
 std::int64_t tokens_per_chunk(const LinearJob& job) {
   std::int64_t row_bytes_read = 0;
@@ -111,7 +132,12 @@ void cpu_linear(CpuContext& context, const LinearArgs& args) {
   const auto* weight = dynamic_cast<const CpuWeight*>(args.weight);
   INFERD_CHECK(weight != nullptr);
   if (args.num_tokens == 0) return;
-  const LinearJob job = make_job(args, *weight);
+  LinearJob job = make_job(args, *weight);
+  ActivationView reordered[kMaxColumnOrders];
+  if (!weight->column_orders().empty()) {
+    reorder_inputs(context, args, *weight, job.x, reordered);
+    job.reordered = reordered;
+  }
   const LinearKernels& kernels = linear_kernels(context.level);
   const std::int64_t units = (job.out_columns + kUnitColumns - 1) / kUnitColumns;
   const std::int64_t chunk_tokens = tokens_per_chunk(job);

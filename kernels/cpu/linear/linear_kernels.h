@@ -15,6 +15,8 @@ inline constexpr int kTokenChunk = 16;      // tokens computed together at most
 inline constexpr int kActivationGroup = 4;  // rows whose activation blocks are interleaved
 inline constexpr int kBlockColumnsOfActivation = 32;  // activations of one scale
 
+inline constexpr int kMaxColumnOrders = 3;  // of one weight
+
 // Forms of Activation (bits of Activation::forms).
 inline constexpr std::uint32_t kFormF32 = 1;
 inline constexpr std::uint32_t kFormQ8 = 2;
@@ -43,6 +45,7 @@ struct TilePiece {
   DType dtype;
   std::uint8_t first_lane;  // lanes [first_lane, last_lane) are this piece's
   std::uint8_t last_lane;
+  std::uint8_t order = 0;  // 0: columns in their natural order, else the input is LinearJob::reordered[order - 1]
 };
 
 /// One linear layer call.
@@ -56,7 +59,8 @@ struct LinearJob {
   ActivationView x;
   const float* addend;  // or nullptr; [T, rows of the weight], added before the bias
   std::int64_t addend_stride;
-  const float* bias;  // or nullptr; gated: [gate; up]
+  const ActivationView* reordered;  // x with its columns in the orders that weights were stored in
+  const float* bias;                // or nullptr; gated: [gate; up]
   Epilogue epilogue;
   const float* residual;  // or nullptr
   std::int64_t residual_stride;

@@ -49,6 +49,15 @@ void read_two_bits(Bytes qs, int sub, Codes codes) {
   for (int j = 0; j < kBlockColumns; ++j) codes[j] = (plane[j] >> shift) & 3;
 }
 
+/// The same of a group's block; 8-bit codes as signed bytes.
+void read_group_codes(int bits, Bytes block, int sub, Codes codes) {
+  INFERD_CHECK(bits > 0);
+  for (int j = 0; j < kBlockColumns; ++j) {
+    const int code = read_code(block + kGroupCodesAt, bits, kBlockColumns * sub + j);
+    codes[j] = static_cast<std::uint8_t>(bits == 8 ? code ^ 0x80 : code);
+  }
+}
+
 /// Codes of columns 32 * sub … of a stored block, as unsigned numbers before any offset (Q8_0: the signed byte).
 void read_codes(DType dtype, Bytes block, int sub, Codes codes) {
   switch (dtype) {
@@ -99,7 +108,7 @@ void read_codes(DType dtype, Bytes block, int sub, Codes codes) {
     case DType::iq4_xs:
       return split_nibbles(block + 8 + 16 * sub, codes);
     default:
-      INFERD_CHECK(false);
+      return read_group_codes(group_format(dtype).bits, block, sub, codes);
   }
 }
 
@@ -158,7 +167,10 @@ void write_scales(DType dtype, Bytes block, int sub, int lane, std::uint8_t* hea
       return;
     }
     default:
-      INFERD_CHECK(false);
+      INFERD_CHECK(group_format(dtype).bits > 0);
+      std::memcpy(entry + 4 * lane, block, 4);
+      entry[64 + lane] = block[kGroupZeroAt];
+      return;
   }
 }
 
@@ -234,7 +246,8 @@ BlockPlace block_place(const PackedFormat& format, std::int64_t blocks, std::int
   const std::size_t base = static_cast<std::size_t>(group) * static_cast<std::size_t>(format.group_bytes(kGroupBlocks));
   const std::size_t header = base + static_cast<std::size_t>(in_group * format.payload_bytes);
   return {base + static_cast<std::size_t>(index * format.payload_bytes), header,
-          header + static_cast<std::size_t>(format.header_bytes + index * format.block_scale_bytes)};
+          header + static_cast<std::size_t>(format.header_bytes + index / format.scale_blocks * format.scale_blocks *
+                                                                      format.block_scale_bytes)};
 }
 
 float half_at(Bytes values, int lane) {
@@ -277,6 +290,12 @@ void widen_codes(const PackedFormat& format, const Codes codes, Bytes header, By
       case ScaleScheme::k32s:
         out[k] = half_at(header, lane) * static_cast<float>(static_cast<std::int8_t>(entry[lane])) * code;
         break;
+      case ScaleScheme::dz: {
+        float d;
+        std::memcpy(&d, entry + 4 * lane, sizeof d);
+        out[k] = d * (code - static_cast<float>(entry[64 + lane] - (format.bits == 8 ? 128 : 0)));
+        break;
+      }
       case ScaleScheme::none:
         INFERD_CHECK(false);
     }

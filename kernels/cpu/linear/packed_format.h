@@ -37,6 +37,7 @@ enum class ScaleScheme : std::uint8_t {
   k16s,   // header f16 d; entry i8 scale of columns 0-15, i8 scale of columns 16-31
   k16dm,  // header f16 d, f16 dmin; entry u8 (scale | minimum << 4) of columns 0-15, the same of columns 16-31
   k32s,   // header f16 d; entry i8 scale
+  dz,     // f32 d, u8 zero
 };
 
 struct PackedFormat {
@@ -47,6 +48,7 @@ struct PackedFormat {
   int header_bytes;       // per group; 0: no super-blocks
   int block_scale_bytes;  // per block
   bool table;             // codes are indices of kIq4Values
+  int scale_blocks = 1;   // blocks that share a scale entry; block_scale_bytes is a block's share of it
 
   /// Bytes of a group of `blocks` blocks.
   constexpr int group_bytes(int blocks) const {
@@ -81,6 +83,24 @@ constexpr PackedFormat packed_format(DType dtype) {
       return {256, 4, 7, ScaleScheme::d, 0, 32, true};
     case DType::iq4_xs:
       return {256, 4, 7, ScaleScheme::k32s, 32, 16, true};
+    case DType::g2_32:
+      return {128, 2, -1, ScaleScheme::dz, 0, 80, false, 1};
+    case DType::g2_128:
+      return {128, 2, -1, ScaleScheme::dz, 0, 20, false, 4};
+    case DType::g3_32:
+      return {192, 3, -1, ScaleScheme::dz, 0, 80, false, 1};
+    case DType::g3_128:
+      return {192, 3, -1, ScaleScheme::dz, 0, 20, false, 4};
+    case DType::g4_32:
+      return {256, 4, -1, ScaleScheme::dz, 0, 80, false, 1};
+    case DType::g4_64:
+      return {256, 4, -1, ScaleScheme::dz, 0, 40, false, 2};
+    case DType::g4_128:
+      return {256, 4, -1, ScaleScheme::dz, 0, 20, false, 4};
+    case DType::g8_32:  // as signed bytes: code - 128
+      return {512, 8, 7, ScaleScheme::dz, 0, 80, false, 1};
+    case DType::g8_128:
+      return {512, 8, 7, ScaleScheme::dz, 0, 20, false, 4};
     default:
       return {0, 0, -1, ScaleScheme::none, 0, 0, false};
   }

@@ -22,8 +22,8 @@ struct Format {
   /// Codes stand for code - (1 << kZeroShift) in the dot products; -1: for themselves.
   static constexpr int kZeroShift = kBytes && !kUnsignedBytes ? -1 : kPacked.zero_shift;
   static constexpr bool kHalves = kPacked.scheme == ScaleScheme::k16s || kPacked.scheme == ScaleScheme::k16dm;
-  static constexpr bool kMinima =
-      kPacked.scheme == ScaleScheme::dm || kPacked.scheme == ScaleScheme::k || kPacked.scheme == ScaleScheme::k16dm;
+  static constexpr bool kMinima = kPacked.scheme == ScaleScheme::dm || kPacked.scheme == ScaleScheme::k ||
+                                  kPacked.scheme == ScaleScheme::k16dm || kPacked.scheme == ScaleScheme::dz;
 
   /// The 32 columns of a block as bytes: vector g holds columns 4g … 4g+3. payload: advanced to `part`.
   static INFERD_ALWAYS_INLINE void unpack(const std::byte* payload, vb* weights) {
@@ -119,6 +119,10 @@ INFERD_ALWAYS_INLINE BlockScales load_scales(const std::byte* scales, int index,
     s.w1 = d * to_float(and_i(second, 15));
     s.m0 = dmin * to_float(shift_right<4>(first));
     s.m1 = dmin * to_float(shift_right<4>(second));
+  } else if constexpr (kPacked.scheme == ScaleScheme::dz) {
+    const std::byte* shared = scales + index / kPacked.scale_blocks * kPacked.scale_blocks * kPacked.block_scale_bytes;
+    s.w0 = load_f(reinterpret_cast<const float*>(shared) + part * kLanes);
+    s.m0 = s.w0 * (splat(kPacked.bits == 8 ? 128.0f : 0.0f) - to_float(load_u8(shared + 64 + part * kLanes)));
   } else {
     s.w0 = load_f16(super) * to_float(load_i8(entry));
   }

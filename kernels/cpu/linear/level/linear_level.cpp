@@ -83,9 +83,21 @@ void plain_tiles(DType dtype, const std::byte* const* tiles, std::int64_t column
 
 constexpr bool is_plain(DType dtype) { return dtype == DType::f32 || dtype == DType::f16 || dtype == DType::bf16; }
 
+/// The tokens from `token` on, a multiple of 4.
+PassInput chunk_at(const ActivationView& x, std::int64_t token) {
+  PassInput chunk;
+  chunk.token = token;
+  chunk.kblocks = x.kblocks;
+  chunk.f32_stride = x.f32_stride;
+  if (x.blocks != nullptr) chunk.blocks = x.blocks + token * x.kblocks;
+  if (x.f32 != nullptr) chunk.f32 = x.f32 + token * x.f32_stride;
+  return chunk;
+}
+
 /// One packed tile times a chunk of tokens.
-void run_tile(const LinearJob& job, const TilePiece& piece, int tokens, const PassInput& chunk, float* raw,
+void run_tile(const LinearJob& job, const TilePiece& piece, int tokens, const PassInput& natural, float* raw,
               float* decode_scratch) {
+  const PassInput chunk = piece.order == 0 ? natural : chunk_at(job.reordered[piece.order - 1], natural.token);
   const std::byte* tile = piece.tile;
   const std::int64_t columns = job.in_columns;
   if (is_plain(piece.dtype)) return plain_tiles<1>(piece.dtype, &tile, columns, tokens, chunk, raw);
@@ -119,6 +131,24 @@ void run_tile(const LinearJob& job, const TilePiece& piece, int tokens, const Pa
       return quantized_tile<DType::iq4_nl>(tile, tokens, chunk, raw);
     case DType::iq4_xs:
       return quantized_tile<DType::iq4_xs>(tile, tokens, chunk, raw);
+    case DType::g2_32:
+      return quantized_tile<DType::g2_32>(tile, tokens, chunk, raw);
+    case DType::g2_128:
+      return quantized_tile<DType::g2_128>(tile, tokens, chunk, raw);
+    case DType::g3_32:
+      return quantized_tile<DType::g3_32>(tile, tokens, chunk, raw);
+    case DType::g3_128:
+      return quantized_tile<DType::g3_128>(tile, tokens, chunk, raw);
+    case DType::g4_32:
+      return quantized_tile<DType::g4_32>(tile, tokens, chunk, raw);
+    case DType::g4_64:
+      return quantized_tile<DType::g4_64>(tile, tokens, chunk, raw);
+    case DType::g4_128:
+      return quantized_tile<DType::g4_128>(tile, tokens, chunk, raw);
+    case DType::g8_32:
+      return quantized_tile<DType::g8_32>(tile, tokens, chunk, raw);
+    case DType::g8_128:
+      return quantized_tile<DType::g8_128>(tile, tokens, chunk, raw);
     default:
       return;  // load_weight accepts no other type
   }
@@ -169,11 +199,7 @@ void run_units(const LinearJob& job, std::int64_t unit_begin, std::int64_t unit_
     const int tiles = job.out_columns - unit * kUnitColumns > kTileRows ? 2 : 1;
     for (std::int64_t token = token_begin; token < token_end; token += kTokenChunk) {
       const int tokens = token_end - token < kTokenChunk ? static_cast<int>(token_end - token) : kTokenChunk;
-      PassInput chunk;
-      chunk.kblocks = job.x.kblocks;
-      chunk.f32_stride = job.x.f32_stride;
-      if (job.x.blocks != nullptr) chunk.blocks = job.x.blocks + token * job.x.kblocks;
-      if (job.x.f32 != nullptr) chunk.f32 = job.x.f32 + token * job.x.f32_stride;
+      const PassInput chunk = chunk_at(job.x, token);
       run_unit_tiles(job, tile, tiles, tokens, chunk, raw, decode_scratch);
       if (gated) run_unit_tiles(job, tile + job.up_tiles, tiles, tokens, chunk, raw_up, decode_scratch);
       if (tiles == 1) {  // the missing half is beyond the last column, but is read

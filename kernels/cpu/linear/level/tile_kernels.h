@@ -18,6 +18,7 @@ struct PassInput {
   std::int64_t kblocks = 0;
   const float* f32 = nullptr;
   std::int64_t f32_stride = 0;
+  std::int64_t token = 0;  // which the first one is
 };
 
 /// acc += the products of one block of 32 columns with one token. Every number of tokens does exactly this, in block
