@@ -14,9 +14,31 @@ WeightLoader::WeightLoader(const Checkpoint& checkpoint, Backend& backend, const
       backend_(backend),
       options_(options),
       names_(checkpoint),
+      quantization_(read_quantization_config(checkpoint)),
       total_bytes_(checkpoint.tensor_bytes()) {}
 
-bool WeightLoader::has(std::string_view name) const { return checkpoint_.find(names_.stored(name)) != nullptr; }
+bool WeightLoader::has(std::string_view name) const {
+  constexpr std::string_view kWeight = ".weight";
+  const std::string stored = names_.stored(name);
+  if (checkpoint_.find(stored) != nullptr) return true;
+  return stored.ends_with(kWeight) &&
+         has_quantized_parts(checkpoint_, stored.substr(0, stored.size() - kWeight.size()));
+}
+
+WeightLoader::Matrix WeightLoader::matrix(const std::string& module, std::int64_t rows, std::int64_t columns) {
+  const std::string name = names_.stored(module + ".weight");
+  const std::string stored_module = name.substr(0, name.rfind('.'));
+  if (auto found = read_quantized_matrix(checkpoint_, quantization_, stored_module, rows, columns)) {
+    Matrix matrix{{}, std::move(*found), {}};
+    const QuantizedMatrix& from = matrix.quantized;
+    matrix.source = {from.data.data(), from.dtype, rows, columns,
+                     from.column_order.empty() ? nullptr : from.column_order.data()};
+    matrix.tensors = from.tensors;
+    return matrix;
+  }
+  const StoredTensor& tensor = require_matrix(name, rows, columns);
+  return {{tensor.data, tensor.dtype, rows, columns}, {}, {&tensor}};
+}
 
 const StoredTensor& WeightLoader::require_matrix(const std::string& stored_name, std::int64_t rows,
                                                  std::int64_t columns) {
@@ -38,34 +60,37 @@ void WeightLoader::taken(const StoredTensor& tensor) {
 
 Linear WeightLoader::linear(std::initializer_list<MatrixPart> parts, std::int64_t columns, Bias bias,
                             WeightOptions weight_options) {
+  std::vector<Matrix> matrices;
   std::vector<WeightSource> sources;
-  std::vector<const StoredTensor*> tensors;
   for (const MatrixPart& part : parts) {
-    const StoredTensor& tensor = require_matrix(names_.stored(part.module + ".weight"), part.rows, columns);
-    sources.push_back({tensor.data, tensor.dtype, part.rows, columns});
-    tensors.push_back(&tensor);
+    matrices.push_back(matrix(part.module, part.rows, columns));
+    sources.push_back(matrices.back().source);  // what it points into stays where it is when the Matrix moves
   }
   Linear linear;
   linear.weight = backend_.load_weight(sources, weight_options);
   resident_bytes_ += linear.weight->bytes();
-  for (const StoredTensor* tensor : tensors) taken(*tensor);
+  for (const Matrix& from : matrices) {
+    for (const StoredTensor* tensor : from.tensors) taken(*tensor);
+  }
   linear.bias = stacked_bias(parts, bias);
   return linear;
 }
 
 Linear WeightLoader::gated_linear(const std::string& module, std::int64_t half_rows, std::int64_t columns, Bias bias,
                                   HalfOrder order) {
-  const StoredTensor& tensor = require_matrix(names_.stored(module + ".weight"), 2 * half_rows, columns);
-  const std::size_t half_bytes = tensor.bytes / 2;  // rows are whole blocks
+  const Matrix both = matrix(module, 2 * half_rows, columns);
+  WeightSource gate = both.source;
+  gate.rows = half_rows;
+  WeightSource up = gate;
+  up.data += static_cast<std::size_t>(half_rows) * row_bytes(up.dtype, columns);
   const bool swapped = order == HalfOrder::up_first;
-  const WeightSource gate{tensor.data + (swapped ? half_bytes : 0), tensor.dtype, half_rows, columns};
-  const WeightSource up{tensor.data + (swapped ? 0 : half_bytes), tensor.dtype, half_rows, columns};
+  if (swapped) std::swap(gate.data, up.data);
   Linear linear;
   linear.weight = backend_.load_weight(std::array{gate, up}, {.gated = true});
   resident_bytes_ += linear.weight->bytes();
-  taken(tensor);
+  for (const StoredTensor* tensor : both.tensors) taken(*tensor);
   if (swapped && has(module + ".bias")) {
-    throw CheckpointError(tensor.file, log_safe(names_.stored(module + ".bias")), "no bias", "one");
+    throw CheckpointError(both.tensors.front()->file, log_safe(names_.stored(module + ".bias")), "no bias", "one");
   }
   linear.bias = stacked_bias({{module, 2 * half_rows}}, bias);
   return linear;

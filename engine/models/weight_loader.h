@@ -13,6 +13,7 @@
 #include "engine/models/model.h"
 #include "engine/models/tensor_names.h"
 #include "engine/weights/checkpoint.h"
+#include "engine/weights/quantized_matrix.h"
 #include "kernels/backend.h"
 
 namespace inferd {
@@ -83,6 +84,13 @@ class WeightLoader {
   std::size_t resident_bytes() const { return resident_bytes_; }
 
  private:
+  /// A matrix in the form a backend takes it.
+  struct Matrix {
+    WeightSource source;
+    QuantizedMatrix quantized;  // what `source` points into, if the files keep it in parts
+    std::vector<const StoredTensor*> tensors;
+  };
+  Matrix matrix(const std::string& module, std::int64_t rows, std::int64_t columns);
   const StoredTensor& require_matrix(const std::string& stored_name, std::int64_t rows, std::int64_t columns);
   DeviceVector stacked_bias(std::initializer_list<MatrixPart> parts, Bias bias);
   std::vector<float> values(const StoredTensor& tensor);
@@ -92,6 +100,7 @@ class WeightLoader {
   Backend& backend_;
   const ModelOptions& options_;
   TensorNames names_;
+  QuantizationConfig quantization_;
   std::set<std::string, std::less<>> used_;
   std::size_t done_bytes_ = 0;
   std::size_t total_bytes_ = 0;

@@ -89,7 +89,7 @@ void check_no_overlap(const std::string& file, std::vector<TensorSpan>& spans) {
 CheckpointError unsupported_type(const std::string& file, const std::string& field, const std::string& type,
                                  CheckpointFormat format) {
   std::string supported;
-  for (int i = 0; i <= static_cast<int>(DType::iq4_xs); ++i) {
+  for (int i = 0; i < kDTypeCount; ++i) {
     const DTypeInfo& info = dtype_info(static_cast<DType>(i));
     const bool listed = format == CheckpointFormat::gguf ? info.ggml_type >= 0 : !info.quantized;
     if (listed) supported += (supported.empty() ? "" : ", ") + std::string(info.name);

@@ -5,6 +5,8 @@
 #include <map>
 #include <string_view>
 
+#include "engine/weights/quantization_config.h"
+
 namespace inferd {
 namespace {
 
@@ -32,6 +34,9 @@ DType dominant_type(const Checkpoint& checkpoint) {
 }  // namespace
 
 std::string quantization_name(const Checkpoint& checkpoint) {
+  if (const QuantizationConfig config = read_quantization_config(checkpoint); config.method != QuantMethod::none) {
+    return config.label;
+  }
   if (const GgufMetadata* metadata = checkpoint.metadata()) {
     const std::int64_t type = metadata->integer("general.file_type").value_or(-1);
     if (type >= 0 && static_cast<std::size_t>(type) < kFileTypes.size()) {

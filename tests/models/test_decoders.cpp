@@ -89,6 +89,14 @@ TEST_CASE("safetensors decoders agree with the reference") {
   }
 }
 
+TEST_CASE("folders quantised by groups agree with the reference") {
+  for (const char* name : {"llama3_gptq4", "llama3_gptq4_actorder", "qwen2_gptq8", "qwen2_gptq4_v2", "llama3_awq",
+                           "qwen2_awq", "qwen2_w8a8", "qwen2_w4a16", "qwen2_w4a16_asym", "qwen2_bnb8"}) {
+    const auto folder = golden_dir() / "models" / name;
+    check_golden(folder, folder / "expected.json");
+  }
+}
+
 TEST_CASE("Qwen-1 goes beyond its trained length, and a prompt's length is part of its keys") {
   const auto backend = test_backend();
   const TestModel model(*backend, golden_dir() / "models/qwen1");

@@ -1,0 +1,35 @@
+// QuantizedMatrix: a matrix that a folder keeps as several tensors (codes, scales, zeros), as rows of blocks.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/weights/checkpoint.h"
+#include "engine/weights/quantization_config.h"
+
+namespace inferd {
+
+/// Rows in one of the group types (quant_formats.h): every code, scale and zero of the files, bit for bit.
+struct QuantizedMatrix {
+  DType dtype = DType::g4_128;
+  std::int64_t rows = 0;
+  std::int64_t columns = 0;
+  std::vector<std::byte> data;             // rows * row_bytes(dtype, columns)
+  std::vector<std::int32_t> column_order;  // column i of data is input column_order[i]; empty: input i
+  std::vector<const StoredTensor*> tensors;
+};
+
+/// The matrix of `module` ("model.layers.0.mlp.up_proj", as the files call it) if the files keep it quantised; nullopt
+/// if they do not. Throws CheckpointError naming file and tensor if a part is missing, has another shape or type, or
+/// holds numbers out of range.
+std::optional<QuantizedMatrix> read_quantized_matrix(const Checkpoint& checkpoint, const QuantizationConfig& config,
+                                                     const std::string& module, std::int64_t rows,
+                                                     std::int64_t columns);
+
+/// Whether the files keep the matrix of `module` in parts instead of as one tensor `module`.weight.
+bool has_quantized_parts(const Checkpoint& checkpoint, const std::string& module);
+
+}  // namespace inferd

@@ -1,0 +1,76 @@
+// Quantisation settings: the dialects that are read, and what is refused with a word on what to get instead.
+#include "engine/weights/quantization_config.h"
+#include "tests/catch.h"
+#include "tests/weights/memory_checkpoint.h"
+#include "tests/weights/test_support.h"
+
+namespace inferd {
+namespace {
+
+using test::MemoryCheckpoint;
+using test::refusal;
+
+QuantizationConfig settings(const std::string& json) {
+  return read_quantization_config(MemoryCheckpoint({{"config.json", R"({"quantization_config":)" + json + "}"}}));
+}
+
+bool refused(const std::string& json, const std::string& field) {
+  const std::string message = refusal([&] { settings(json); });
+  CAPTURE(json);
+  CAPTURE(message);
+  return message.find("quantization_config") != std::string::npos && message.find(field) != std::string::npos &&
+         message.find("expected") != std::string::npos;
+}
+
+}  // namespace
+
+TEST_CASE("settings of every tool that is known") {
+  CHECK(read_quantization_config(MemoryCheckpoint({{"config.json", "{}"}})).method == QuantMethod::none);
+  CHECK(settings("null").method == QuantMethod::none);
+  const QuantizationConfig gptq = settings(R"({"quant_method":"gptq","bits":3,"group_size":128})");
+  CHECK(gptq.method == QuantMethod::gptq);
+  CHECK(gptq.bits == 3);
+  CHECK(gptq.group_size == 128);
+  CHECK(gptq.zeros_less_one);
+  CHECK(gptq.label == "GPTQ 3 bit");
+  CHECK_FALSE(settings(R"({"quant_method":"gptq","bits":4,"checkpoint_format":"gptq_v2"})").zeros_less_one);
+  CHECK(settings(R"({"quant_method":"gptq","bits":4})").group_size == -1);
+  CHECK(settings(R"({"quant_method":"gptq","bits":4,"dynamic":{"-:.*down.*":{}}})").bits == 0);
+  CHECK(settings(R"({"quant_method":"awq","bits":4,"version":"GEMM","group_size":64})").group_size == 64);
+  CHECK(settings(R"({"load_in_8bit":true})").method == QuantMethod::bitsandbytes_int8);
+  const MemoryCheckpoint old_gptq({{"config.json", "{}"}, {"quantize_config.json", R"({"bits":4,"group_size":128})"}});
+  CHECK(read_quantization_config(old_gptq).method == QuantMethod::gptq);
+  const MemoryCheckpoint old_awq(
+      {{"config.json", "{}"}, {"quant_config.json", R"({"zero_point":true,"q_group_size":32,"w_bit":4})"}});
+  CHECK(read_quantization_config(old_awq).method == QuantMethod::awq);
+  CHECK(read_quantization_config(old_awq).group_size == 32);
+}
+
+TEST_CASE("settings that cannot be loaded are refused by field") {
+  CHECK(refused(R"({"quant_method":"gptq"})", "bits"));
+  CHECK(refused(R"({"quant_method":"gptq","bits":5})", "bits"));
+  CHECK(refused(R"({"quant_method":"gptq","bits":4,"group_size":0})", "group_size"));
+  CHECK(refused(R"({"quant_method":"gptq","bits":4,"group_size":-2})", "group_size"));
+  CHECK(refused(R"({"quant_method":"gptq","bits":4,"group_size":48})", "group_size"));
+  CHECK(refused(R"({"quant_method":"gptq","bits":4,"group_size":"128"})", "group_size"));
+  CHECK(refused(R"({"quant_method":"gptq","bits":4,"is_marlin_format":true})", "is_marlin_format"));
+  CHECK(refused(R"({"quant_method":"gptq","bits":4,"checkpoint_format":"marlin"})", "checkpoint_format"));
+  CHECK(refused(R"({"quant_method":"awq","bits":8})", "bits"));
+  CHECK(refused(R"({"quant_method":"awq","bits":4,"version":"gemv"})", "version"));
+  CHECK(refused(R"({"quant_method":"awq","bits":4,"zero_point":false})", "zero_point"));
+  CHECK(refused(R"({"quant_method":"bitsandbytes","load_in_4bit":true})", "load_in_4bit"));
+  CHECK(refused(R"({"quant_method":"fp8"})", "quant_method"));
+  CHECK(refused("[]", "object"));
+  const std::string compressed = R"({"quant_method":"compressed-tensors","format":"pack-quantized","config_groups":)";
+  CHECK(refused(R"({"quant_method":"compressed-tensors","format":"float-quantized"})", "format"));
+  CHECK(refused(compressed + "{}}", "config_groups"));
+  CHECK(refused(compressed + R"({"g":{}}})", "config_groups.g.weights"));
+  CHECK(refused(compressed + R"({"g":{"weights":{"num_bits":8,"type":"float"}}}})", "config_groups.g.weights.type"));
+  CHECK(refused(compressed + R"({"g":{"weights":{"num_bits":5}}}})", "config_groups.g.weights.num_bits"));
+  CHECK(refused(compressed + R"({"g":{"weights":{"num_bits":4,"strategy":"block"}}}})", "strategy"));
+  CHECK(refused(compressed + R"({"g":{"weights":{"num_bits":4}}},"transform_config":{"a":1}})", "transform_config"));
+  const std::string message = refusal([] { settings(R"({"quant_method":"aqlm"})"); });
+  CHECK(message.find("get the unquantised model") != std::string::npos);
+}
+
+}  // namespace inferd
