@@ -1,0 +1,40 @@
+// Measured peaks: every usable level gives plausible rates, unusable ones none, and the loops do the work they count.
+#include "kernels/cpu/peaks.h"
+
+#include "kernels/cpu/cpu_topology.h"
+#include "tests/catch.h"
+
+using namespace inferd;
+
+namespace {
+constexpr CpuLevel kAll[] = {CpuLevel::portable, CpuLevel::avx2, CpuLevel::avxvnni, CpuLevel::avx512vnni};
+}  // namespace
+
+TEST_CASE("reading memory is measured in bytes per second") {
+  const double rate = measure_read_bandwidth(1);
+  CHECK(rate > 1e8);   // slower than any machine that runs this
+  CHECK(rate < 1e12);  // faster than any: the loop would have been left out
+}
+
+TEST_CASE("arithmetic peaks exist for the levels this machine has") {
+  for (CpuLevel level : kAll) {
+    INFO(cpu_level_name(level));
+    const double int8 = measure_int8_ops(level, 1);
+    const double f32 = measure_f32_flops(level, 1);
+    if (!cpu_level_available(level)) {
+      CHECK(int8 == 0.0);
+      CHECK(f32 == 0.0);
+      continue;
+    }
+    CHECK(int8 > 1e8);
+    CHECK(f32 > 1e8);
+    // 10 GHz, two 512-bit instructions a cycle.
+    CHECK(int8 < 10e9 * 2 * 64 * 2);
+    CHECK(f32 < 10e9 * 2 * 16 * 2);
+  }
+}
+
+TEST_CASE("four bytes a lane make int8 dot products faster than f32 where one instruction does them") {
+  if (!cpu_level_available(CpuLevel::avx512vnni)) return;
+  CHECK(measure_int8_ops(CpuLevel::avx512vnni, 1) > 1.5 * measure_f32_flops(CpuLevel::avx512vnni, 1));
+}
