@@ -1,5 +1,6 @@
 // Micro-benchmarks of the CPU backend's kernels, by Google Benchmark: GB/s of weights or keys and values, GFLOP/s.
-// INFERD_ISA picks the level, THREADS the workers; --benchmark_filter=linear/q4_k picks kernels. Built with -DINFERD_BENCH=ON.
+// INFERD_ISA picks the level, THREADS the workers; --benchmark_filter=linear/q4_k picks kernels. Built with
+// -DINFERD_BENCH=ON.
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
@@ -108,7 +109,8 @@ void attention(benchmark::State& state, DType dtype, std::int64_t sequences, std
                         .scale = 0.125f,
                         .out = Tensor(out.data(), DType::f32, {tokens, kHeads * kDim})});
   }
-  const double pairs = static_cast<double>(tokens) * (static_cast<double>(context) + 0.5 * (1 + static_cast<double>(queries)));
+  const double pairs =
+      static_cast<double>(tokens) * (static_cast<double>(context) + 0.5 * (1 + static_cast<double>(queries)));
   rates(state, 2.0 * static_cast<double>(kv_bytes), 4.0 * pairs * kHeads * kDim);
 }
 
@@ -147,12 +149,11 @@ void register_attention() {
     std::int64_t sequences, queries, context;
   };
   for (DType dtype : {DType::f16, DType::f32}) {
-    for (const Shape& shape : {Shape{1, 512, 0}, Shape{1, 512, 7680}, Shape{1, 1, 128}, Shape{1, 1, 8192},
-                               Shape{16, 1, 512}}) {
-      const std::string full = "attention/" + std::string(dtype_info(dtype).name) +
-                               "/sequences:" + std::to_string(shape.sequences) +
-                               "/queries:" + std::to_string(shape.queries) +
-                               "/context:" + std::to_string(shape.context);
+    for (const Shape& shape :
+         {Shape{1, 512, 0}, Shape{1, 512, 7680}, Shape{1, 1, 128}, Shape{1, 1, 8192}, Shape{16, 1, 512}}) {
+      const std::string full =
+          "attention/" + std::string(dtype_info(dtype).name) + "/sequences:" + std::to_string(shape.sequences) +
+          "/queries:" + std::to_string(shape.queries) + "/context:" + std::to_string(shape.context);
       benchmark::RegisterBenchmark(full.c_str(), [dtype, shape](benchmark::State& state) {
         attention(state, dtype, shape.sequences, shape.queries, shape.context);
       })->UseRealTime();
@@ -173,9 +174,10 @@ int main(int argc, char** argv) {
   register_linear();
   register_attention();
   for (std::int64_t tokens : {1, 16, 512}) {
-    benchmark::RegisterBenchmark(("norm/rms/tokens:" + std::to_string(tokens)).c_str(),
-                                 [tokens](benchmark::State& state) { norm(state, tokens, 896); })
-        ->UseRealTime();
+    benchmark::RegisterBenchmark(("norm/rms/tokens:" + std::to_string(tokens)).c_str(), [tokens](
+                                                                                            benchmark::State& state) {
+      norm(state, tokens, 896);
+    })->UseRealTime();
   }
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 64;

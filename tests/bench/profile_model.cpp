@@ -1,6 +1,6 @@
 // Where a decoder's time goes: tokens per second of prefill and decode steps, and the share of every operation.
 // Usage: profile_model MODEL [pp:TOKENS[@CONTEXT] | tg:SEQUENCES[@CONTEXT]]...; INFERD_ISA, KV=f16|f32|q8_0,
-// THREADS and SECONDS (per case) in the environment. Built with -DINFERD_BENCH=ON.
+// THREADS and CASE_SECONDS in the environment. Built with -DINFERD_BENCH=ON.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -29,8 +29,8 @@ std::string environment(const char* name, const std::string& fallback) {
 
 struct Case {
   bool prefill = true;
-  std::int64_t count = 512;   // tokens of a step, or sequences of one token each
-  std::int64_t context = 0;   // tokens before
+  std::int64_t count = 512;  // tokens of a step, or sequences of one token each
+  std::int64_t context = 0;  // tokens before
 };
 
 Case parse_case(const std::string& text) {
@@ -108,9 +108,8 @@ class Profile {
     const double median = times[times.size() / 2];
     const double steps = static_cast<double>(times.size());
     std::printf("\n%s:%lld@%lld  median %.3f ms/step  %.1f tok/s  (least %.3f ms, %zu steps)\n",
-                which.prefill ? "pp" : "tg", static_cast<long long>(which.count),
-                static_cast<long long>(which.context), median * 1e3, static_cast<double>(which.count) / median,
-                times[0] * 1e3, times.size());
+                which.prefill ? "pp" : "tg", static_cast<long long>(which.count), static_cast<long long>(which.context),
+                median * 1e3, static_cast<double>(which.count) / median, times[0] * 1e3, times.size());
     double total = 0, timed = 0;
     for (double time : times) total += time;
     std::vector<std::pair<std::string, OpCost>> costs(backend_.costs().begin(), backend_.costs().end());
@@ -155,6 +154,6 @@ int main(int argc, char** argv) {
     most = std::max(most, (length + kKvBlockTokens) * (one.prefill ? 1 : one.count));
   }
   Profile profile(argv[1], longest, most);
-  for (const Case& one : cases) profile.run(one, std::atof(environment("SECONDS", "2").c_str()));
+  for (const Case& one : cases) profile.run(one, std::atof(environment("CASE_SECONDS", "2").c_str()));
   return 0;
 }

@@ -51,10 +51,11 @@ class ProfilingBackend final : public Backend {
   }
   void linear(const LinearArgs& args) override {
     const std::int64_t rows = args.weight->rows(), columns = args.weight->columns();
-    OpCost& cost = timed("linear " + std::to_string(rows) + "x" + std::to_string(columns), [&] { inner_.linear(args); });
+    OpCost& cost =
+        timed("linear " + std::to_string(rows) + "x" + std::to_string(columns), [&] { inner_.linear(args); });
     cost.weight_bytes += static_cast<double>(args.weight->bytes());
-    cost.operations += 2.0 * static_cast<double>(rows) * static_cast<double>(columns) *
-                       static_cast<double>(args.num_tokens);
+    cost.operations +=
+        2.0 * static_cast<double>(rows) * static_cast<double>(columns) * static_cast<double>(args.num_tokens);
   }
   void rope_table(const RopeTableArgs& args) override {
     timed("rope_table", [&] { inner_.rope_table(args); });

@@ -7,36 +7,86 @@
 namespace inferd {
 namespace {
 
+constexpr int kBlockVectors = kBlockColumns / kLanes;
+
+#if INFERD_LEVEL_RANK > 0
+
+INFERD_ALWAYS_INLINE std::int32_t largest_lane(vector_ints x) {
+#if INFERD_LEVEL_RANK == 3
+  const __m512i wide = reinterpret_cast<__m512i>(x);
+  const __m256i half = _mm256_max_epi32(_mm512_castsi512_si256(wide), _mm512_extracti64x4_epi64(wide, 1));
+#else
+  const __m256i half = reinterpret_cast<__m256i>(x);
+#endif
+  __m128i four = _mm_max_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+  four = _mm_max_epi32(four, _mm_shuffle_epi32(four, _MM_SHUFFLE(1, 0, 3, 2)));
+  four = _mm_max_epi32(four, _mm_shuffle_epi32(four, _MM_SHUFFLE(2, 3, 0, 1)));
+  return _mm_cvtsi128_si32(four);
+}
+
+/// Stores 32 integers of -127 to 127 as bytes; the sums of their halves to sums.
+INFERD_ALWAYS_INLINE void store_quants(const vector_ints* quants, std::int8_t* out, std::int32_t* sums) {
+#if INFERD_LEVEL_RANK == 3
+  const __m128i low = _mm512_cvtepi32_epi8(reinterpret_cast<__m512i>(quants[0]));
+  const __m128i high = _mm512_cvtepi32_epi8(reinterpret_cast<__m512i>(quants[1]));
+  const __m256i bytes = _mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1);
+#else
+  const __m256i first = _mm256_packs_epi32(reinterpret_cast<__m256i>(quants[0]), reinterpret_cast<__m256i>(quants[1]));
+  const __m256i second = _mm256_packs_epi32(reinterpret_cast<__m256i>(quants[2]), reinterpret_cast<__m256i>(quants[3]));
+  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);  // packing works on 128-bit halves
+  const __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(first, second), order);
+#endif
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), bytes);
+  __m256i fours = _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_set1_epi8(1), bytes), _mm256_set1_epi16(1));
+  fours = _mm256_add_epi32(fours, _mm256_shuffle_epi32(fours, _MM_SHUFFLE(1, 0, 3, 2)));
+  fours = _mm256_add_epi32(fours, _mm256_shuffle_epi32(fours, _MM_SHUFFLE(2, 3, 0, 1)));
+  sums[0] = _mm_cvtsi128_si32(_mm256_castsi256_si128(fours));
+  sums[1] = _mm_cvtsi128_si32(_mm256_extracti128_si256(fours, 1));
+}
+
+#else
+
+INFERD_ALWAYS_INLINE std::int32_t largest_lane(vector_ints x) {
+  std::int32_t top = 0;
+  for (int lane = 0; lane < kLanes; ++lane) top = x[lane] > top ? x[lane] : top;
+  return top;
+}
+
+INFERD_ALWAYS_INLINE void store_quants(const vector_ints* quants, std::int8_t* out, std::int32_t* sums) {
+  sums[0] = sums[1] = 0;
+  for (int i = 0; i < kBlockColumns; ++i) {
+    const std::int32_t quant = quants[i / kLanes][i % kLanes];
+    out[i] = static_cast<std::int8_t>(quant);
+    sums[i / 16] += quant;
+  }
+}
+
+#endif
+
 /// 32 floats as signed bytes of one scale: the largest magnitude becomes 127, halves round to even.
 INFERD_ALWAYS_INLINE void quantize_block(const float* x, ActivationBlock* block) {
-  constexpr int kVectors = kBlockColumns / kLanes;
-  vf values[kVectors];
+  vf values[kBlockVectors];
   vector_ints largest = {};
-  for (int v = 0; v < kVectors; ++v) {
+  for (int v = 0; v < kBlockVectors; ++v) {
     values[v] = load_f(x + v * kLanes);
     // As integers, magnitudes order like floats, with infinity and then NaN above all.
     const vector_ints bits = reinterpret_cast<vector_ints>(values[v]) & 0x7fffffff;
     largest = bits > largest ? bits : largest;
   }
-  std::int32_t top = 0;
-  for (int lane = 0; lane < kLanes; ++lane) top = largest[lane] > top ? largest[lane] : top;
+  const std::int32_t top = largest_lane(largest);
   float magnitude;
   std::memcpy(&magnitude, &top, sizeof magnitude);
   const bool finite = top < 0x7f800000;
   const bool usable = finite && magnitude > 1e-30f;
   const float inverse = usable ? 127.0f / magnitude : 0.0f;
-  alignas(64) std::int32_t quants[kBlockColumns];
+  vector_ints quants[kBlockVectors];
   const vf magic = splat(12582912.0f);  // 1.5 * 2^23: the integer ends up in the low bits
-  for (int v = 0; v < kVectors; ++v) {
+  for (int v = 0; v < kBlockVectors; ++v) {
     const vf shifted = (usable ? values[v] * splat(inverse) : zero_f()) + magic;
-    const vector_ints q = reinterpret_cast<vector_ints>(shifted) - 0x4b400000;
-    std::memcpy(quants + v * kLanes, &q, sizeof q);
+    quants[v] = reinterpret_cast<vector_ints>(shifted) - 0x4b400000;
   }
-  std::int32_t sums[2] = {0, 0};
-  for (int i = 0; i < kBlockColumns; ++i) {
-    block->quants[i] = static_cast<std::int8_t>(quants[i]);
-    sums[i / 16] += quants[i];
-  }
+  std::int32_t sums[2];
+  store_quants(quants, block->quants, sums);
   float scale = usable ? magnitude / 127.0f : 0.0f;
   if (!finite) scale = __builtin_nanf("");
   block->scale = scale;

@@ -1,6 +1,7 @@
 // Attention over one tile of queries: online softmax (arXiv:1805.02867) over key tiles. Level sources only.
 #pragma once
 
+#include "kernels/cpu/ops/level/attention_direct.h"
 #include "kernels/cpu/ops/level/tile_scratch.h"
 #include "kernels/cpu/ops/level/vec.h"
 #include "kernels/cpu/ops/row_kernels.h"
@@ -226,12 +227,21 @@ void run_partition(const AttentionTile& tile, TileScratch& s, int rows, int padd
     bool any = false;
     for (int row = 0; row < rows; ++row) any = any || s.low[row] < s.high[row];
     if (!any) continue;
+    // One query: all rows see the same keys, too few of them to be worth a widened copy of the tile.
+    const bool direct = tile.source.block_table != nullptr && tile.num_queries == 1 && padded == tile.head_dim;
     if (tile.source.block_table != nullptr && first + kTileKeys < limit) {
       const std::int64_t next_end = first + 2 * kTileKeys < limit ? first + 2 * kTileKeys : limit;
       // Steps: each group of keys, of values, and rows in the stages after.
-      s.next.start<T>(tile.source, first + kTileKeys, next_end, tile.head_dim, 2 * kTileKeys / kVec + 2 * rows);
+      const int steps = direct ? direct_steps(rows, padded) : 2 * kTileKeys / kVec + 2 * rows;
+      s.next.start<T>(tile.source, first + kTileKeys, next_end, tile.head_dim, steps);
     } else {
       s.next.stop();
+    }
+    if (direct) {
+      score_direct<T>(tile.source, first, count, padded, rows, s);
+      for (int row = 0; row < rows; ++row) softmax_row(tile, s, row, first, padded);
+      value_direct<T>(tile.source, first, s.low[0], s.high[0], padded, rows, s);
+      continue;
     }
     load_tile<T>(tile.source, first, count, tile.head_dim, padded, s);
     score_tile(s, rows, count, tile.head_dim, padded, s.scores);
