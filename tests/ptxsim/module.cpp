@@ -1,0 +1,38 @@
+// Lookups in a parsed module, and the words of an opcode.
+#include "tests/ptxsim/module.h"
+
+#include <algorithm>
+
+namespace inferd::ptxsim {
+
+bool Opcode::has(std::string_view word) const { return std::find(words.begin(), words.end(), word) != words.end(); }
+
+Type Opcode::type(int nth) const {
+  for (auto word = words.rbegin(); word != words.rend(); ++word) {
+    const Type type = parse_type(*word);
+    if (type != Type::none && nth-- == 0) return type;
+  }
+  return Type::none;
+}
+
+std::string Kernel::describe(const Instruction& instruction) const {
+  std::string where;
+  const auto file = files.find(instruction.source_file);
+  if (instruction.source_line > 0 && file != files.end()) {
+    const std::string& path = file->second;
+    where = path.substr(path.rfind('/') + 1) + ":" + std::to_string(instruction.source_line) + " ";
+  }
+  return where + "(ptx line " + std::to_string(instruction.ptx_line) + ") `" + instruction.text + "`";
+}
+
+const Kernel& Module::kernel(const std::string& name) const {
+  const auto found = kernels_.find(name);
+  if (found == kernels_.end()) throw ParseError("the module has no kernel '" + name + "'");
+  return found->second;
+}
+
+Kernel& Module::kernel(const std::string& name) {
+  return const_cast<Kernel&>(static_cast<const Module*>(this)->kernel(name));
+}
+
+}  // namespace inferd::ptxsim

@@ -1,0 +1,57 @@
+// Counting bank conflicts and sectors of one memory request.
+#include "tests/ptxsim/profile.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+
+namespace inferd::ptxsim {
+namespace {
+
+constexpr int kBanks = 32;
+constexpr int kSectorBytes = 32;
+
+// Sorted distinct values of `step`-sized units that [address, address + bytes) of the lanes touch.
+struct Units {
+  std::array<uint64_t, size_t{kWarpSize} * 8> at;
+  size_t count = 0;
+  void add(uint64_t address, int bytes, int step) {
+    for (uint64_t u = address / step; u <= (address + bytes - 1) / step; ++u) {
+      if (count < at.size()) at[count++] = u;
+    }
+  }
+  void make_distinct() {
+    std::sort(at.begin(), at.begin() + std::ptrdiff_t(count));
+    count = size_t(std::unique(at.begin(), at.begin() + std::ptrdiff_t(count)) - at.begin());
+  }
+};
+
+}  // namespace
+
+void count_shared(InstructionCounters& counters, const uint64_t* addresses, LaneMask lanes, int bytes) {
+  const int together = bytes <= 4 ? 32 : bytes == 8 ? 16 : 8;
+  for (int first = 0; first < kWarpSize; first += together) {
+    Units words;
+    for (int lane = first; lane < first + together; ++lane) {
+      if (lanes >> lane & 1) words.add(addresses[lane], bytes, 4);
+    }
+    if (words.count == 0) continue;
+    words.make_distinct();
+    std::array<int, kBanks> per_bank{};
+    for (size_t i = 0; i < words.count; ++i) ++per_bank[words.at[i] % kBanks];
+    ++counters.shared_requests;
+    counters.shared_wavefronts += uint64_t(*std::max_element(per_bank.begin(), per_bank.end()));
+  }
+}
+
+void count_global(InstructionCounters& counters, const uint64_t* addresses, LaneMask lanes, int bytes) {
+  Units sectors;
+  for (int lane = 0; lane < kWarpSize; ++lane) {
+    if (lanes >> lane & 1) sectors.add(addresses[lane], bytes, kSectorBytes);
+  }
+  sectors.make_distinct();
+  counters.sectors += sectors.count;
+  counters.global_bytes += uint64_t(std::popcount(lanes)) * uint64_t(bytes);
+}
+
+}  // namespace inferd::ptxsim
