@@ -25,7 +25,8 @@ bool refused(const std::string& json, const std::string& field) {
 }  // namespace
 
 TEST_CASE("settings of every tool that is known") {
-  CHECK(read_quantization_config(MemoryCheckpoint({{"config.json", "{}"}})).method == QuantMethod::none);
+  CHECK(read_quantization_config(MemoryCheckpoint(std::map<std::string, std::string>{{"config.json", "{}"}})).method ==
+        QuantMethod::none);
   CHECK(settings("null").method == QuantMethod::none);
   const QuantizationConfig gptq = settings(R"({"quant_method":"gptq","bits":3,"group_size":128})");
   CHECK(gptq.method == QuantMethod::gptq);
