@@ -19,6 +19,7 @@ struct TemplateAbilities {
   bool object_arguments = true;  // of tool calls: an object rather than JSON text
   bool null_content = true;      // beside tool calls
   bool developer_role = false;   // else it becomes "system"
+  bool tools = true;             // their definitions reach the prompt
   bool null_tools = true;        // without tools, `tools` may be none; else it must be an empty list
 };
 

@@ -20,6 +20,14 @@ class Prober {
 
   bool takes_null_tools() const { return no_tools_.is_null(); }
 
+  /// A tool's definition shows in the rendering, with a system message or without.
+  bool takes_tools() const {
+    const Json alone = Json::array({message("user", kNeedle)});
+    const Json with_system = Json::array({message("system", kNeedle), message("user", kNeedle)});
+    return contains(render(alone, tool_definition()), "probe_key") ||
+           contains(render(with_system, tool_definition()), "probe_key");
+  }
+
   /// The rendering, or nullopt if the template refuses.
   std::optional<std::string> render(const Json& messages, const Json& tools) const {
     std::vector<jinja::Variable> variables = model_variables_;
@@ -126,6 +134,7 @@ TemplateAbilities probe_template(const jinja::Template& parsed, const std::strin
                                  const std::vector<jinja::Variable>& model_variables) {
   const Prober prober(parsed, model_variables);
   TemplateAbilities abilities;
+  abilities.tools = prober.takes_tools();
   abilities.null_tools = prober.takes_null_tools();
   abilities.system = prober.content_ability("system");
   abilities.user = prober.content_ability("user");

@@ -33,6 +33,8 @@ class ProbedTemplate {
     return parsed_.render(variables, input.now_unix_s);
   }
 
+  bool takes_tools() const { return abilities_.tools; }
+
  private:
   static jinja::Template parse(const TemplateSource& source) {
     try {
@@ -71,6 +73,7 @@ class JinjaChatTemplate final : public ChatTemplate {
   }
 
   const std::string& source() const override { return source_; }
+  bool takes_tools() const override { return with_tools_ ? with_tools_->takes_tools() : plain_.takes_tools(); }
 
  private:
   std::string source_;

@@ -203,6 +203,8 @@ HttpResponse chat_completions(App& app, const HttpRequest& request) {
   const ModelRef asked = app.models.decoder(chat.fields.model, "chat completions");
   const ServedModel& model = *asked;
   apply_reasoning_effort(model, chat);
+  const bool tools_shown = model.chat_template == nullptr || model.chat_template->takes_tools();
+  if (!chat.tools.is_null() && !tools_shown) chat.fields.ignored.emplace_back("tools");
   ChatPrompt prompt =
       make_chat_prompt(model, chat.messages, chat.tools, chat.add_generation_prompt, chat.template_kwargs, false);
   const AnswerOptions options = answer_options(model, chat, prompt);

@@ -133,6 +133,18 @@ TEST_CASE("text parts are joined only where a template does not take them", "[ch
   CHECK_THROWS_WITH(run(kChatml, image), "the model's chat template takes text content only");
 }
 
+TEST_CASE("a template that prints no tools is known", "[chat]") {
+  const auto takes = [](const std::string& source) {
+    return parse_chat_template(source, "t.jinja", "<s>", "</s>")->takes_tools();
+  };
+  const std::string loop = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}";
+  CHECK_FALSE(takes(loop));
+  CHECK_FALSE(takes("{# no tools here #}" + loop));
+  CHECK(takes("{% if tools %}{{ tools | tojson }}{% endif %}" + loop));
+  CHECK(takes("{% if messages[0].role == 'system' and tools %}{{ tools | tojson }}{% endif %}" + loop));
+  CHECK(takes("{% for t in tools or [] %}{{ t.function.parameters.properties.keys() | join }}{% endfor %}" + loop));
+}
+
 TEST_CASE("tool call arguments come in the form the template takes", "[chat]") {
   const auto conversation = [](const Json& arguments) {
     return Json::array({message("user", "x"), tool_message(arguments, "")});
