@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "base/utf8.h"
+#include "engine/text/detokenizer.h"
 #include "server/answers.h"
 #include "server/api_types.h"
 #include "server/chat_prompt.h"
@@ -14,8 +15,8 @@ namespace {
 /// The four parallel lists of this endpoint's logprobs.
 class LogprobLists {
  public:
-  LogprobLists(const Tokenizer& tokenizer, bool as_ids, std::int64_t count)
-      : tokenizer_(tokenizer), as_ids_(as_ids), count_(count) {}
+  LogprobLists(const Tokenizer& tokenizer, bool as_ids, bool skip_special, std::int64_t count)
+      : tokenizer_(tokenizer), as_ids_(as_ids), skip_special_(skip_special), count_(count), text_(begin_text()) {}
 
   void add(const TokenEvent& token, bool has_logprob) {
     const std::string text = token_text(tokenizer_, token.token, as_ids_);
@@ -33,7 +34,7 @@ class LogprobLists {
       if (count_ > 0) candidates[text] = json_logprob(token.logprob);
       top_.push_back(std::move(candidates));
     }
-    offset_ += characters(token_text(tokenizer_, token.token, false));
+    offset_ += characters(text_->push(token.token));
   }
   bool empty() const { return tokens_.empty(); }
 
@@ -46,7 +47,11 @@ class LogprobLists {
     out["text_offset"] = std::exchange(offsets_, Json::array());
     return out;
   }
-  void skip(std::size_t character_count) { offset_ += character_count; }
+  /// The answer begins, behind an echoed prompt of so many characters.
+  void begin_answer(std::size_t echo_characters) {
+    offset_ = echo_characters;
+    text_ = begin_text();
+  }
 
   static std::size_t characters(const std::string& text) {
     return static_cast<std::size_t>(
@@ -54,10 +59,13 @@ class LogprobLists {
   }
 
  private:
+  std::unique_ptr<Detokenizer> begin_text() const { return std::make_unique<Detokenizer>(tokenizer_, skip_special_); }
+
   const Tokenizer& tokenizer_;
-  const bool as_ids_;
+  const bool as_ids_, skip_special_;
   const std::int64_t count_;
   Json tokens_ = Json::array(), token_logprobs_ = Json::array(), top_ = Json::array(), offsets_ = Json::array();
+  std::unique_ptr<Detokenizer> text_;  // the text that the offsets count in
   std::size_t offset_ = 0;
 };
 
@@ -121,8 +129,9 @@ std::vector<Request> make_requests(const App& app, const HttpRequest& http, Comp
       CompletionChoice choice;
       choice.echo = echo;
       if (completion.logprobs) {
-        choice.logprobs = std::make_unique<LogprobLists>(
-            *run.model->tokenizer, completion.fields.return_tokens_as_token_ids, *completion.logprobs);
+        choice.logprobs =
+            std::make_unique<LogprobLists>(*run.model->tokenizer, completion.fields.return_tokens_as_token_ids,
+                                           completion.fields.skip_special_tokens, *completion.logprobs);
       }
       run.choices.push_back(std::move(choice));
     }
@@ -153,9 +162,8 @@ std::string absorb(CompletionRun& run, ChoiceEvent& event, std::vector<std::vect
         for (std::size_t i = 0; i < tokens.size(); ++i) choice.logprobs->add(tokens[i], i > 0);
       }
       (*prompt_logprobs)[static_cast<std::size_t>(event.index)] = std::move(tokens);
-    } else if (choice.logprobs) {
-      choice.logprobs->skip(LogprobLists::characters(choice.echo));
     }
+    if (choice.logprobs) choice.logprobs->begin_answer(LogprobLists::characters(choice.echo));
   }
   text += event.piece.content;
   if (choice.logprobs) {
