@@ -29,15 +29,11 @@ void read_stop(Fields& fields, std::vector<std::string>& out) {
     }
     for (const Json& item : *stop) items.push_back(&item);
   } else {
-    throw invalid_value("stop", "Invalid type for 'stop': expected a string or an array of strings, but got " +
-                                    json_type_name(*stop) + " instead.");
+    throw wrong_type("stop", "a string or an array of strings", *stop);
   }
   for (std::size_t i = 0; i < items.size(); ++i) {
     const std::string param = stop->is_string() ? "stop" : "stop[" + std::to_string(i) + "]";
-    if (!items[i]->is_string()) {
-      throw invalid_value(param, "Invalid type for '" + param + "': expected a string, but got " +
-                                     json_type_name(*items[i]) + " instead.");
-    }
+    if (!items[i]->is_string()) throw wrong_type(param, "a string", *items[i]);
     const std::string& text = items[i]->get_ref<const std::string&>();
     if (text.empty() || text.size() > kMaxStopBytes) {
       throw invalid_value(param, "Invalid '" + param + "': expected 1 to " + std::to_string(kMaxStopBytes) +
@@ -127,6 +123,10 @@ void read_generation_fields(Fields& fields, GenerationFields& out) {
     out.stop_token_ids = read_token_ids(*ids, "stop_token_ids");
   }
   out.n = fields.integer("n", 1, kMaxChoices).value_or(1);
+  if (out.min_tokens && out.max_tokens && *out.min_tokens > *out.max_tokens) {
+    throw invalid_value("min_tokens", "Invalid 'min_tokens': expected at most the " + std::to_string(*out.max_tokens) +
+                                          " tokens of 'max_tokens', but got " + std::to_string(*out.min_tokens) + ".");
+  }
   out.priority = fields.integer("priority", -1'000'000, 1'000'000).value_or(0);
   out.ignore_eos = fields.boolean("ignore_eos").value_or(false);
   out.skip_special_tokens = fields.boolean("skip_special_tokens").value_or(true);

@@ -13,19 +13,11 @@ constexpr std::array<std::string_view, 6> kRoles = {"system", "developer", "user
 /// The text of `content`: a string, or a list of text parts joined.
 std::string read_content(const Json& content, const std::string& param) {
   if (content.is_string()) return content.get<std::string>();
-  if (!content.is_array()) {
-    throw invalid_value(param, "Invalid type for '" + param +
-                                   "': expected a string or an array of content parts, but "
-                                   "got " +
-                                   json_type_name(content) + " instead.");
-  }
+  if (!content.is_array()) throw wrong_type(param, "a string or an array of content parts", content);
   std::string joined;
   for (std::size_t i = 0; i < content.size(); ++i) {
     const std::string part_param = param + "[" + std::to_string(i) + "]";
-    if (!content[i].is_object()) {
-      throw invalid_value(part_param, "Invalid type for '" + part_param + "': expected an object, but got " +
-                                          json_type_name(content[i]) + " instead.");
-    }
+    if (!content[i].is_object()) throw wrong_type(part_param, "an object", content[i]);
     Fields part(content[i], part_param + ".");
     const std::string type = part.text("type", 64).value_or("");
     if (type == "text" || type == "refusal") {
@@ -48,7 +40,7 @@ Json read_tool_calls(const Json& calls, const std::string& param) {
   Json out = Json::array();
   for (std::size_t i = 0; i < calls.size(); ++i) {
     const std::string call_param = param + "[" + std::to_string(i) + "]";
-    if (!calls[i].is_object()) throw invalid_value(call_param, "Invalid '" + call_param + "': expected an object.");
+    if (!calls[i].is_object()) throw wrong_type(call_param, "an object", calls[i]);
     Fields call(calls[i], call_param + ".");
     const Json* function = call.object("function");
     if (function == nullptr) {
@@ -80,10 +72,7 @@ Json read_tool_calls(const Json& calls, const std::string& param) {
 }
 
 Json read_message(const Json& message, const std::string& param, const ApiOptions& options) {
-  if (!message.is_object()) {
-    throw invalid_value(param, "Invalid type for '" + param + "': expected an object, but got " +
-                                   json_type_name(message) + " instead.");
-  }
+  if (!message.is_object()) throw wrong_type(param, "an object", message);
   Fields fields(message, param + ".");
   const auto role = fields.text("role", 64);
   if (!role || std::find(kRoles.begin(), kRoles.end(), *role) == kRoles.end()) {
@@ -139,7 +128,7 @@ Json read_tools(Fields& fields, const ApiOptions& options) {
   for (std::size_t i = 0; i < tools->size(); ++i) {
     const std::string param = "tools[" + std::to_string(i) + "]";
     const Json& tool = (*tools)[i];
-    if (!tool.is_object()) throw invalid_value(param, "Invalid '" + param + "': expected an object.");
+    if (!tool.is_object()) throw wrong_type(param, "an object", tool);
     Fields inner(tool, param + ".");
     if (inner.text("type", 64).value_or("") != "function") {
       throw unsupported_value(param + ".type",

@@ -19,8 +19,7 @@ void read_tool_choice(Fields& fields, ChatRequest& out) {
       throw unsupported_value("tool_choice", allowed ? "'tool_choice' of type 'allowed_tools' is not supported."
                                                      : "A named 'tool_choice' cannot be enforced here yet.");
     }
-    if (!given->is_string())
-      throw invalid_value("tool_choice", "Invalid 'tool_choice': expected a string or an object.");
+    if (!given->is_string()) throw wrong_type("tool_choice", "a string or an object", *given);
     choice = given->get<std::string>();
   }
   if (choice == "required") {
@@ -50,19 +49,22 @@ void read_response_format(Fields& fields) {
                       "Invalid 'response_format.type': expected 'text', 'json_object' or 'json_schema'.");
 }
 
+/// The refusal of a max_tokens of 0, under the name that the client used.
+ApiError no_output(Fields& fields) {
+  const std::string name = fields.ignore("max_completion_tokens") ? "max_completion_tokens" : "max_tokens";
+  ApiError error = invalid_value(
+      name, "Invalid '" + name + "': integer below minimum value. Expected a value >= 1, but got 0 instead.");
+  error.code = "integer_below_min_value";
+  return error;
+}
+
 }  // namespace
 
 ChatRequest read_chat_request(const Json& body, const ApiOptions& options) {
   Fields fields(body, "");
   ChatRequest out;
   read_generation_fields(fields, out.fields);
-  if (out.fields.max_tokens == 0) {
-    ApiError error = invalid_value("max_tokens",
-                                   "Invalid 'max_tokens': integer below minimum value. Expected a value "
-                                   ">= 1, but got 0 instead.");
-    error.code = "integer_below_min_value";
-    throw error;
-  }
+  if (out.fields.max_tokens == 0) throw no_output(fields);
   out.messages = read_messages(fields, options);
   out.tools = read_tools(fields, options);
   read_tool_choice(fields, out);
@@ -108,13 +110,7 @@ CompletionRequest read_completion_request(const Json& body, const ApiOptions& op
   }
   out.logprobs = fields.integer("logprobs", 0, kMaxTopLogprobs);
   out.echo = fields.boolean("echo").value_or(false);
-  if (out.fields.max_tokens == 0 && !out.echo) {
-    ApiError error = invalid_value("max_tokens",
-                                   "Invalid 'max_tokens': integer below minimum value. Expected a value "
-                                   ">= 1, but got 0 instead.");
-    error.code = "integer_below_min_value";
-    throw error;
-  }
+  if (out.fields.max_tokens == 0 && !out.echo) throw no_output(fields);
   if (out.echo && out.fields.stream && out.logprobs) {
     throw unsupported_value("echo", "'echo' with 'logprobs' cannot be combined with 'stream'.");
   }

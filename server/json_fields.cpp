@@ -10,13 +10,6 @@
 namespace inferd {
 namespace {
 
-ApiError wrong_type(const std::string& param, const std::string& expected, const Json& found) {
-  ApiError error = invalid_value(param, "Invalid type for '" + param + "': expected " + expected + ", but got " +
-                                            json_type_name(found) + " instead.");
-  error.code = "invalid_type";
-  return error;
-}
-
 std::string number_text(double value) {
   if (value == std::floor(value) && std::abs(value) < 1e15) return std::to_string(static_cast<std::int64_t>(value));
   std::string text = std::to_string(value);
@@ -25,6 +18,13 @@ std::string number_text(double value) {
 }
 
 }  // namespace
+
+ApiError wrong_type(const std::string& param, const std::string& expected, const Json& found) {
+  ApiError error = invalid_value(param, "Invalid type for '" + param + "': expected " + expected + ", but got " +
+                                            json_type_name(found) + " instead.");
+  error.code = "invalid_type";
+  return error;
+}
 
 std::string json_type_name(const Json& value) {
   if (value.is_string()) return "a string";

@@ -11,6 +11,8 @@
 
 namespace inferd {
 
+class ApiError;
+
 /// A view of one JSON object. Every getter treats null as absent and throws ApiError(400) naming the member; every name
 /// asked for counts as known.
 class Fields {
@@ -42,6 +44,9 @@ class Fields {
 std::string json_type_name(const Json& value);
 
 /// Parses a body that must be one JSON object. Throws ApiError(400).
+/// 400 with code invalid_type: `param` is not `expected` ("a string").
+ApiError wrong_type(const std::string& param, const std::string& expected, const Json& found);
+
 Json parse_body(std::string_view body);
 
 }  // namespace inferd

@@ -57,7 +57,7 @@ RouteMatch match_route(std::string_view method, std::string_view path) {
       return match;
     }
     if (!match.allow.empty()) match.allow += ", ";
-    match.allow += route.method;
+    match.allow += route.method == "GET" ? "GET, HEAD" : route.method;
   }
   return match;
 }

@@ -37,6 +37,7 @@ def test_unknown_route_and_wrong_method(http):
     assert refusal(http, "/v1/nothing", {})[0] == 404
     answer = http.get("/v1/chat/completions")
     assert answer.status_code == 405 and answer.headers["allow"] == "POST"
+    assert http.put("/v1/models").headers["allow"] == "GET, HEAD"
     assert answer.json()["error"]["code"] == "method_not_allowed"
 
 
@@ -67,7 +68,9 @@ def test_more_tokens_asked_for_than_fit_are_clamped(client):
     ({"messages": [{"content": "x"}]}, "messages[0].role"),
     ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content"),
     ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]}, "messages[0].content"),
-    ({"max_tokens": 0}, "max_tokens"), ({"n": 0}, "n"), ({"top_p": 1.5}, "top_p"), ({"stop": ""}, "stop"),
+    ({"max_tokens": 0}, "max_tokens"),
+    ({"max_tokens": 4, "max_completion_tokens": 0}, "max_completion_tokens"), ({"min_tokens": 2}, "min_tokens"),
+    ({"n": 0}, "n"), ({"top_p": 1.5}, "top_p"), ({"stop": ""}, "stop"),
     ({"top_logprobs": 3}, "top_logprobs"), ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
     ({"stream_options": {"include_usage": True}}, "stream_options"), ({"stream": "yes"}, "stream"),
     ({"response_format": {"type": "json_schema"}}, "response_format"), ({"frequency_penalty": 2.1}, "frequency_penalty"),
@@ -131,5 +134,9 @@ def test_a_full_queue_answers_429_at_once_with_retry_after():
         took = time.monotonic() - began
         assert caught.value.code == "queue_full" and int(caught.value.response.headers["retry-after"]) >= 1
         assert took < 0.5, took
+        waited = openai.OpenAI(base_url=daemon.url + "/v1", api_key="x", max_retries=5)
+        assert waited.completions.create(model="sim", prompt="x", max_tokens=1).choices, "the SDK's retries get through"
         for thread in running:
             thread.join()
+        hits = [line for line in httpx.get(daemon.url + "/metrics").text.splitlines() if "max_queued_requests" in line]
+        assert len(hits) == 1 and int(hits[0].split()[-1]) >= 1
