@@ -28,6 +28,7 @@ ApiError context_length_exceeded(const std::string& what, std::int64_t context_l
                      " tokens. Please reduce the length of the " + what + ".");
   error.extra["n_prompt_tokens"] = given;
   error.extra["n_ctx"] = context_length;
+  error.limit = "context_length";
   return error;
 }
 

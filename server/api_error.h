@@ -22,6 +22,7 @@ class ApiError : public std::runtime_error {
   std::string code;             // empty: null
   std::string param;            // empty: null
   int retry_after_s = 0;        // 0: no Retry-After header
+  std::string limit;            // what limit was met, a name of LimitCounters; empty: none
   Json extra = Json::object();  // further members of the error object
 };
 

@@ -25,6 +25,7 @@ void read_stop(Fields& fields, std::vector<std::string>& out) {
           invalid_value("stop", "Invalid 'stop': array too long. Expected at most " + std::to_string(kMaxStops) +
                                     " entries, but got " + std::to_string(stop->size()) + ".");
       error.code = "array_above_max_length";
+      error.limit = "stop";
       throw error;
     }
     for (const Json& item : *stop) items.push_back(&item);
@@ -36,8 +37,10 @@ void read_stop(Fields& fields, std::vector<std::string>& out) {
     if (!items[i]->is_string()) throw wrong_type(param, "a string", *items[i]);
     const std::string& text = items[i]->get_ref<const std::string&>();
     if (text.empty() || text.size() > kMaxStopBytes) {
-      throw invalid_value(param, "Invalid '" + param + "': expected 1 to " + std::to_string(kMaxStopBytes) +
-                                     " bytes, but got " + std::to_string(text.size()) + ".");
+      ApiError error = invalid_value(param, "Invalid '" + param + "': expected 1 to " + std::to_string(kMaxStopBytes) +
+                                                " bytes, but got " + std::to_string(text.size()) + ".");
+      if (!text.empty()) error.limit = "stop";
+      throw error;
     }
     out.push_back(text);
   }
@@ -47,8 +50,11 @@ void read_logit_bias(Fields& fields, std::vector<std::pair<std::int64_t, float>>
   const Json* bias = fields.object("logit_bias");
   if (bias == nullptr) return;
   if (bias->size() > kMaxLogitBias) {
-    throw invalid_value("logit_bias", "Invalid 'logit_bias': expected at most " + std::to_string(kMaxLogitBias) +
-                                          " entries, but got " + std::to_string(bias->size()) + ".");
+    ApiError error =
+        invalid_value("logit_bias", "Invalid 'logit_bias': expected at most " + std::to_string(kMaxLogitBias) +
+                                        " entries, but got " + std::to_string(bias->size()) + ".");
+    error.limit = "logit_bias";
+    throw error;
   }
   for (const auto& [key, value] : bias->items()) {
     std::int64_t id = -1;
@@ -117,16 +123,16 @@ void read_generation_fields(Fields& fields, GenerationFields& out) {
   const auto new_max = fields.integer("max_completion_tokens", 0, kMaxInt);
   out.max_tokens = new_max ? new_max : old_max;
   out.min_tokens = fields.integer("min_tokens", 0, kMaxInt);
+  if (out.min_tokens && out.max_tokens && *out.min_tokens > *out.max_tokens) {
+    throw invalid_value("min_tokens", "Invalid 'min_tokens': expected at most the " + std::to_string(*out.max_tokens) +
+                                          " tokens of 'max_tokens', but got " + std::to_string(*out.min_tokens) + ".");
+  }
   read_logit_bias(fields, out.logit_bias);
   read_stop(fields, out.stop);
   if (const Json* ids = fields.array("stop_token_ids", kMaxStopTokenIds)) {
     out.stop_token_ids = read_token_ids(*ids, "stop_token_ids");
   }
   out.n = fields.integer("n", 1, kMaxChoices).value_or(1);
-  if (out.min_tokens && out.max_tokens && *out.min_tokens > *out.max_tokens) {
-    throw invalid_value("min_tokens", "Invalid 'min_tokens': expected at most the " + std::to_string(*out.max_tokens) +
-                                          " tokens of 'max_tokens', but got " + std::to_string(*out.min_tokens) + ".");
-  }
   out.priority = fields.integer("priority", -1'000'000, 1'000'000).value_or(0);
   out.ignore_eos = fields.boolean("ignore_eos").value_or(false);
   out.skip_special_tokens = fields.boolean("skip_special_tokens").value_or(true);
@@ -206,6 +212,7 @@ std::vector<TextOrTokens> read_texts(Fields& fields, std::string_view name, std:
         invalid_value(param, "Invalid '" + param + "': array too long. Expected at most " + std::to_string(max_items) +
                                  " entries, but got " + std::to_string(value->size()) + ".");
     error.code = "array_above_max_length";
+    error.limit = param;
     throw error;
   }
   for (std::size_t i = 0; i < value->size(); ++i) {

@@ -82,7 +82,7 @@ Json read_message(const Json& message, const std::string& param, const ApiOption
   }
   Json out = Json::object();
   out["role"] = *role == "developer" ? "system" : *role == "function" ? "tool" : *role;
-  const Json* calls = fields.array("tool_calls", static_cast<std::size_t>(options.max_tools));
+  const Json* calls = fields.array("tool_calls", static_cast<std::size_t>(options.max_tools), "max_tools");
   const Json* content = fields.find("content");
   if (content != nullptr) {
     out["content"] = read_content(*content, param + ".content");
@@ -105,7 +105,7 @@ Json read_message(const Json& message, const std::string& param, const ApiOption
 }  // namespace
 
 Json read_messages(Fields& fields, const ApiOptions& options) {
-  const Json* messages = fields.array("messages", static_cast<std::size_t>(options.max_messages));
+  const Json* messages = fields.array("messages", static_cast<std::size_t>(options.max_messages), "max_messages");
   if (messages == nullptr) {
     throw ApiError(400, "invalid_request_error", "missing_required_parameter", "messages",
                    "Missing required parameter: 'messages'.");
@@ -123,7 +123,7 @@ Json read_messages(Fields& fields, const ApiOptions& options) {
 }
 
 Json read_tools(Fields& fields, const ApiOptions& options) {
-  const Json* tools = fields.array("tools", static_cast<std::size_t>(options.max_tools));
+  const Json* tools = fields.array("tools", static_cast<std::size_t>(options.max_tools), "max_tools");
   if (tools == nullptr || tools->empty()) return {};
   for (std::size_t i = 0; i < tools->size(); ++i) {
     const std::string param = "tools[" + std::to_string(i) + "]";
@@ -160,7 +160,11 @@ Json read_template_kwargs(Fields& fields) {
   const Json* kwargs = fields.object("chat_template_kwargs");
   if (kwargs == nullptr) return Json::object();
   if (kwargs->size() > kMostArguments) {
-    throw invalid_value("chat_template_kwargs", "Invalid 'chat_template_kwargs': expected at most 32 entries.");
+    ApiError error =
+        invalid_value("chat_template_kwargs", "Invalid 'chat_template_kwargs': expected at most 32 entries, but got " +
+                                                  std::to_string(kwargs->size()) + ".");
+    error.limit = "chat_template_kwargs";
+    throw error;
   }
   for (const auto& [name, value] : kwargs->items()) {
     const bool plain = value.is_boolean() || value.is_number() || value.is_null() ||

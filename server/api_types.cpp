@@ -105,8 +105,10 @@ CompletionRequest read_completion_request(const Json& body, const ApiOptions& op
   read_generation_fields(fields, out.fields);
   out.prompts = read_texts(fields, "prompt", kMaxPrompts);
   if (out.prompts.size() * static_cast<std::size_t>(out.fields.n) > kMaxPrompts) {
-    throw invalid_value("n", "Invalid 'n': expected at most " + std::to_string(kMaxPrompts) +
-                                 " answers in one request (prompts times n).");
+    ApiError error = invalid_value("n", "Invalid 'n': expected at most " + std::to_string(kMaxPrompts) +
+                                            " answers in one request (prompts times n).");
+    error.limit = "n";
+    throw error;
   }
   out.logprobs = fields.integer("logprobs", 0, kMaxTopLogprobs);
   out.echo = fields.boolean("echo").value_or(false);

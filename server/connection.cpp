@@ -79,7 +79,7 @@ void Connection::begin_request() {
   phase_start_ = steady_clock::now();
   request = HttpRequest{};
   status = 0;
-  client_left = false;
+  client_left = write_stalled = false;
 }
 
 void Connection::begin_body() {
@@ -180,7 +180,10 @@ ssize_t Connection::write(const char* data, size_t size) {
       return -1;
     }
     const double left = options_.write_timeout_s - seconds_since(start);
-    if (left <= 0) return -1;
+    if (left <= 0) {
+      write_stalled = true;
+      return -1;
+    }
     const short events = poll_one(socket_, POLLOUT, to_ms(left));
     if ((events & (POLLERR | POLLHUP | POLLNVAL)) != 0) {
       client_left = true;

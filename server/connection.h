@@ -33,9 +33,10 @@ class Connection final : public httplib::Stream {
   /// The peer closed, reset or half-closed the connection. A system call, no blocking.
   bool peer_gone() const;
 
-  HttpRequest request;       // the one being served
-  int status = 0;            // of its answer; 0: none yet
-  bool client_left = false;  // the peer was gone before that answer was complete
+  HttpRequest request;         // the one being served
+  int status = 0;              // of its answer; 0: none yet
+  bool client_left = false;    // the peer was gone before that answer was complete
+  bool write_stalled = false;  // a piece of it was not accepted in time
 
   bool is_readable() const override { return begin_ < end_; }
   bool wait_readable() const override;

@@ -132,15 +132,25 @@ std::optional<HttpResponse> Dispatcher::admit(HttpRequest& request) {
     request.path_rest = match.rest;
     return std::nullopt;
   } catch (const ApiError& error) {
-    return error_response(error);
+    return refuse(error);
   }
+}
+
+HttpResponse Dispatcher::refuse(const ApiError& error) {
+  if (!error.limit.empty()) app_.metrics.limits.count(error.limit);
+  return error_response(error);
+}
+
+void Dispatcher::refused_connection() {
+  app_.metrics.refused_connections++;
+  app_.metrics.limits.count("max_connections");
 }
 
 HttpResponse Dispatcher::handle(HttpRequest& request) {
   try {
     return request.route->answer(app_, request);
   } catch (const ApiError& error) {
-    return error_response(error);
+    return refuse(error);
   } catch (const std::bad_alloc&) {
     spdlog::error("{}: out of memory", request.id);
     return error_response(unavailable("out_of_memory", "The server has not enough memory for this request.", 5));
@@ -151,31 +161,34 @@ HttpResponse Dispatcher::handle(HttpRequest& request) {
 }
 
 HttpResponse Dispatcher::protocol_error(int status, const HttpRequest& request) {
-  const auto refuse = [&](int code_status, const char* code, const char* message) {
-    return error_response(ApiError(code_status, "invalid_request_error", code, "", message));
+  const auto plain = [&](int code_status, const char* code, const char* message, const char* limit = "") {
+    ApiError error(code_status, "invalid_request_error", code, "", message);
+    error.limit = limit;
+    return refuse(error);
   };
   switch (status) {
-    case 408:
-      return refuse(408, "request_timeout", "The request took too long to arrive.");
+    case 408:  // a request whose headers are complete has been routed
+      return plain(408, "request_timeout", "The request took too long to arrive.",
+                   request.route == nullptr ? "header_timeout_s" : "body_timeout_s");
     case 413:
-      return refuse(413, "request_too_large", "The request body is larger than this server accepts.");
+      return plain(413, "request_too_large", "The request body is larger than this server accepts.", "max_body_bytes");
     case 414:
-      return refuse(414, "", "The request target is too long.");
+      return plain(414, "", "The request target is too long.", "max_header_bytes");
     case 415:
-      return refuse(415, "", "Send the body as plain JSON: no form data, no content encoding.");
+      return plain(415, "", "Send the body as plain JSON: no form data, no content encoding.");
     case 416:
-      return refuse(416, "", "The Range header is not understood.");
+      return plain(416, "", "The Range header is not understood.");
     case 431:
-      return refuse(431, "headers_too_large", "The request has too many or too long headers.");
+      return plain(431, "headers_too_large", "The request has too many or too long headers.", "max_header_bytes");
     case 404:
-      return refuse(404, "", "There is no such route here.");
+      return plain(404, "", "There is no such route here.");
     default:
       break;
   }
   if (status >= 500) {
     return error_response(server_error("The server had an error while processing your request (" + request.id + ")."));
   }
-  return refuse(status, "", "This is not an acceptable HTTP request.");
+  return plain(status, "", "This is not an acceptable HTTP request.");
 }
 
 void Dispatcher::finish_headers(const HttpRequest& request, HttpResponse& response) {

@@ -3,6 +3,7 @@
 
 #include <optional>
 
+#include "server/api_error.h"
 #include "server/app.h"
 #include "server/http_types.h"
 
@@ -16,13 +17,16 @@ class Dispatcher final : public HttpDispatcher {
   HttpResponse protocol_error(int status, const HttpRequest& request) override;
   void finish_headers(const HttpRequest& request, HttpResponse& response) override;
   void finished(const HttpRequest& request, int status, double seconds) override;
-  void refused_connection() override { app_.metrics.refused_connections++; }
+  void write_timed_out() override { app_.metrics.limits.count("write_timeout_s"); }
+  void refused_connection() override;
   void client_left() override { app_.metrics.disconnects++; }
 
  private:
   /// Host, origin and key; throws ApiError.
   std::optional<HttpResponse> check_access(HttpRequest& request);
   void check_key(HttpRequest& request, Scope scope) const;
+  /// The JSON of an error, with the limit that was met counted.
+  HttpResponse refuse(const ApiError& error);
   App& app_;
 };
 

@@ -24,6 +24,7 @@ namespace {
   }
   ApiError error(429, "rate_limit_error", "queue_full", "", "Too many inputs are waiting. Please try again.");
   error.retry_after_s = 1;
+  error.limit = "max_queued_inputs";
   throw error;
 }
 

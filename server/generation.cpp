@@ -25,6 +25,7 @@ Generation::Generation(const ServedModel& model, ModelMetrics& metrics, const An
   for (Request& request : requests) {
     Choice choice;
     choice.prompt = request.prompt;
+    choice.deadline = request.deadline;
     choice.assembler = std::make_unique<AnswerAssembler>(*model.tokenizer, options);
     auto submitted = model.engine->submit(model.handle, std::move(request));
     if (const auto* rejection = std::get_if<Rejection>(&submitted)) {
@@ -42,7 +43,10 @@ Generation::Generation(const ServedModel& model, ModelMetrics& metrics, const An
 
 Generation::~Generation() {
   for (Choice& choice : choices_) {
-    if (choice.finished) continue;
+    if (choice.finished) {
+      settle(choice);
+      continue;
+    }
     choice.stream->cancel();
     metrics_.aborted++;
   }
@@ -69,6 +73,7 @@ ApiError Generation::rejection_error(const Rejection& rejection, const std::stri
   }
   ApiError error(429, "rate_limit_error", "queue_full", "",
                  "The server has " + std::to_string(rejection.limit) + " requests waiting already. Please try again.");
+  error.limit = "max_queued_requests";
   const DecoderStats stats = model_.engine->stats(model_.handle);
   const double at_once = static_cast<double>(std::max<std::int64_t>(stats.running, 1));
   const double wait_s = metrics_.recent_request_s() * static_cast<double>(stats.waiting) / at_once;
@@ -140,7 +145,7 @@ void Generation::take_token(Choice& choice, TokenEvent token, ChoiceEvent* event
   choice.finished = true;
   event->finish_reason = choice.assembler->called_tools() ? "tool_calls" : "stop";
   metrics_.stopped++;
-  metrics_.request_ended(seconds(start_, now));
+  observe_end(choice);
 }
 
 void Generation::end(Choice& choice, ChoiceEvent* event) {
@@ -158,10 +163,13 @@ void Generation::end(Choice& choice, ChoiceEvent* event) {
     }
     case FinishReason::deadline:
       metrics_.failed++;
+      metrics_.limits.count(choice.deadline && clock_.now() >= *choice.deadline ? "request_deadline_s"
+                                                                                : "queue_wait_s");
       event->error = unavailable("request_timeout", "The request took longer than this server allows.", 5);
       break;
     case FinishReason::shutdown:
       metrics_.failed++;
+      metrics_.limits.count("drain_s");
       event->error = unavailable("shutting_down", "The server is shutting down.", 30);
       break;
     case FinishReason::cancelled:
@@ -174,6 +182,10 @@ void Generation::end(Choice& choice, ChoiceEvent* event) {
       event->error = server_error("The model produced no valid numbers for this request.");
       break;
   }
+  observe_end(choice);
+}
+
+void Generation::observe_end(const Choice& choice) {
   metrics_.request_ended(seconds(start_, clock_.now()));
   if (choice.tokens > 1) {
     metrics_.per_output_token.observe(seconds(choice.first_at, choice.last_at) /

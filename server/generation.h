@@ -53,6 +53,7 @@ class Generation {
  private:
   struct Choice {
     std::vector<TokenId> prompt;
+    std::optional<TimePoint> deadline;
     std::shared_ptr<TokenStream> stream;
     std::unique_ptr<AnswerAssembler> assembler;
     std::int64_t tokens = 0;
@@ -64,6 +65,7 @@ class Generation {
   bool poll(int index, ChoiceEvent* event, std::chrono::milliseconds timeout);
   void take_token(Choice& choice, TokenEvent token, ChoiceEvent* event);
   void end(Choice& choice, ChoiceEvent* event);
+  void observe_end(const Choice& choice);
   void settle(Choice& choice);
   ApiError rejection_error(const Rejection& rejection, const std::string& what) const;
 

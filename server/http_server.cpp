@@ -321,6 +321,7 @@ void HttpServer::Impl::serve_connection(Connection& connection) {
     }
     active--;
     const bool left_while_sending = connection.violation() == Violation::closed && !connection.in_headers();
+    if (connection.write_stalled) dispatcher.write_timed_out();
     if (connection.client_left || left_while_sending) dispatcher.client_left();
     if (connection.status != 0) {
       dispatcher.finished(connection.request, connection.status,

@@ -57,6 +57,8 @@ class HttpDispatcher {
   virtual void finish_headers(const HttpRequest& request, HttpResponse& response) = 0;
   /// After the last byte of an answer, or the loss of its client.
   virtual void finished(const HttpRequest& request, int status, double seconds) = 0;
+  /// A client took too long to accept a piece of its answer.
+  virtual void write_timed_out() = 0;
   /// A connection above the limit was refused.
   virtual void refused_connection() = 0;
   /// A client closed its connection before its answer was complete.

@@ -10,6 +10,12 @@
 namespace inferd {
 namespace {
 
+/// The text may be JSON, but is more of it than JsonLimits allow.
+bool is_over_limit(const JsonError& error) {
+  const std::string_view what = error.what();
+  return what.starts_with("JSON nested deeper than ") || what.starts_with("JSON with more than ");
+}
+
 std::string number_text(double value) {
   if (value == std::floor(value) && std::abs(value) < 1e15) return std::to_string(static_cast<std::int64_t>(value));
   std::string text = std::to_string(value);
@@ -41,9 +47,10 @@ Json parse_body(std::string_view body) {
   try {
     json = parse_json(body, {.unique_keys = true});
   } catch (const JsonError& error) {
-    throw ApiError(400, "invalid_request_error", "", "",
-                   std::string("We could not parse the JSON body of your request: ") + error.what() + " (at byte " +
-                       std::to_string(error.byte) + ").");
+    ApiError refusal(400, "invalid_request_error", "", "",
+                     std::string("We could not parse the JSON body of your request: ") + error.what() + ".");
+    if (is_over_limit(error)) refusal.limit = "json";
+    throw refusal;
   }
   if (!json.is_object()) {
     throw ApiError(400, "invalid_request_error", "", "",
@@ -97,6 +104,7 @@ std::optional<std::int64_t> Fields::integer(std::string_view name, std::int64_t 
                          " value. Expected a value " + (below ? ">= " : "<= ") + std::to_string(below ? min : max) +
                          ", but got " + std::to_string(number) + " instead.");
     error.code = below ? "integer_below_min_value" : "integer_above_max_value";
+    if (!below) error.limit = name;
     throw error;
   }
   return number;
@@ -121,7 +129,7 @@ std::optional<std::string> Fields::text(std::string_view name, std::size_t max_b
   return text;
 }
 
-const Json* Fields::array(std::string_view name, std::size_t max_items) {
+const Json* Fields::array(std::string_view name, std::size_t max_items, std::string_view limit) {
   const Json* value = find(name);
   if (value == nullptr) return nullptr;
   if (!value->is_array()) throw wrong_type(param(name), "an array", *value);
@@ -130,6 +138,7 @@ const Json* Fields::array(std::string_view name, std::size_t max_items) {
                                                     std::to_string(max_items) + " entries, but got " +
                                                     std::to_string(value->size()) + ".");
     error.code = "array_above_max_length";
+    error.limit = limit.empty() ? name : limit;
     throw error;
   }
   return value;

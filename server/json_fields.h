@@ -25,7 +25,8 @@ class Fields {
   std::optional<std::int64_t> integer(std::string_view name, std::int64_t min, std::int64_t max);
   std::optional<bool> boolean(std::string_view name);
   std::optional<std::string> text(std::string_view name, std::size_t max_bytes);
-  const Json* array(std::string_view name, std::size_t max_items);
+  /// `limit`: the setting that holds max_items, if one does.
+  const Json* array(std::string_view name, std::size_t max_items, std::string_view limit = {});
   const Json* object(std::string_view name);
 
   /// Marks `name` as known without using it; true if it is there and not null.
@@ -43,10 +44,10 @@ class Fields {
 /// "a string", "an object" …, for messages.
 std::string json_type_name(const Json& value);
 
-/// Parses a body that must be one JSON object. Throws ApiError(400).
 /// 400 with code invalid_type: `param` is not `expected` ("a string").
 ApiError wrong_type(const std::string& param, const std::string& expected, const Json& found);
 
+/// Parses a body that must be one JSON object. Throws ApiError(400).
 Json parse_body(std::string_view body);
 
 }  // namespace inferd

@@ -67,8 +67,9 @@ void Histogram::render(std::string& out, const std::string& name, const std::str
   sample(out, name + "_count", labels, static_cast<double>(below));
 }
 
-ModelMetrics::ModelMetrics()
-    : time_to_first_token(kFirstTokenBounds),
+ModelMetrics::ModelMetrics(LimitCounters& limit_counters)
+    : limits(limit_counters),
+      time_to_first_token(kFirstTokenBounds),
       inter_token(kTokenBounds),
       per_output_token(kTokenBounds),
       end_to_end(kRequestBounds),
@@ -81,7 +82,7 @@ void ModelMetrics::request_ended(double seconds) {
 }
 
 Metrics::Metrics(const std::vector<std::string>& model_names) {
-  for (const std::string& name : model_names) models_[name] = std::make_unique<ModelMetrics>();
+  for (const std::string& name : model_names) models_[name] = std::make_unique<ModelMetrics>(limits);
 }
 
 void Metrics::count_response(int status) { responses_[static_cast<std::size_t>(std::clamp(status / 100, 0, 5))]++; }
@@ -164,6 +165,11 @@ std::string Metrics::render(const std::vector<ModelGauges>& gauges, int open_con
   for (std::size_t i = 1; i < responses_.size(); ++i) {
     sample(out, "inferd:http_responses_total", "class=\"" + std::to_string(i) + "xx\"",
            static_cast<double>(responses_[i]));
+  }
+  type_line(out, "inferd:limit_hits_total", "counter", "Requests and connections that met a limit, by its name.");
+  for (std::size_t i = 0; i < std::size(LimitCounters::kNames); ++i) {
+    sample(out, "inferd:limit_hits_total", "limit=\"" + std::string(LimitCounters::kNames[i]) + "\"",
+           static_cast<double>(limits.get(i)));
   }
   const auto plain = [&](const char* name, const char* type, const char* help, double value) {
     type_line(out, name, type, help);

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "engine/engine.h"
+#include "server/limits.h"
 
 namespace inferd {
 
@@ -31,7 +32,8 @@ class Histogram {
 
 /// What is counted per model. Thread-safe.
 struct ModelMetrics {
-  ModelMetrics();
+  explicit ModelMetrics(LimitCounters& limit_counters);
+  LimitCounters& limits;  // of the whole server
   Histogram time_to_first_token, inter_token, per_output_token, end_to_end, queue_time;
   std::atomic<std::int64_t> prompt_tokens{0}, output_tokens{0}, cached_tokens{0};
   // how requests ended: stop, length, abort, error
@@ -61,6 +63,7 @@ class Metrics {
   ModelMetrics& model(const std::string& name) { return *models_.at(name); }
   void count_response(int status);
   std::atomic<std::int64_t> refused_connections{0}, auth_failures{0}, disconnects{0};
+  LimitCounters limits;
 
   std::string render(const std::vector<ModelGauges>& gauges, int open_connections, int active_requests,
                      int listener_restarts) const;

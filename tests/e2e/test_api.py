@@ -4,8 +4,10 @@ import json
 import math
 import subprocess
 
+import httpx
 import openai
 import pytest
+from daemon import ROOT, Daemon
 
 QUESTION = [{"role": "user", "content": "Name three colours of the rainbow."}]
 
@@ -153,6 +155,24 @@ def test_completion_echo_with_logprobs(client):
     assert logprobs.text_offset[0] == 0
     for token, offset in zip(logprobs.tokens, logprobs.text_offset):
         assert choice.text[offset : offset + len(token)] == token
+
+
+def test_text_offsets_count_in_the_text_that_is_returned():
+    """A model that begins each prompt with a token of no text, and whose first piece loses its leading space."""
+    with Daemon("--model", f"tiny={ROOT}/tests/golden/gguf/llama2.F16.gguf") as daemon:
+        body = {"prompt": "Hello there 你", "max_tokens": 6, "echo": True, "logprobs": 1, "temperature": 0}
+        choice = httpx.post(daemon.url + "/v1/completions", json=body).json()["choices"][0]
+    text, tokens, offsets = choice["text"], choice["logprobs"]["tokens"], choice["logprobs"]["text_offset"]
+    assert tokens[0] == "<s>" and offsets[0] == offsets[1] == 0 and text.startswith(body["prompt"])
+    assert offsets == sorted(offsets) and len(tokens) > len(body["prompt"].split()) + 1
+    for token, offset in list(zip(tokens, offsets))[2:]:
+        assert "\ufffd" in token or text[offset:offset + len(token)] == token, (token, offset, text)
+
+
+def test_tools_that_the_template_does_not_print_are_reported(http):
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
+    answer = http.post("/v1/chat/completions", json={"model": "smollm2", "messages": QUESTION, "max_tokens": 1, "tools": [tool]})
+    assert answer.status_code == 200 and answer.headers["x-inferd-ignored"] == "tools"
 
 
 def test_completion_stream_equals_whole(client):

@@ -31,6 +31,14 @@ std::string key_file(const std::string& text) {
 
 std::string keyed(const std::string& key) { return "Host: localhost\r\nAuthorization: Bearer " + key + "\r\n"; }
 
+/// How often a limit was met, from /metrics; -1 without such a series.
+int limit_hits(const ServingFixture& server, const std::string& limit) {
+  const std::string text = ask(server.port, "GET", "/metrics").body;
+  const std::string sample = "inferd:limit_hits_total{limit=\"" + limit + "\"} ";
+  const auto at = text.find(sample);
+  return at == std::string::npos ? -1 : std::stoi(text.substr(at + sample.size()));
+}
+
 }  // namespace
 
 TEST_CASE("routes: unknown, wrong method, with and without /v1, nothing decoded") {
@@ -221,6 +229,9 @@ TEST_CASE("headers: too many, too long, too slow") {
   CHECK(status("GET /" + std::string(9000, 'a') + " HTTP/1.1\r\nHost: localhost\r\n\r\n") == 414);
   CHECK(status("GET /health HTTP/1.1\r\nHost: loc") == 408);
   CHECK(status("POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{") == 408);
+  CHECK(limit_hits(server, "max_header_bytes") == 3);
+  CHECK(limit_hits(server, "header_timeout_s") == 1);
+  CHECK(limit_hits(server, "body_timeout_s") == 1);
   CHECK(status("GARBAGE\r\n\r\n") == 400);
   CHECK(status("GET /health HTTP/2.0\r\n\r\n") == 400);
 }
@@ -257,6 +268,7 @@ TEST_CASE("connections beyond the limit get 503, and places are freed") {
   held.clear();
   REQUIRE(soon([&] { return server.http.open_connections() == 0; }));
   CHECK(ask(server.port, "GET", "/health").status == 200);
+  CHECK(limit_hits(server, "max_connections") == 1);
 }
 
 TEST_CASE("a full queue answers 429 at once with Retry-After, and counts it") {
@@ -275,6 +287,7 @@ TEST_CASE("a full queue answers 429 at once with Retry-After, and counts it") {
   CHECK(refused.status == 429);
   CHECK(refused.json()["error"]["code"] == "queue_full");
   CHECK(std::stoi(refused.header("retry-after")) >= 1);
+  CHECK(limit_hits(server, "max_queued_requests") == 1);
   CHECK(ask(server.port, "GET", "/metrics").body.find("inferd:requests_rejected_total{model_name=\"sim\"} 1") !=
         std::string::npos);
 }
@@ -360,6 +373,8 @@ TEST_CASE("deadlines: a stream gets an error event, a whole answer 503") {
   const Answer streamed = ask(server.port, "POST", "/v1/completions", kLong);
   CHECK(streamed.status == 200);
   CHECK(events(streamed).back()["error"]["code"] == "request_timeout");
+  CHECK(limit_hits(server, "request_deadline_s") == 2);
+  CHECK(limit_hits(server, "queue_wait_s") == 0);
 }
 
 TEST_CASE("a silent stream gets comment lines") {
@@ -372,6 +387,72 @@ TEST_CASE("a silent stream gets comment lines") {
   CHECK(answer.status == 200);
   CHECK(answer.body.find(": ping\n\n") != std::string::npos);
   CHECK(answer.body.ends_with("data: [DONE]\n\n"));
+}
+
+TEST_CASE("a request that waits too long for its first step ends with 503") {
+  ServingOptions options = slow_sim();
+  options.engine.max_concurrent_requests = 1;
+  options.engine.queue_wait_s = 0.2;
+  ServingFixture server(options);
+  Client running(server.port);
+  running.send(http_text("POST", "/v1/completions", kLong));
+  REQUIRE(soon([&] { return server.stats().running == 1; }));
+  const Answer late = ask(server.port, "POST", "/v1/completions", kLongWhole);
+  CHECK(late.status == 503);
+  CHECK(late.json()["error"]["code"] == "request_timeout");
+  CHECK(limit_hits(server, "queue_wait_s") == 1);
+  CHECK(limit_hits(server, "request_deadline_s") == 0);
+}
+
+TEST_CASE("every limit of a body is counted under its name") {
+  ServingOptions options;
+  options.models = {sim_spec("sim", "sim:seed=1,context=4096"), sim_spec("embed", "sim-encoder:dim=8,context=64")};
+  options.api.max_messages = 2;
+  options.api.max_tools = 2;
+  options.http.max_body_bytes = 20'000;
+  ServingFixture server(options);
+  const auto many = [](int count, const std::string& item) {
+    std::string list = "[";
+    for (int i = 0; i < count; ++i) list += (i > 0 ? "," : "") + item;
+    return list + "]";
+  };
+  const std::string user = R"({"role":"user","content":"x"})";
+  const std::string tool = R"({"type":"function","function":{"name":"f"}})";
+  std::string bias = "{", arguments = "{";
+  for (int i = 0; i < 1025; ++i) bias += (i > 0 ? ",\"" : "\"") + std::to_string(i) + "\":0";
+  for (int i = 0; i < 33; ++i) arguments += (i > 0 ? ",\"" : "\"") + std::to_string(i) + "\":0";
+  struct Case {
+    const char *limit, *route;
+    std::string body;
+    int status = 400;
+  };
+  const Case cases[] = {
+      {"max_messages", "chat/completions", R"({"messages":)" + many(3, user) + "}"},
+      {"max_tools", "chat/completions", R"({"messages":)" + many(1, user) + R"(,"tools":)" + many(3, tool) + "}"},
+      {"chat_template_kwargs", "chat/completions",
+       R"({"messages":)" + many(1, user) + R"(,"chat_template_kwargs":)" + arguments + "}}"},
+      {"top_logprobs", "chat/completions",
+       R"({"messages":)" + many(1, user) + R"(,"logprobs":true,"top_logprobs":21})"},
+      {"logprobs", "completions", R"({"prompt":"x","logprobs":21})"},
+      {"prompt_logprobs", "completions", R"({"prompt":"x","prompt_logprobs":21})"},
+      {"n", "completions", R"({"prompt":"x","n":9})"},
+      {"stop", "completions", R"({"prompt":"x","stop":)" + many(17, "\"a\"") + "}"},
+      {"stop_token_ids", "completions", R"({"prompt":"x","stop_token_ids":)" + many(257, "1") + "}"},
+      {"logit_bias", "completions", R"({"prompt":"x","logit_bias":)" + bias + "}}"},
+      {"prompt", "completions", R"({"prompt":)" + many(129, "\"a\"") + "}"},
+      {"json", "completions", std::string(65, '[')},
+      {"context_length", "completions", R"({"prompt":")" + std::string(9000, 'x') + "\"}"},
+      {"input", "embeddings", R"({"model":"embed","input":)" + many(2049, "\"a\"") + "}"},
+      {"max_body_bytes", "completions", std::string(20'001, ' '), 413},
+  };
+  for (const Case& c : cases) {
+    INFO(c.limit);
+    CHECK(limit_hits(server, c.limit) == 0);
+    const Answer answer = ask(server.port, "POST", std::string("/v1/") + c.route, c.body);
+    INFO(answer.body);
+    CHECK(answer.status == c.status);
+    CHECK(limit_hits(server, c.limit) == 1);
+  }
 }
 
 TEST_CASE("metrics count what was served") {
