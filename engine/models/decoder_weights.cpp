@@ -63,6 +63,11 @@ DecoderLayer load_layer(WeightLoader& loader, const ModelConfig& config, int ind
   if (options.output_norms) {
     attention.out_norm = loader.vector(layer + "post_self_attn_layernorm.weight", hidden);
   }
+  if (options.experts != nullptr && options.experts->sparse(index)) {
+    out.mlp.norm = loader.vector(layer + "post_attention_layernorm.weight", hidden);
+    out.experts = load_expert_mlp(loader, layer, hidden, *options.experts);
+    return out;
+  }
   out.mlp = load_mlp(loader, layer, config, options);
   return out;
 }
@@ -78,6 +83,7 @@ void DecoderWeights::set_rope(WeightLoader& loader, RopeVariants variants) {
 DecoderWeights load_decoder_weights(WeightLoader& loader, const ModelConfig& config,
                                     const DecoderLayerOptions& options) {
   DecoderWeights weights;
+  if (options.experts != nullptr) weights.experts = *options.experts;
   weights.embedding = loader.embedding("model.embed_tokens.weight", config.vocab_size, config.hidden_size);
   for (int i = 0; i < config.num_layers; ++i) weights.layers.push_back(load_layer(loader, config, i, options));
   weights.norm = loader.vector("model.norm.weight", config.hidden_size);

@@ -10,12 +10,14 @@
 namespace inferd {
 namespace {
 
-constexpr std::array<Family, 16> kFamilies = {{
+constexpr std::array<Family, 18> kFamilies = {{
     // name, model_type, gguf_arch, pairing in safetensors, pairing in GGUF, load
     {"llama", "llama", "llama", RopeStyle::half, RopeStyle::interleaved, load_llama},
     {"mistral", "mistral", "", RopeStyle::half, RopeStyle::half, load_llama},
     {"qwen2", "qwen2", "qwen2", RopeStyle::half, RopeStyle::half, load_qwen2},
     {"qwen3", "qwen3", "qwen3", RopeStyle::half, RopeStyle::half, load_qwen3},
+    {"qwen2_moe", "qwen2_moe", "", RopeStyle::half, RopeStyle::half, load_qwen2_moe},
+    {"qwen3_moe", "qwen3_moe", "", RopeStyle::half, RopeStyle::half, load_qwen3_moe},
     {"qwen", "qwen", "qwen", RopeStyle::half, RopeStyle::half, load_qwen},
     {"glm", "glm", "", RopeStyle::interleaved, RopeStyle::interleaved, load_glm},
     {"glm4", "glm4", "glm4", RopeStyle::interleaved, RopeStyle::interleaved, load_glm4},

@@ -11,7 +11,8 @@ namespace inferd {
 /// Builds one family's model; `config` has been checked by load_model. Throws CheckpointError/MemoryError.
 using FamilyLoader = LoadedModel(const Checkpoint& checkpoint, const ModelConfig& config, Backend& backend,
                                  const ModelOptions& options);
-FamilyLoader load_llama, load_qwen2, load_qwen3, load_qwen, load_glm, load_glm4, load_chatglm1, load_bloom, load_bert;
+FamilyLoader load_llama, load_qwen2, load_qwen3, load_qwen2_moe, load_qwen3_moe, load_qwen, load_glm, load_glm4,
+    load_chatglm1, load_bloom, load_bert;
 
 struct Family {
   std::string_view name;        // ModelConfig::family

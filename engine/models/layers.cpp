@@ -33,8 +33,13 @@ std::size_t DecoderWorkspace::lay_out(void* base, const Backend& backend, const 
   bool output_norms = false;
   for (const DecoderLayer& layer : weights.layers) {
     output_norms = output_norms || layer.attention.out_norm.buffer || layer.mlp.out_norm.buffer;
-    normed_forms |= layer.attention.qkv.weight->activation_forms() | layer.mlp.gate_up.weight->activation_forms();
+    normed_forms |= layer.attention.qkv.weight->activation_forms();
     attended_forms |= layer.attention.out.weight->activation_forms();
+    if (layer.experts) {
+      normed_forms |= layer.experts->input_forms();
+      continue;
+    }
+    normed_forms |= layer.mlp.gate_up.weight->activation_forms();
     gated_forms |= layer.mlp.down.weight->activation_forms();
   }
   hidden = arena.matrix(tokens, config.hidden_size);
@@ -70,7 +75,12 @@ Decoder::Decoder(const Checkpoint& checkpoint, const ModelConfig& config, Backen
       info_(make_model_info(checkpoint, config, loader.resident_bytes())),
       adapters_(backend, weights_.linears(), options.max_adapters),
       work_(backend, config_, weights_, adapters_, options),
-      features_(options.features) {}
+      features_(options.features) {
+  const std::vector<const ExpertMlp*> mixtures = weights_.mixtures();
+  if (mixtures.empty()) return;
+  experts_ =
+      std::make_unique<ExpertRunner>(backend, config.hidden_size, options.max_batch_tokens, weights_.experts, mixtures);
+}
 
 PromptTraits Decoder::prompt_traits(std::span<const std::int32_t> prompt) const {
   const auto length = static_cast<std::int64_t>(prompt.size());
@@ -86,7 +96,11 @@ Tensor Decoder::forward(const BatchTensors& batch, const std::vector<KvLayer>& k
   begin(batch);
   for (std::size_t i = 0; i < weights_.layers.size(); ++i) {
     attention_block(weights_.layers[i].attention, batch, kv[i]);
-    gated_mlp(weights_.layers[i].mlp, batch);
+    if (weights_.layers[i].experts) {
+      expert_mlp(weights_.layers[i], batch);
+    } else {
+      gated_mlp(weights_.layers[i].mlp, batch);
+    }
     if (hook) hook(static_cast<int>(i));
   }
   return logits(batch, logit_rows);
@@ -96,8 +110,16 @@ std::vector<Linear*> DecoderWeights::linears() {
   std::vector<Linear*> all;
   for (DecoderLayer& layer : layers) {
     for (Linear* linear : {&layer.attention.qkv, &layer.attention.out, &layer.mlp.gate_up, &layer.mlp.down}) {
-      all.push_back(linear);
+      if (linear->weight) all.push_back(linear);
     }
+  }
+  return all;
+}
+
+std::vector<const ExpertMlp*> DecoderWeights::mixtures() const {
+  std::vector<const ExpertMlp*> all;
+  for (const DecoderLayer& layer : layers) {
+    if (layer.experts) all.push_back(layer.experts.get());
   }
   return all;
 }
@@ -209,6 +231,17 @@ void Decoder::gated_mlp(const GatedMlp& block, const BatchTensors& batch) {
                    .epilogue = Epilogue::silu_gated,
                    .out_activation = work_.gated});
   add_output(work_.gated, block.down, block.out_norm, batch);
+}
+
+void Decoder::expert_mlp(const DecoderLayer& layer, const BatchTensors& batch) {
+  const Tensor x = work_.hidden.first_rows(batch.num_tokens);
+  backend_.norm({.kind = NormKind::rms,
+                 .x = x,
+                 .weight = layer.mlp.norm.tensor(),
+                 .eps = static_cast<float>(config_.norm_eps),
+                 .out = experts_->input().first_rows(batch.num_tokens),
+                 .activation = work_.normed});
+  experts_->run(*layer.experts, work_.normed, x);
 }
 
 Tensor Decoder::logits(const BatchTensors& batch, const Tensor& logit_rows) {

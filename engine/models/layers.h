@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "engine/models/adapter_bank.h"
+#include "engine/models/expert_mlp.h"
 #include "engine/models/model.h"
 #include "engine/models/rope_variants.h"
 #include "engine/models/weight_loader.h"
@@ -31,13 +32,15 @@ struct GatedMlp {
 
 struct DecoderLayer {
   AttentionBlock attention;
-  GatedMlp mlp;
+  GatedMlp mlp;                        // with experts: its norm only
+  std::unique_ptr<ExpertMlp> experts;  // or null
 };
 
 /// Weights of a decoder with rotary attention and gated MLPs.
 struct DecoderWeights {
   /// The layers adapters may update.
   std::vector<Linear*> linears();
+  std::vector<const ExpertMlp*> mixtures() const;
 
   std::unique_ptr<Weight> embedding;  // [vocab_size, hidden_size]; also the output matrix if tied
   std::vector<DecoderLayer> layers;
@@ -45,6 +48,7 @@ struct DecoderWeights {
   Linear output;          // [vocab_size, hidden_size]; no weight if tied
   RopeVariants rope;      // its numbers are on the device only
   DeviceVector inv_freq;  // [rope.rows, rotary_dim / 2]
+  ExpertOptions experts;  // of the mixtures, if any layer has one
   DeviceVector q_scales;  // [max_position_embeddings] or absent: factors on queries by position
   void set_rope(WeightLoader& loader, RopeVariants variants);
   const Weight& output_weight() const { return output.weight ? *output.weight : *embedding; }
@@ -54,9 +58,10 @@ struct DecoderWeights {
 struct DecoderLayerOptions {
   Bias qkv_bias = Bias::optional;
   bool qk_norm = false;
-  bool fused_qkv = false;      // q, k, v may be one tensor, in this order
-  bool fused_gate_up = false;  // gate and up are one tensor, in this order
-  bool output_norms = false;   // what attention and MLP yield is normed before it is added
+  bool fused_qkv = false;                  // q, k, v may be one tensor, in this order
+  bool fused_gate_up = false;              // gate and up are one tensor, in this order
+  bool output_norms = false;               // what attention and MLP yield is normed before it is added
+  const ExpertOptions* experts = nullptr;  // or null: no layer has experts
 };
 
 /// Loads all weights under their Hugging Face names; layers from max_window_layers on slide.
@@ -114,6 +119,7 @@ class Decoder : public Model {
   void begin(const BatchTensors& batch);
   void attention_block(const AttentionBlock& block, const BatchTensors& batch, const KvLayer& kv);
   void gated_mlp(const GatedMlp& block, const BatchTensors& batch);
+  void expert_mlp(const DecoderLayer& layer, const BatchTensors& batch);
   /// Final norm and output matrix, for the asked rows only; without the matrix if features were asked for.
   Tensor logits(const BatchTensors& batch, const Tensor& logit_rows);
 
@@ -131,6 +137,7 @@ class Decoder : public Model {
   ModelInfo info_;
   AdapterBank adapters_;
   DecoderWorkspace work_;
+  std::unique_ptr<ExpertRunner> experts_;  // if any layer has experts
   const bool features_;
 };
 

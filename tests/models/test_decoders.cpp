@@ -82,8 +82,8 @@ void check_golden(const std::filesystem::path& model_path, const std::filesystem
 }
 
 TEST_CASE("safetensors decoders agree with the reference") {
-  for (const char* name : {"llama2", "llama3", "qwen1", "qwen2", "qwen3", "glm", "glm4", "glm4_tiktoken", "chatglm1",
-                           "chatglm2", "chatglm3", "bloom"}) {
+  for (const char* name : {"llama2", "llama3", "qwen1", "qwen2", "qwen3", "glm", "glm4", "glm4_tiktoken", "qwen2_moe",
+                           "qwen3_moe", "chatglm1", "chatglm2", "chatglm3", "bloom"}) {
     const auto folder = golden_dir() / "models" / name;
     check_golden(folder, folder / "expected.json");
   }
@@ -179,8 +179,9 @@ std::vector<std::int32_t> some_prompt(int length, int vocab, unsigned seed) {
 }
 
 TEST_CASE("chunked prefill and decoding give the bits of one piece") {
-  for (const char* name : {"models/llama3", "models/qwen3", "models/glm", "models/glm4", "models/chatglm3",
-                           "models/bloom", "models/qwen1", "gguf/qwen2w.Q4_K_M.gguf", "gguf/llamaw.MIXED.gguf"}) {
+  for (const char* name :
+       {"models/llama3", "models/qwen3", "models/glm", "models/glm4", "models/chatglm3", "models/bloom",
+        "models/qwen2_moe", "models/qwen3_moe", "models/qwen1", "gguf/qwen2w.Q4_K_M.gguf", "gguf/llamaw.MIXED.gguf"}) {
     for (ActivationMode mode : {ActivationMode::f32, ActivationMode::automatic}) {
       for (DType kv : {DType::f32, DType::f16}) {
         const auto backend = test_backend(mode);
@@ -233,7 +234,7 @@ TEST_CASE("a ChatGLM-6B context goes through whole, what follows it in any piece
 }
 
 TEST_CASE("a batch gives every sequence the bits it has alone, on any number of threads") {
-  for (const char* name : {"models/qwen2", "gguf/llamaw.Q4_K.gguf"}) {
+  for (const char* name : {"models/qwen2", "models/qwen2_moe", "gguf/llamaw.Q4_K.gguf"}) {
     for (ActivationMode mode : {ActivationMode::f32, ActivationMode::automatic}) {
       const auto one = test_backend(mode, 1);
       TestModel reference(*one, golden_dir() / name);

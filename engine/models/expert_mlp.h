@@ -1,0 +1,88 @@
+// Mixture of experts: a router sends each token through a few of many gated MLPs (arXiv:2101.03961, Qwen's form).
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/models/weight_loader.h"
+
+namespace inferd {
+
+/// What the configuration says about experts.
+struct ExpertOptions {
+  int num_experts = 0;
+  int top_k = 0;                  // experts a token goes through
+  std::int64_t width = 0;         // inner size of an expert
+  std::int64_t shared_width = 0;  // of the expert that all tokens go through; 0: none
+  bool normalize = false;         // weights of a token's experts are scaled to sum 1
+  int sparse_step = 1;            // every so many layers have experts
+  std::vector<std::int64_t> dense_layers;
+  bool sparse(int layer) const;
+};
+
+/// Reads config.json of a Qwen mixture. Throws CheckpointError.
+ExpertOptions read_expert_options(const Checkpoint& checkpoint, const ModelConfig& config, bool shared);
+
+/// W_down(silu(W_gate h) * W_up h).
+struct Expert {
+  Linear gate_up;  // [2 * width, hidden_size], gate first
+  Linear down;     // [hidden_size, width]
+};
+
+struct ExpertMlp {
+  Linear router;  // [num_experts, hidden_size]
+  std::vector<Expert> experts;
+  Expert shared;       // no weights: none
+  Linear shared_gate;  // [1, hidden_size]
+  /// Forms of the normed input that its matrices read.
+  std::uint32_t input_forms() const;
+};
+
+/// `layer`: "model.layers.3.".
+std::unique_ptr<ExpertMlp> load_expert_mlp(WeightLoader& loader, const std::string& layer, std::int64_t hidden_size,
+                                           const ExpertOptions& options);
+
+/// Runs the mixtures of one model: tokens are sorted by expert on the host, each expert computes those routed to it, in
+/// the order of experts, so a token's bits depend on itself alone. Made once; nothing is allocated in a step.
+class ExpertRunner {
+ public:
+  /// `mlps`: all mixtures it will run.
+  ExpertRunner(Backend& backend, std::int64_t hidden_size, std::int64_t max_tokens, const ExpertOptions& options,
+               const std::vector<const ExpertMlp*>& mlps);
+
+  /// [max_tokens, hidden_size] f32: where the caller puts the normed input.
+  const Tensor& input() const { return input_; }
+  /// x += mixture(input). `normed` is the input's activation. x: [T, hidden_size] f32 without gaps.
+  void run(const ExpertMlp& mlp, const Activation& normed, const Tensor& x);
+
+ private:
+  void route(const ExpertMlp& mlp, const Activation& normed, std::int64_t tokens);
+  void pick(std::int64_t token);
+  void run_expert(const Expert& expert, std::size_t begin, std::size_t end);
+  void run_shared(const ExpertMlp& mlp, const Activation& normed, std::int64_t tokens);
+  std::size_t lay_out(void* base, std::int64_t tokens, const std::vector<const ExpertMlp*>& mlps);
+
+  Backend& backend_;
+  const std::int64_t hidden_size_;
+  const ExpertOptions options_;
+  std::unique_ptr<DeviceBuffer> memory_;
+  Tensor input_, gathered_, product_;  // [T, hidden_size] f32
+  Tensor logits_;                      // [T, num_experts] f32
+  Tensor gate_;                        // [T, 1] f32
+  Tensor rows_;                        // [T] i32
+  Activation gathered_activation_;     // [T, hidden_size]
+  Activation inner_, shared_inner_;    // [T, width], [T, shared_width]
+  struct Pick {
+    std::int32_t token;
+    float weight;
+  };
+  std::vector<float> host_logits_, host_product_, host_gate_, sums_;
+  std::vector<std::int32_t> experts_;  // [T, top_k]
+  std::vector<float> weights_;         // [T, top_k]
+  std::vector<Pick> sorted_;           // by expert, then token
+  std::vector<std::size_t> starts_;    // [num_experts + 1], into sorted_
+  std::vector<std::int32_t> host_rows_;
+};
+
+}  // namespace inferd
