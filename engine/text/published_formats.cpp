@@ -1,4 +1,4 @@
-// The formats, one a family, written as templates, and how folders are told apart.
+// The formats, one a family, written as templates. Marks stand in them as literals: what a message brings is never one.
 #include "engine/text/published_formats.h"
 
 #include <algorithm>
@@ -62,19 +62,21 @@ constexpr std::string_view kChatGlm2 =
 
 // Role line and content are encoded apart, each with the space that SentencePiece puts in front of a text.
 constexpr std::string_view kChatGlm3 =
-    R"({%- macro turn(role, line, content) -%}
-{{- '<|' ~ role ~ '|>' -}}{{- line -}}{{- '\n' -}}{%- if content -%}{{- ' ' -}}{{- content -}}{%- endif -%}
+    R"({%- macro turn(mark, content) -%}
+{{- mark ~ '\n' -}}{%- if content -%}{{- ' ' -}}{{- content -}}{%- endif -%}
 {%- endmacro -%}
+{%- set marks = {'system': '<|system|>', 'user': '<|user|>', 'assistant': '<|assistant|>', 'tool': '<|observation|>'} -%}
+{%- for message in messages -%}
+{%- if message.role not in marks -%}{{- raise_exception('unknown role') -}}{%- endif -%}
+{%- endfor -%}
 {{- '[gMASK]sop' -}}
 {%- if tools -%}
 {{- '<|system|>\n Answer the following questions as best as you can. You have access to the following tools:\n' -}}
 {{- tools | map(attribute='function') | list | tojson(indent=4) -}}
 {%- endif -%}
 {%- for message in messages -%}
-{%- if message.role == 'tool' -%}
-{{- turn('observation', '', message.content) -}}
-{%- elif message.role == 'assistant' and message.tool_calls -%}
-{%- if message.content -%}{{- turn('assistant', '', message.content) -}}{%- endif -%}
+{%- if message.role == 'assistant' and message.tool_calls -%}
+{%- if message.content -%}{{- turn(marks['assistant'], message.content) -}}{%- endif -%}
 {%- for call in message.tool_calls -%}
 {{- '<|assistant|>' -}}{{- call.function.name -}}{{- '\n ```python\ntool_call(' -}}
 {%- for key, value in call.function.arguments.items() -%}
@@ -85,16 +87,20 @@ constexpr std::string_view kChatGlm3 =
 {{- ')\n```' -}}
 {%- endfor -%}
 {%- else -%}
-{{- turn(message.role, '', message.content) -}}
+{{- turn(marks[message.role], message.content) -}}
 {%- endif -%}
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{- '<|assistant|>' -}}{%- endif -%})";
 
 constexpr std::string_view kGlm4 =
     R"({%- if tools -%}{{- raise_exception('this folder has no template that tells how GLM-4 is given tools') -}}{%- endif -%}
+{%- set marks = {'system': '<|system|>', 'user': '<|user|>', 'assistant': '<|assistant|>', 'tool': '<|observation|>'} -%}
+{%- for message in messages -%}
+{%- if message.role not in marks -%}{{- raise_exception('unknown role') -}}{%- endif -%}
+{%- endfor -%}
 {{- '[gMASK]<sop>' -}}
 {%- for message in messages -%}
-{{- '<|' ~ ('observation' if message.role == 'tool' else message.role) ~ '|>\n' -}}{{- message.content -}}
+{{- marks[message.role] ~ '\n' -}}{{- message.content -}}
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{- '<|assistant|>' -}}{%- endif -%})";
 
