@@ -43,7 +43,7 @@ struct RealCore {
 constexpr TokenId kGmask = 422, kSop = 425;  // of the golden ChatGLM-6B
 
 /// `whole`: a model whose context is computed in one piece; most prompts then end as its tokenizer ends them.
-Request real_request(int i, std::int64_t vocab, bool whole) {
+Request real_request(int i, std::int64_t vocab, bool whole = false) {
   Request request;
   for (int t = 0; t < 3 + (i * 11) % 45; ++t) {
     request.prompt.push_back(static_cast<TokenId>((i / 4 * 17 + t * 29 + 5) % vocab));

@@ -102,7 +102,8 @@ TEST_CASE("variants of golden configurations") {
   REQUIRE(variant("llama2", "config.linear.json").max_position_embeddings == 2048);
   const ModelConfig dynamic = variant("llama2", "config.dynamic.json");
   REQUIRE(dynamic.rope.scaling == "dynamic");
-  REQUIRE(dynamic.rope.original_max_position_embeddings == dynamic.max_position_embeddings);
+  REQUIRE(dynamic.rope.original_max_position_embeddings == 32);
+  REQUIRE(dynamic.max_position_embeddings == 64);
   REQUIRE(variant("llama2", "config.theta.json").rope.theta > 10000.0);
 }
 
@@ -129,7 +130,7 @@ TEST_CASE("dialects of GLM and the first Qwen") {
   const ModelConfig qwen_gguf = read_model_config(*Checkpoint::open(golden("gguf_fused/qwen1.BF16.gguf")));
   REQUIRE(qwen.intermediate_size == 128);
   REQUIRE(qwen_gguf.intermediate_size == 128);
-  REQUIRE(qwen.max_position_embeddings == 48);        // seq_length
+  REQUIRE(qwen.max_position_embeddings == 512);        // seq_length
   REQUIRE(qwen_gguf.max_position_embeddings == 512);  // all that the file records
 }
 

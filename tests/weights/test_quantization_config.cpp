@@ -10,8 +10,13 @@ namespace {
 using test::MemoryCheckpoint;
 using test::refusal;
 
+/// A folder with this config.json; a braced list alone might be bytes as well.
+MemoryCheckpoint folder(std::string config) {
+  return MemoryCheckpoint(std::map<std::string, std::string>{{"config.json", std::move(config)}});
+}
+
 QuantizationConfig settings(const std::string& json) {
-  return read_quantization_config(MemoryCheckpoint({{"config.json", R"({"quantization_config":)" + json + "}"}}));
+  return read_quantization_config(folder(R"({"quantization_config":)" + json + "}"));
 }
 
 bool refused(const std::string& json, const std::string& field) {
@@ -25,8 +30,7 @@ bool refused(const std::string& json, const std::string& field) {
 }  // namespace
 
 TEST_CASE("settings of every tool that is known") {
-  CHECK(read_quantization_config(MemoryCheckpoint(std::map<std::string, std::string>{{"config.json", "{}"}})).method ==
-        QuantMethod::none);
+  CHECK(read_quantization_config(folder("{}")).method == QuantMethod::none);
   CHECK(settings("null").method == QuantMethod::none);
   const QuantizationConfig gptq = settings(R"({"quant_method":"gptq","bits":3,"group_size":128})");
   CHECK(gptq.method == QuantMethod::gptq);

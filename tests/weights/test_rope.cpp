@@ -90,7 +90,7 @@ TEST_CASE("the context grows with linear and yarn factors, and with no other") {
   REQUIRE(limit("yarn", 4096, 4.0) == 32768);
   REQUIRE(limit("yarn", 0, 2.0) == 65536);
   REQUIRE(limit("linear", 0, 2.0) == 65536);
-  REQUIRE(limit("dynamic", 0, 2.0) == 32768);
+  REQUIRE(limit("dynamic", 0, 2.0) == 65536);
   REQUIRE(limit("llama3", 8192, 8.0) == 32768);
   REQUIRE(limit("yarn", 1 << 29, 1e6) == 1 << 30);  // capped, not overflowed
 }
