@@ -130,7 +130,7 @@ TEST_CASE("dialects of GLM and the first Qwen") {
   const ModelConfig qwen_gguf = read_model_config(*Checkpoint::open(golden("gguf_fused/qwen1.BF16.gguf")));
   REQUIRE(qwen.intermediate_size == 128);
   REQUIRE(qwen_gguf.intermediate_size == 128);
-  REQUIRE(qwen.max_position_embeddings == 512);        // seq_length
+  REQUIRE(qwen.max_position_embeddings == 512);       // beyond its seq_length of 48
   REQUIRE(qwen_gguf.max_position_embeddings == 512);  // all that the file records
 }
 
