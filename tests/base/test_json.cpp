@@ -86,7 +86,7 @@ TEST_CASE("keys keep their order and of equal keys the last value stays") {
 TEST_CASE("where keys must be unique, an object with a key twice is refused at its end") {
   const JsonLimits unique{.unique_keys = true};
   REQUIRE(error_of("{\"a\":1,\"b\":{\"c\":1,\"d\":2,\"c\":3}}", unique) ==
-          "JSON object with a key twice, ending at byte 27");
+          "JSON object with a key twice, ending at byte 29");
   REQUIRE(error_of("{\"a\":1,\"\\u0061\":1}", unique) == "JSON object with a key twice, ending at byte 17");
   REQUIRE(dump_json(parse_json("[{\"a\":1},{\"a\":{\"a\":1}}]", unique)) == "[{\"a\":1},{\"a\":{\"a\":1}}]");
 }

@@ -124,7 +124,9 @@ class TeacherForced {
     ModelOptions options;
     options.max_batch_tokens = options.max_logit_rows = kChunk;
     model_ = std::move(load_model(*checkpoint_, read_model_config(*checkpoint_), *backend_, options).decoder);
-    const EngineOptions engine{.context_length = kMaxPassage, .kv_cache_bytes = std::size_t{256} << 20};
+    EngineOptions engine;
+    engine.context_length = kMaxPassage;
+    engine.kv_cache_bytes = std::size_t{256} << 20;
     const KvPlan plan = plan_kv_cache(model_->info(), model_->kv_spec(), engine, backend_->available_bytes());
     cache_ = std::make_unique<KvCache>(*backend_, model_->kv_spec(), engine.kv_dtype, plan);
     constexpr std::int64_t kBlocks = kMaxPassage / kKvBlockTokens;
