@@ -14,12 +14,13 @@
 #include <fstream>
 #include <optional>
 #include <string_view>
+#include <vector>
 
 #include "base/errors.h"
 #include "kernels/backend.h"
 #include "kernels/cpu/cpu_topology.h"
 #include "kernels/cpu/thread_pool.h"
-#include "server/commands/gpu_probe.h"
+#include "kernels/cuda/driver.h"
 
 namespace inferd {
 namespace {
@@ -67,9 +68,28 @@ std::string port_problem(const std::string& host, int port) {
   return problem;
 }
 
+struct GpuReport {
+  std::string problem;   // why there is no usable GPU, empty if there is one
+  int cuda_version = 0;  // what the driver supports, e.g. 13000
+  std::vector<cuda::DeviceInfo> devices;
+};
+
+GpuReport probe_gpus() {
+  GpuReport report;
+  try {
+    const cuda::Driver driver = cuda::Driver::open();
+    report.cuda_version = driver.version();
+    report.problem = driver.version_problem();
+    report.devices = driver.devices();
+  } catch (const FatalError& error) {
+    report.problem = error.what();
+  }
+  return report;
+}
+
 void print_gpus(const GpuReport& gpus) {
   if (!gpus.problem.empty()) std::printf("GPU       %s\n", gpus.problem.c_str());
-  for (const GpuInfo& gpu : gpus.devices) {
+  for (const cuda::DeviceInfo& gpu : gpus.devices) {
     std::printf("GPU       %s, %.1f GiB, compute capability %d.%d\n", gpu.name.c_str(),
                 static_cast<double>(gpu.memory_bytes) / kGib, gpu.compute_major, gpu.compute_minor);
   }
@@ -81,7 +101,7 @@ void print_gpus(const GpuReport& gpus) {
 
 void print_fit_table(std::size_t ram_bytes, const GpuReport& gpus) {
   std::size_t gpu_bytes = 0;
-  for (const GpuInfo& gpu : gpus.devices) gpu_bytes = std::max(gpu_bytes, gpu.memory_bytes / 10 * 9);
+  for (const cuda::DeviceInfo& gpu : gpus.devices) gpu_bytes = std::max(gpu_bytes, gpu.memory_bytes / 10 * 9);
   std::printf("\nWhich sizes fit, with one request of %d tokens (yes: in memory; else what it takes):\n",
               kContextTokens);
   std::printf("%-8s", "model");

@@ -1,0 +1,65 @@
+// The CUDA driver API as a table of functions: filled from libcuda.so.1 at run time, or by a test.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace inferd::cuda {
+
+/// The driver's entry points (CUDA Driver API reference); all return a CUresult, 0 for success.
+struct DriverTable {
+  int (*init)(unsigned flags) = nullptr;
+  int (*driver_version)(int* version) = nullptr;  // 13000: CUDA 13.0
+  int (*error_name)(int status, const char** name) = nullptr;
+  int (*device_count)(int* count) = nullptr;
+  int (*device_get)(int* device, int ordinal) = nullptr;
+  int (*device_name)(char* name, int bytes, int device) = nullptr;
+  int (*device_memory)(std::size_t* bytes, int device) = nullptr;
+  int (*device_attribute)(int* value, int attribute, int device) = nullptr;
+};
+
+struct DeviceInfo {
+  std::string name;
+  std::size_t memory_bytes = 0;
+  int compute_major = 0;
+  int compute_minor = 0;
+};
+
+/// A driver that has started. Creates no context. Copies share the library.
+class Driver {
+ public:
+  /// The first driver branch that is supported, and the CUDA version it reports.
+  static constexpr int kLeastBranch = 580;
+  static constexpr int kLeastVersion = 13000;
+
+  /// Loads `library` and starts it. Throws ConfigError: no driver, entry points missing, no GPU, or it does not start.
+  static Driver open(const char* library = "libcuda.so.1");
+  /// Starts the driver behind a filled table. Throws as `open` does.
+  explicit Driver(const DriverTable& table);
+
+  int version() const { return version_; }
+  /// Empty if this driver is new enough, else one line with the version needed and the version found.
+  std::string version_problem() const;
+  /// Every GPU in the driver's order, never none. Throws what `check` throws, and ConfigError if there is none.
+  std::vector<DeviceInfo> devices() const;
+
+  /// Returns if status is 0. Else throws: MemoryError if the device's memory ran out, FatalError with
+  /// ExitCode::gpu_lost if the context or the GPU is beyond use, FatalError with ExitCode::internal otherwise.
+  /// `action` says what was being done: "list GPUs".
+  void check(int status, const std::string& action) const;
+
+ private:
+  std::string describe(int status) const;  // "CUDA_ERROR_ILLEGAL_ADDRESS (700)"
+
+  std::shared_ptr<void> library_;
+  DriverTable table_;
+  int version_ = 0;
+};
+
+/// True for errors after which every call fails until the process is started anew (CUDA Driver API reference,
+/// CUresult).
+bool is_sticky(int status);
+
+}  // namespace inferd::cuda
