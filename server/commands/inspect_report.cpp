@@ -110,7 +110,7 @@ std::string tokenizer_kind(const Checkpoint& checkpoint) {
 }
 
 Json token_json(const Tokenizer& tokenizer, TokenId id) {
-  return Json{{"id", id}, {"text", tokenizer.token_bytes(id)}};
+  return Json{{"id", id}, {"text", tokenizer.first_token_bytes(id)}};
 }
 
 void read_text_side(const Checkpoint& checkpoint, Json& report) {
