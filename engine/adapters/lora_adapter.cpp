@@ -34,7 +34,8 @@ class ModulePattern {
     }
     for (const auto& [pattern, value] : object->items()) {
       if (!value.is_number() || !(value.get<double>() > 0) || value.get<double>() > most) {
-        throw CheckpointError(file, field + "." + log_safe(pattern), "a number above 0, at most " + std::to_string(most),
+        throw CheckpointError(file, field + "." + log_safe(pattern),
+                              "a number above 0, at most " + std::to_string(most),
                               value.is_number() ? "another" : value.type_name());
       }
       if (pattern.size() > kMaxPatternBytes) throw CheckpointError(file, field, "shorter patterns", "a long one");
@@ -111,8 +112,10 @@ std::pair<std::string, char> split_name(const StoredTensor& tensor) {
   std::string_view name = tensor.name;
   constexpr std::string_view kPrefix = "base_model.model.";
   if (name.starts_with(kPrefix)) name.remove_prefix(kPrefix.size());
-  static constexpr std::array<std::pair<std::string_view, char>, 4> kEnds = {{
-      {".lora_A.weight", 'A'}, {".lora_B.weight", 'B'}, {".lora_A.default.weight", 'A'}, {".lora_B.default.weight", 'B'}}};
+  static constexpr std::array<std::pair<std::string_view, char>, 4> kEnds = {{{".lora_A.weight", 'A'},
+                                                                              {".lora_B.weight", 'B'},
+                                                                              {".lora_A.default.weight", 'A'},
+                                                                              {".lora_B.default.weight", 'B'}}};
   for (const auto& [end, factor] : kEnds) {
     if (name.ends_with(end)) return {std::string(name.substr(0, name.size() - end.size())), factor};
   }
@@ -124,7 +127,8 @@ std::pair<std::string, char> split_name(const StoredTensor& tensor) {
 
 void check_factor(const StoredTensor& tensor) {
   if (tensor.shape.size() != 2) {
-    throw CheckpointError(tensor.file, log_safe(tensor.name), "a matrix", std::to_string(tensor.shape.size()) + " dimensions");
+    throw CheckpointError(tensor.file, log_safe(tensor.name), "a matrix",
+                          std::to_string(tensor.shape.size()) + " dimensions");
   }
   if (tensor.dtype != DType::f32 && tensor.dtype != DType::f16 && tensor.dtype != DType::bf16) {
     throw CheckpointError(tensor.file, log_safe(tensor.name), "F32, F16 or BF16",
@@ -135,7 +139,8 @@ void check_factor(const StoredTensor& tensor) {
 void check_pair(const LoraPair& pair, std::int64_t configured) {
   if (pair.rank() != configured) {
     throw CheckpointError(pair.a.file, log_safe(pair.a.name),
-                          "rank " + std::to_string(configured) + " as adapter_config.json says", std::to_string(pair.rank()));
+                          "rank " + std::to_string(configured) + " as adapter_config.json says",
+                          std::to_string(pair.rank()));
   }
   if (pair.b.shape[1] != pair.rank()) {
     throw CheckpointError(pair.b.file, log_safe(pair.b.name), std::to_string(pair.rank()) + " columns, the rank",

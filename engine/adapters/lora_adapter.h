@@ -32,9 +32,9 @@ struct LoraAdapter {
 
 /// The two files of an adapter's folder.
 struct AdapterFiles {
-  std::string path;                            // of the folder, for messages
-  std::shared_ptr<const MappedFile> config;    // adapter_config.json
-  std::shared_ptr<const MappedFile> tensors;   // adapter_model.safetensors
+  std::string path;                           // of the folder, for messages
+  std::shared_ptr<const MappedFile> config;   // adapter_config.json
+  std::shared_ptr<const MappedFile> tensors;  // adapter_model.safetensors
 };
 
 /// Opens the files of `folder`. Throws CheckpointError, also for a pickled adapter_model.bin.
@@ -43,8 +43,8 @@ AdapterFiles open_adapter(const std::filesystem::path& folder);
 /// `root`.
 AdapterFiles open_adapter_beneath(const std::filesystem::path& root, const std::string& relative);
 
-/// Reads and checks an adapter by itself; whether it fits a model shows when it is loaded. Throws CheckpointError naming
-/// the file and the field or tensor: another kind than LoRA, ranks above kMaxAdapterRank or other than the
+/// Reads and checks an adapter by itself; whether it fits a model shows when it is loaded. Throws CheckpointError
+/// naming the file and the field or tensor: another kind than LoRA, ranks above kMaxAdapterRank or other than the
 /// configuration's, tensors that are no pair of factors (DoRA, embeddings, whole modules, biases).
 LoraAdapter read_lora_adapter(const AdapterFiles& files);
 

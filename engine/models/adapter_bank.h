@@ -38,7 +38,7 @@ class AdapterBank {
   };
   Backend& backend_;
   const int slots_;
-  std::vector<Layer> layers_;                              // by Linear::adapter_index
+  std::vector<Layer> layers_;                                 // by Linear::adapter_index
   std::vector<std::vector<std::unique_ptr<LowRank>>> owned_;  // by slot
 };
 

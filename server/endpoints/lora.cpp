@@ -32,8 +32,9 @@ std::string read_name(Fields& fields) {
   const auto name = fields.text("lora_name", kMaxNameBytes);
   if (!name) throw missing("lora_name");
   if (!is_name(*name)) {
-    throw invalid_value("lora_name", "Invalid 'lora_name': expected letters, digits or _ . : - /, beginning with a "
-                                     "letter or digit.");
+    throw invalid_value("lora_name",
+                        "Invalid 'lora_name': expected letters, digits or _ . : - /, beginning with a "
+                        "letter or digit.");
   }
   return *name;
 }
@@ -54,7 +55,8 @@ HttpResponse load_lora_adapter(App& app, const HttpRequest& request) {
                    "This server loads no adapters on request: its configuration names no adapters_dir.");
   }
   if (app.models.find_adapter(base_name)) {
-    throw invalid_value("base_model_name", "Invalid 'base_model_name': an adapter stands on a model, not on an adapter.");
+    throw invalid_value("base_model_name",
+                        "Invalid 'base_model_name': an adapter stands on a model, not on an adapter.");
   }
   const ServedModel& base = app.models.decoder(base_name, "adapters");
   if (app.models.find(name) != nullptr || app.models.find_adapter(name)) {

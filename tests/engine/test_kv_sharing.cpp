@@ -47,7 +47,8 @@ struct SharingCore {
 
 TEST_CASE("prompts of different variants share no block, those of one variant do") {
   // A base that grows with the prompt's length, as dynamic NTK scaling has it.
-  SharingCore bench([](std::span<const TokenId> prompt) { return PromptTraits{.kv_variant = prompt.size() > 64 ? 2u : 1u}; });
+  SharingCore bench(
+      [](std::span<const TokenId> prompt) { return PromptTraits{.kv_variant = prompt.size() > 64 ? 2u : 1u}; });
   CHECK(bench.cached(make_request(64, 4)) == 0);
   CHECK(bench.cached(make_request(64, 4)) == 48);
   CHECK(bench.cached(make_request(80, 4)) == 0);

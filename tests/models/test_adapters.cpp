@@ -210,7 +210,8 @@ TEST_CASE("tensors that are no pair of factors of this model are refused by name
   refused("layers.0.self_attn.q_proj.lora_A.weight", "layers.0.self_attn.q_proj.lora_magn_vec",
           {"factors lora_A and lora_B"});
   refused("self_attn.q_proj.lora_B.weight\":{\"dtype\":\"F16\",\"shape\":[64,8]",
-          "self_attn.q_proj.lora_B.weight\":{\"dtype\":\"F16\",\"shape\":[8,64]", {"lora_B", "8 columns, the rank", "64"});
+          "self_attn.q_proj.lora_B.weight\":{\"dtype\":\"F16\",\"shape\":[8,64]",
+          {"lora_B", "8 columns, the rank", "64"});
   refused("self_attn.q_proj.lora_A.weight\":{\"dtype\":\"F16\",\"shape\":[8,64]",
           "self_attn.q_proj.lora_A.weight\":{\"dtype\":\"F16\",\"shape\":[8,65]", {"lora_A"});
   AdapterFolder cut("lora_qwen2");
@@ -243,9 +244,9 @@ TEST_CASE("an adapter below a folder cannot be reached from outside, nor lead ou
   CHECK(opened("good") == 4);
   CHECK(opened("./good") == 4);
   CHECK(opened("alias") == 4);  // stays inside
-  for (const std::string& bad : {std::string("../outside"), std::string("good/../../outside"), (root / "outside").string(),
-                                 std::string("leads_out"), std::string("linked"), std::string(""), std::string("/"),
-                                 std::string("good\0x", 6), std::string("none")}) {
+  for (const std::string& bad : {std::string("../outside"), std::string("good/../../outside"),
+                                 (root / "outside").string(), std::string("leads_out"), std::string("linked"),
+                                 std::string(""), std::string("/"), std::string("good\0x", 6), std::string("none")}) {
     INFO(bad);
     CHECK(opened(bad) == 0);
   }

@@ -35,7 +35,8 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr std::chrono::milliseconds kDuration{250};
-constexpr std::size_t kReadBytes = std::size_t{256} << 20;  // several times a large last-level cache's share of a thread
+constexpr std::size_t kReadBytes = std::size_t{256}
+                                   << 20;  // several times a large last-level cache's share of a thread
 constexpr std::size_t kReadStep = 1024;
 constexpr std::int64_t kRounds = 400'000;
 
@@ -78,8 +79,8 @@ double measure_read_bandwidth(int threads) {
   INFERD_CHECK(threads >= 1);
   const PeakLoops& loops = peak_loops(best_cpu_level());
   const std::size_t spare = available_memory() / 4;
-  const std::size_t part = std::max(std::min(kReadBytes, spare) / static_cast<std::size_t>(threads), kReadStep) /
-                           kReadStep * kReadStep;
+  const std::size_t part =
+      std::max(std::min(kReadBytes, spare) / static_cast<std::size_t>(threads), kReadStep) / kReadStep * kReadStep;
   CpuMemory memory(part * static_cast<std::size_t>(threads));
   std::memset(memory.data(), 1, memory.bytes());  // or all pages are the one of zeros
   std::atomic<std::uint64_t> sink{0};
@@ -107,7 +108,8 @@ double measure_f32_flops(CpuLevel level, int threads) {
   seed.fill(0.5f);
   std::atomic<int> sink{0};
   const double work = static_cast<double>(threads) * static_cast<double>(loops.f32_ops_per_round) * kRounds;
-  return best_rate(threads, work, [&](std::int64_t, int) { sink += static_cast<int>(loops.f32(seed.data(), kRounds)); });
+  return best_rate(threads, work,
+                   [&](std::int64_t, int) { sink += static_cast<int>(loops.f32(seed.data(), kRounds)); });
 }
 
 }  // namespace inferd

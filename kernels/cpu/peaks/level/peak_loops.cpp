@@ -96,8 +96,8 @@ float f32_loop(const float* seed, std::int64_t rounds) {
 
 namespace INFERD_LEVEL {
 extern const PeakLoops kPeakLoops;
-const PeakLoops kPeakLoops = {&read_all, &int8_loop, static_cast<std::int64_t>(2) * sizeof(vb) * kSums * kDotsPerSum,
-                              &f32_loop, static_cast<std::int64_t>(2) * kLanes * kSums};
+const PeakLoops kPeakLoops = {&read_all, &int8_loop, static_cast<std::int64_t>(2) * sizeof(vb) * kSums* kDotsPerSum,
+                              &f32_loop, static_cast<std::int64_t>(2) * kLanes* kSums};
 }  // namespace INFERD_LEVEL
 
 }  // namespace inferd
