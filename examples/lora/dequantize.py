@@ -18,7 +18,8 @@ def main():
     args = parser.parse_args()
     folder, name = os.path.split(os.path.abspath(args.gguf))
     AutoTokenizer.from_pretrained(folder, gguf_file=name).save_pretrained(args.out)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, quantization_config=GgufConfig(name, dequantize=True))
+    model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, dtype=torch.float32,
+                                                 quantization_config=GgufConfig(name, dequantize=True))
     model.to(torch.float16).save_pretrained(args.out)
     print(f"saved {args.out}")
 

@@ -1,6 +1,6 @@
 """Trains a LoRA adapter on labelled pairs with PEFT, on the CPU or a GPU.
 
-    python train.py BASE_FOLDER OUT_FOLDER [--pairs pairs.jsonl] [--steps 60] [--rank 8] [--rate 1e-3] [--seed 0]
+    python train.py BASE_FOLDER OUT_FOLDER [--pairs pairs.jsonl] [--steps 12] [--rank 8] [--rate 1e-3] [--seed 0]
 
 BASE_FOLDER is a Hugging Face folder of a decoder (for a GGUF file see dequantize.py); every line of the pairs is {"prompt", "label"}. The
 adapter learns to write " LABEL" and the end of the text after "Ticket: PROMPT\\nQueue:". Needs torch, transformers and peft.
@@ -62,7 +62,7 @@ def main():
     parser.add_argument("base")
     parser.add_argument("out")
     parser.add_argument("--pairs", default=os.path.join(HERE, "pairs.jsonl"))
-    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--rank", type=int, default=8)
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)

@@ -75,7 +75,8 @@ TEST_CASE("an adapter with PEFT's patterns gives PEFT's logits, also where GGUF 
 
 TEST_CASE("two adapters and none in one batch: each as if it were alone, bit for bit") {
   for (const ActivationMode mode : {ActivationMode::f32, ActivationMode::automatic}) {
-    for (const char* base : {"models/qwen2", "gguf/qwen2.Q4_0.gguf", "gguf/qwen2.Q8_0.gguf"}) {
+    for (const char* base :
+         {"models/qwen2", "models/qwen2_awq", "models/qwen2_gptq8", "gguf/qwen2.Q4_0.gguf", "gguf/qwen2.Q8_0.gguf"}) {
       INFO(base << " mode " << static_cast<int>(mode));
       const auto backend = test_backend(mode);
       TestModel model(*backend, golden_dir() / base, 256, with_slots(3));
