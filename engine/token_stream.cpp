@@ -6,11 +6,20 @@
 #include "base/check.h"
 
 namespace inferd {
+namespace {
+
+constexpr std::size_t kMostTaken = 64;  // events of a reader that never quite catches up, kept before they are dropped
+
+}  // namespace
 
 void TokenStream::push(TokenEvent event) {
   {
     const std::lock_guard lock(mutex_);
     INFERD_CHECK(reason_ == FinishReason::none);
+    if (next_ > kMostTaken && next_ * 2 > events_.size()) {
+      events_.erase(events_.begin(), events_.begin() + static_cast<std::ptrdiff_t>(next_));
+      next_ = 0;
+    }
     events_.push_back(std::move(event));
   }
   changed_.notify_all();
@@ -33,11 +42,14 @@ void TokenStream::finish(FinishReason reason, const StreamStats& stats) {
 
 TokenStream::PopResult TokenStream::pop(TokenEvent* out, std::chrono::milliseconds timeout) {
   std::unique_lock lock(mutex_);
-  const auto ready = [this] { return !events_.empty() || reason_ != FinishReason::none; };
+  const auto ready = [this] { return next_ < events_.size() || reason_ != FinishReason::none; };
   if (!ready() && (timeout.count() <= 0 || !changed_.wait_for(lock, timeout, ready))) return PopResult::timeout;
-  if (events_.empty()) return PopResult::finished;
-  *out = std::move(events_.front());
-  events_.pop_front();
+  if (next_ == events_.size()) return PopResult::finished;
+  *out = std::move(events_[next_++]);
+  if (next_ == events_.size()) {
+    events_.clear();
+    next_ = 0;
+  }
   return PopResult::token;
 }
 

@@ -5,7 +5,6 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
-#include <deque>
 #include <mutex>
 #include <optional>
 #include <vector>
@@ -47,7 +46,8 @@ class TokenStream {
  private:
   mutable std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<TokenEvent> events_;
+  std::vector<TokenEvent> events_;  // those before next_ are taken; keeps its memory when all are
+  std::size_t next_ = 0;
   std::vector<TokenEvent> prompt_logprobs_;
   FinishReason reason_ = FinishReason::none;
   StreamStats stats_;

@@ -1,8 +1,10 @@
 // BlockManager: reference counts, the LRU list of cached blocks, the index by hash.
 #include "engine/kv_cache/block_manager.h"
 
+#include <bit>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 #include "base/check.h"
 
@@ -14,7 +16,7 @@ BlockManager::BlockManager(std::int64_t num_blocks) {
   free_.reserve(blocks_.size());
   // Handed out from the back: low numbers first, so that a small load touches a small part of the memory.
   for (std::int64_t block = num_blocks - 1; block >= 0; --block) free_.push_back(static_cast<std::int32_t>(block));
-  by_hash_.reserve(blocks_.size());
+  buckets_.assign(std::bit_ceil(blocks_.size()), -1);
 }
 
 BlockManager::Block& BlockManager::at(std::int32_t block) {
@@ -48,7 +50,10 @@ void BlockManager::lru_remove(std::int32_t block) {
 void BlockManager::evict(std::int32_t block) {
   lru_remove(block);
   Block& entry = at(block);
-  by_hash_.erase(entry.hash);
+  std::int32_t* link = &bucket_of(entry.hash);
+  while (*link != block) link = &at(*link).next_of_bucket;
+  *link = entry.next_of_bucket;
+  entry.next_of_bucket = -1;
   entry.published = false;
 }
 
@@ -67,8 +72,9 @@ std::int32_t BlockManager::allocate() {
 }
 
 std::int32_t BlockManager::find(const BlockHash& hash) const {
-  const auto found = by_hash_.find(hash);
-  return found == by_hash_.end() ? -1 : found->second;
+  std::int32_t block = buckets_[hash.low & (buckets_.size() - 1)];
+  while (block >= 0 && at(block).hash != hash) block = at(block).next_of_bucket;
+  return block;
 }
 
 void BlockManager::share(std::int32_t block) {
@@ -94,9 +100,10 @@ void BlockManager::release(std::int32_t block) {
 void BlockManager::publish(std::int32_t block, const BlockHash& hash) {
   Block& entry = at(block);
   INFERD_CHECK(entry.references > 0);
-  if (entry.published || !by_hash_.try_emplace(hash, block).second) return;
+  if (entry.published || find(hash) >= 0) return;
   entry.published = true;
   entry.hash = hash;
+  entry.next_of_bucket = std::exchange(bucket_of(hash), block);
 }
 
 const BlockHash* BlockManager::published_hash(std::int32_t block) const {
@@ -147,7 +154,11 @@ void BlockManager::check_integrity(std::span<const int> references) const {
     published += entry.published ? 1 : 0;
     if (entry.published && find(entry.hash) != block) fail("published but not found by its hash", block);
   }
-  if (by_hash_.size() != published) fail("the hash index holds a block that is not published", -1);
+  std::size_t chained = 0;
+  for (std::int32_t block : buckets_) {
+    for (; block >= 0 && chained <= blocks_.size(); block = at(block).next_of_bucket) ++chained;
+  }
+  if (chained != published) fail("the hash index holds a block that is not published", -1);
   if (used + free_blocks() + cached_ != total()) fail("free + cached + used is not the total", total());
 }
 

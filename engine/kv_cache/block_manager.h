@@ -3,7 +3,6 @@
 
 #include <cstdint>
 #include <span>
-#include <unordered_map>
 #include <vector>
 
 #include "engine/kv_cache/block_hash.h"
@@ -50,20 +49,19 @@ class BlockManager {
     bool published = false;
     std::int32_t older = -1;  // LRU neighbours while cached
     std::int32_t newer = -1;
+    std::int32_t next_of_bucket = -1;  // while published
     BlockHash hash;
-  };
-  struct HashOfHash {
-    std::size_t operator()(const BlockHash& hash) const { return static_cast<std::size_t>(hash.low); }
   };
   Block& at(std::int32_t block);
   const Block& at(std::int32_t block) const;
   void lru_append(std::int32_t block);
   void lru_remove(std::int32_t block);
   void evict(std::int32_t block);
+  std::int32_t& bucket_of(const BlockHash& hash) { return buckets_[hash.low & (buckets_.size() - 1)]; }
 
   std::vector<Block> blocks_;
   std::vector<std::int32_t> free_;
-  std::unordered_map<BlockHash, std::int32_t, HashOfHash> by_hash_;
+  std::vector<std::int32_t> buckets_;  // a power of two of chains of published blocks, by hash; -1: empty
   std::int32_t oldest_ = -1;
   std::int32_t newest_ = -1;
   std::int64_t cached_ = 0;

@@ -102,6 +102,7 @@ bool Scheduler::try_admit(Sequence& sequence) {
   INFERD_CHECK(reserve_blocks(sequence));
   if (!sequence.started) {
     sequence.started = true;
+    sequence.reserve_memory();
     if (limits_.speculation.mode != SpeculationMode::off) {
       sequence.draft.reserve(static_cast<std::size_t>(limits_.speculation.max_tokens));
     }

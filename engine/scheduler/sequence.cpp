@@ -22,6 +22,13 @@ Sequence::Sequence(Request asked, std::shared_ptr<TokenStream> to, TimePoint arr
   }
 }
 
+void Sequence::reserve_memory() {
+  const std::int64_t most = prompt_tokens + max_outputs;
+  tokens.reserve(static_cast<std::size_t>(most));
+  blocks.reserve(static_cast<std::size_t>(blocks_for_tokens(most)));
+  hashes.reserve(static_cast<std::size_t>(blocks_for_tokens(most)));
+}
+
 std::int64_t Sequence::first_logit_position(std::int64_t start, std::int64_t end) const {
   if (wants_prompt_logprobs() && end > prompt_rows_done) {
     // The prompt's last position only matters when a token is sampled there.

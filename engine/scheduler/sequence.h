@@ -35,6 +35,8 @@ struct Sequence {
   std::int64_t first_logit_position(std::int64_t start, std::int64_t end) const;
   /// Stop ids while fewer than min_output_tokens came out, else none.
   std::span<const TokenId> banned_tokens() const;
+  /// Takes the memory for all tokens it may come to have, so that no step does.
+  void reserve_memory();
   /// Orders the queue and the running: (priority, arrival).
   bool before(const Sequence& other) const {
     return request.priority != other.request.priority ? request.priority < other.request.priority
