@@ -19,7 +19,7 @@ enum class SpeculationMode {
 struct SpeculationOptions {
   SpeculationMode mode = SpeculationMode::off;
   std::int64_t max_tokens = 8;  // of one draft
-  double row_cost = 0.12;       // automatic: what one more row adds to the time of a step of one row (measured on CPUs)
+  double row_cost = 0.15;       // automatic: what one more row adds to the time of a step of one row (measured on CPUs)
 };
 
 /// Limits and sizes of one decoder's core.

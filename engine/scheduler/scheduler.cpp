@@ -123,14 +123,14 @@ void Scheduler::admit_waiting(std::int64_t tokens_left) {
 }
 
 /// Drafts for the sequences that decode, as long as rows are to spare and blocks are free. Nobody is preempted for one.
-void Scheduler::make_drafts(const StepShape& step, std::int64_t spare_rows) {
+void Scheduler::make_drafts(std::int64_t decoding, std::int64_t spare_rows) {
   for (const auto& running : running_) {
     Sequence& sequence = *running;
     if (sequence.remaining() != 1 || sequence.wants_prompt_logprobs()) continue;
     // The step yields one token beyond the draft anyway.
     const std::int64_t useful = sequence.max_outputs - sequence.num_outputs() - 1;
     const std::int64_t length =
-        draft_length(limits_.speculation, sequence.draft_record.rate(), step, std::min(useful, spare_rows));
+        draft_length(limits_.speculation, sequence.draft_record.rate(), decoding, std::min(useful, spare_rows));
     if (ngram_draft(sequence.tokens, length, &sequence.draft) == 0) {
       sequence.draft_record.note_idle();
       continue;
@@ -165,12 +165,12 @@ void Scheduler::plan(StepPlan* plan) {
   for (const auto& sequence : running_) wanted += sequence->remaining();
   admit_waiting(limits_.max_batch_tokens - wanted);
   if (limits_.speculation.mode != SpeculationMode::off) {
-    StepShape step{0, 0};
+    std::int64_t rows = 0, decoding = 0;
     for (const auto& sequence : running_) {
-      step.rows += sequence->remaining();
-      step.decoding += sequence->remaining() == 1 ? 1 : 0;
+      rows += sequence->remaining();
+      decoding += sequence->remaining() == 1 ? 1 : 0;
     }
-    make_drafts(step, std::min(limits_.max_logit_rows - running(), limits_.max_batch_tokens - step.rows));
+    make_drafts(decoding, std::min(limits_.max_logit_rows - running(), limits_.max_batch_tokens - rows));
   }
 
   bool prefilling = false;

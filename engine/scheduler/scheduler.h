@@ -80,7 +80,7 @@ class Scheduler {
   void admit_waiting(std::int64_t tokens_left);
   bool try_admit(Sequence& sequence);
   void release_blocks(Sequence& sequence);
-  void make_drafts(const StepShape& step, std::int64_t spare_rows);
+  void make_drafts(std::int64_t decoding, std::int64_t spare_rows);
   void drop_draft(Sequence& sequence);
   void advance(Sequence& sequence, std::int64_t num_computed);
   void extend_hashes(Sequence& sequence) const;

@@ -38,15 +38,10 @@ class DraftRecord {
   int idle_ = 0;
 };
 
-/// The step as it stands before drafts.
-struct StepShape {
-  std::int64_t rows = 1;      // of all sequences
-  std::int64_t decoding = 1;  // sequences that get one token each
-};
-
-/// Draft tokens worth their rows, at most `limit`. `rate` is DraftRecord::rate.
-/// A step of n rows takes 1 + row_cost * (n - 1) times as long as one of a single row. The i-th draft token brings
-/// rate^i tokens; it pays if that is a larger share of the step's tokens than its row is of the step's time.
-std::int64_t draft_length(const SpeculationOptions& options, double rate, const StepShape& step, std::int64_t limit);
+/// Draft tokens worth their rows, at most `limit`. `rate` is DraftRecord::rate; `decoding` sequences get one token each
+/// in the step. A step of n rows takes 1 + row_cost * (n - 1) times as long as one of a single row. The i-th draft
+/// token brings rate^i tokens; it pays if that is a larger share of the step's tokens than its row is of the step's
+/// time. Rows of prompts do not count: they are worth what they cost.
+std::int64_t draft_length(const SpeculationOptions& options, double rate, std::int64_t decoding, std::int64_t limit);
 
 }  // namespace inferd

@@ -29,24 +29,23 @@ TEST_CASE("a draft is what followed the longest agreement, of equal ones the lat
   CHECK(draft_of(loop, 12, kMostNgram) == Tokens{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1});
 }
 
-TEST_CASE("drafts grow with their success, and shrink with the rows a step has already") {
+TEST_CASE("drafts grow with their success, and shrink with the sequences that decode") {
   const SpeculationOptions automatic{SpeculationMode::automatic, 8, 0.12};
-  CHECK(draft_length(automatic, 0.5, {1, 1}, 8) == 3);  // 0.5 ^ 3 = 0.125 > 0.12
-  CHECK(draft_length(automatic, 0.95, {1, 1}, 8) == 8);
-  CHECK(draft_length(automatic, 0.95, {1, 1}, 2) == 2);
-  CHECK(draft_length(automatic, 0.1, {1, 1}, 8) == 0);
-  CHECK(draft_length(automatic, 0.5, {4, 4}, 8) == 1);    // 0.48 / 1.36 = 0.35 of a token a row
-  CHECK(draft_length(automatic, 0.5, {16, 16}, 8) == 0);  // 1.92 / 2.8 = 0.69
-  CHECK(draft_length(automatic, 0.8, {16, 16}, 8) == 1);
-  CHECK(draft_length(automatic, 0.5, {256, 1}, 8) == 8);  // beside a prompt, a row costs next to nothing
-  CHECK(draft_length({SpeculationMode::ngram, 5, 0.12}, 0.0, {16, 16}, 8) == 5);
-  CHECK(draft_length({SpeculationMode::ngram, 5, 0.12}, 1.0, {1, 1}, -1) == 0);
-  CHECK(draft_length({SpeculationMode::off, 5, 0.12}, 1.0, {1, 1}, 8) == 0);
+  CHECK(draft_length(automatic, 0.5, 1, 8) == 3);  // 0.5 ^ 3 = 0.125 > 0.12
+  CHECK(draft_length(automatic, 0.95, 1, 8) == 8);
+  CHECK(draft_length(automatic, 0.95, 1, 2) == 2);
+  CHECK(draft_length(automatic, 0.1, 1, 8) == 0);
+  CHECK(draft_length(automatic, 0.5, 4, 8) == 1);   // 0.48 / 1.36 = 0.35 of a token a row
+  CHECK(draft_length(automatic, 0.5, 16, 8) == 0);  // 1.92 / 2.8 = 0.69
+  CHECK(draft_length(automatic, 0.8, 16, 8) == 1);
+  CHECK(draft_length({SpeculationMode::ngram, 5, 0.12}, 0.0, 16, 8) == 5);
+  CHECK(draft_length({SpeculationMode::ngram, 5, 0.12}, 1.0, 1, -1) == 0);
+  CHECK(draft_length({SpeculationMode::off, 5, 0.12}, 1.0, 1, 8) == 0);
 }
 
 TEST_CASE("a request whose drafts fail gets none, tries again later, and comes back when they succeed") {
   const SpeculationOptions automatic{SpeculationMode::automatic, 8, 0.12};
-  const auto length = [&](const DraftRecord& record) { return draft_length(automatic, record.rate(), {1, 1}, 8); };
+  const auto length = [&](const DraftRecord& record) { return draft_length(automatic, record.rate(), 1, 8); };
   DraftRecord record;
   int failures = 0;
   for (; length(record) > 0; ++failures) {
