@@ -7,6 +7,9 @@
 #include "base/errors.h"
 #include "base/log.h"
 #include "config/load_settings.h"
+#include "kernels/cpu/cpu_topology.h"
+#include "kernels/cpu/peaks.h"
+#include "kernels/cpu/thread_pool.h"
 #include "server/commands/bench_report.h"
 #include "server/commands/commands.h"
 #include "server/commands/serve_options.h"
@@ -110,6 +113,11 @@ int run_bench(std::span<const std::string> args) {
   setting.max_batch_tokens = options.engine.max_batch_tokens;
   setting.repetitions = arguments.repetitions;
   setting.int8 = settings.activations != "f32";
+  const int threads = settings.threads > 0 ? static_cast<int>(settings.threads) : default_thread_count();
+  const CpuLevel level = choose_cpu_level(settings.isa);
+  setting.peaks.read_gb_per_s = measure_read_bandwidth(threads) / 1e9;
+  setting.peaks.int8_gop_per_s = measure_int8_ops(level, threads) / 1e9;
+  setting.peaks.f32_gflop_per_s = measure_f32_flops(level, threads) / 1e9;
   std::vector<BenchResult> results;
   for (const BenchCase& what : cases) {
     if (!arguments.json) std::fprintf(stderr, "%s …\n", what.name().c_str());
