@@ -27,7 +27,7 @@ LOADS = {"prefill": [["--streams", "1", "--requests", "3", "--prompt-words", "11
                      ["--streams", "1", "--requests", "3", "--prompt-words", "370", "--output-tokens", "2"]],
          "1": [["--streams", "1", "--requests", "3", "--output-tokens", "64"]],
          "4": [["--streams", "4", "--requests", "8", "--output-tokens", "48"]],
-         "16": [["--streams", "16", "--requests", "16", "--output-tokens", "32"]]}
+         "16": [["--streams", "16", "--requests", "16", "--output-tokens", "64"]]}
 SERVERS = ("inferd", "llama", "guessing")  # guessing: inferd with speculative: auto
 THREADS = len(os.sched_getaffinity(0))
 BEGIN, END = "<!-- beside llama-server: written by scripts/bench_vs_llama.sh -->", "<!-- end -->"
