@@ -211,10 +211,8 @@ BenchResult BenchRunner::run(const BenchCase& what) {
   const auto tokens = static_cast<double>(what.tokens), batch = static_cast<double>(what.batch);
   const auto start = static_cast<double>(prefill ? what.depth : prompt_tokens(what));
   const double pairs = batch * (tokens * start + tokens * (tokens + 1) / 2);  // queries times the keys they see
-  const double steps =
-      prefill
-          ? static_cast<double>((what.tokens + options_.engine.max_batch_tokens - 1) / options_.engine.max_batch_tokens)
-          : tokens;
+  const std::int64_t chunks = (what.tokens + options_.engine.max_batch_tokens - 1) / options_.engine.max_batch_tokens;
+  const double steps = prefill ? static_cast<double>(chunks) : tokens;
   const double logit_rows = prefill ? 1 : tokens * batch;
   const double flop = 2 * cost_.layer_weights * tokens * batch + 2 * cost_.output_weights * logit_rows +
                       cost_.attention_flop_pair * pairs;
