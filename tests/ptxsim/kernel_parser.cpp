@@ -1,7 +1,7 @@
 // The body of an entry point: declarations, labels, instructions, operands.
 #include "tests/ptxsim/kernel_parser.h"
 
-#include <bit>
+#include "tests/ptxsim/special_registers.h"
 
 namespace inferd::ptxsim {
 namespace {
@@ -24,6 +24,10 @@ std::vector<std::string> split_opcode(const std::string& text) {
     if (word == "param::entry") word = "param";
   }
   return words;
+}
+
+bool begins_number(const Token& token) {
+  return token.is("-") || (!token.text.empty() && token.text[0] >= '0' && token.text[0] <= '9');
 }
 
 }  // namespace
@@ -182,9 +186,7 @@ Operand KernelParser::named(const std::string& name) {
   if (const Operand* known = find(name)) return *known;
   if (name[0] == '%') {
     Operand special = new_register(Type::u32);
-    if (name == "%clock64" || name == "%globaltimer" || name.find("_64") != std::string::npos) {
-      in_.fail("the special register " + name + " is not supported");
-    }
+    if (find_special_register(name) == nullptr) in_.fail("the special register " + name + " is not known");
     kernel_.specials.push_back({name, special.index});
     scopes_.front()[name] = special;
     return special;
@@ -232,7 +234,7 @@ Operand KernelParser::address(Instruction& ins) {
   o.kind = Operand::Kind::address;
   Operand base;
   const Token first = in_.peek();
-  const bool literal = first.text[0] == '-' || (first.text[0] >= '0' && first.text[0] <= '9');
+  const bool literal = begins_number(first);
   base = literal ? number() : named(in_.word());
   if (in_.accept("+")) o.offset = in_.integer();
   in_.expect("]");
@@ -251,7 +253,7 @@ Operand KernelParser::operand(Instruction& ins) {
     o.negated = true;
     return o;
   }
-  if (token.is("-") || (token.text[0] >= '0' && token.text[0] <= '9')) return number();
+  if (begins_number(token)) return number();
   if (in_.accept("_")) {  // a sink: a place of its own that nobody reads
     Operand o;
     o.constant = &context_.constants.emplace_back();

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "tests/ptxsim/block.h"
+#include "tests/ptxsim/special_registers.h"
 
 namespace inferd::ptxsim {
 namespace {
@@ -38,47 +39,6 @@ void check_request(const Kernel& kernel, Dim3 grid, Dim3 block, size_t shared_by
   }
 }
 
-// The value of a special register in one thread.
-using SpecialValue = uint32_t (*)(const Block& block, unsigned thread);
-
-SpecialValue special_value(const std::string& name) {
-  struct Row {
-    std::string_view name;
-    SpecialValue value;
-  };
-  static constexpr std::array rows = {
-      Row{"%tid.x", [](const Block& b, unsigned t) { return t % b.launch.block.x; }},
-      Row{"%tid.y", [](const Block& b, unsigned t) { return t / b.launch.block.x % b.launch.block.y; }},
-      Row{"%tid.z", [](const Block& b, unsigned t) { return t / (b.launch.block.x * b.launch.block.y); }},
-      Row{"%ntid.x", [](const Block& b, unsigned) { return b.launch.block.x; }},
-      Row{"%ntid.y", [](const Block& b, unsigned) { return b.launch.block.y; }},
-      Row{"%ntid.z", [](const Block& b, unsigned) { return b.launch.block.z; }},
-      Row{"%ctaid.x", [](const Block& b, unsigned) { return b.id.x; }},
-      Row{"%ctaid.y", [](const Block& b, unsigned) { return b.id.y; }},
-      Row{"%ctaid.z", [](const Block& b, unsigned) { return b.id.z; }},
-      Row{"%nctaid.x", [](const Block& b, unsigned) { return b.launch.grid.x; }},
-      Row{"%nctaid.y", [](const Block& b, unsigned) { return b.launch.grid.y; }},
-      Row{"%nctaid.z", [](const Block& b, unsigned) { return b.launch.grid.z; }},
-      Row{"%laneid", [](const Block&, unsigned t) { return t % kWarpSize; }},
-      Row{"%warpid", [](const Block&, unsigned t) { return t / kWarpSize; }},
-      Row{"%nwarpid", [](const Block& b, unsigned) { return uint32_t(b.warps.size()); }},
-      Row{"%lanemask_eq", [](const Block&, unsigned t) { return 1u << t % kWarpSize; }},
-      Row{"%lanemask_lt", [](const Block&, unsigned t) { return (1u << t % kWarpSize) - 1; }},
-      Row{"%lanemask_le", [](const Block&, unsigned t) { return (2u << t % kWarpSize) - 1; }},
-      Row{"%lanemask_gt", [](const Block&, unsigned t) { return ~((2u << t % kWarpSize) - 1); }},
-      Row{"%lanemask_ge", [](const Block&, unsigned t) { return ~((1u << t % kWarpSize) - 1); }},
-      Row{"%dynamic_smem_size",
-          [](const Block& b, unsigned) {
-            return uint32_t(b.launch.shared_bytes - b.launch.kernel.static_shared_bytes);
-          }},
-      Row{"%total_smem_size", [](const Block& b, unsigned) { return uint32_t(b.launch.shared_bytes); }},
-  };
-  for (const Row& row : rows) {
-    if (row.name == name) return row.value;
-  }
-  throw ParseError("the special register " + name + " is not supported");
-}
-
 int align_up_to_warp(int threads) { return (threads + kWarpSize - 1) / kWarpSize * kWarpSize; }
 
 // Small generator for the shuffled order: splitmix64.
@@ -95,7 +55,7 @@ void start_block(Block& block) {
   for (Warp& warp : block.warps) {
     warp.restart();
     for (const SpecialRegister& special : block.launch.kernel.specials) {
-      const SpecialValue value = special_value(special.name);
+      const SpecialValue value = find_special_register(special.name);
       for (int lane = 0; lane < kWarpSize; ++lane) {
         warp.reg32[size_t(special.index * kWarpSize + lane)] = value(block, unsigned(warp.id * kWarpSize + lane));
       }

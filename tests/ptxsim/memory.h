@@ -23,6 +23,9 @@ struct Region {
 /// The memory of one device. Not thread-safe. Regions keep their address in memory until they are freed.
 class Memory {
  public:
+  /// The first allocation gets `first_address`, a multiple of 256.
+  explicit Memory(uint64_t first_address = uint64_t{0x7e} << 36) : next_address_(first_address) {}
+
   /// A region with its own storage, filled with 0xff (a NaN in every float format). Freed addresses are not reused, and
   /// neighbours lie apart, so that an overrun or a use after free hits nothing. `track_initialised`: reading a byte
   /// that nobody wrote is a violation. The address is 256-byte aligned.
@@ -50,7 +53,7 @@ class Memory {
   Region& require(uint64_t address, size_t bytes);
 
   std::map<uint64_t, Owned> regions_;  // by address
-  uint64_t next_address_ = uint64_t{0x7e} << 36;
+  uint64_t next_address_;
 };
 
 }  // namespace inferd::ptxsim

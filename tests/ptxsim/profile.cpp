@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <sstream>
 
 namespace inferd::ptxsim {
 namespace {
@@ -26,7 +27,55 @@ struct Units {
   }
 };
 
+constexpr size_t kMaxInstructions = size_t{1} << 20;  // of a kernel, in a profile's text
+
 }  // namespace
+
+void Profile::add(const Profile& other) {
+  for (const auto& [kernel, theirs] : other.counters_) {
+    auto& ours = counters_[kernel];
+    ours.resize(std::max(ours.size(), theirs.size()));
+    for (size_t i = 0; i < theirs.size(); ++i) {
+      ours[i].executions += theirs[i].executions;
+      ours[i].lanes += theirs[i].lanes;
+      ours[i].shared_requests += theirs[i].shared_requests;
+      ours[i].shared_wavefronts += theirs[i].shared_wavefronts;
+      ours[i].sectors += theirs[i].sectors;
+      ours[i].global_bytes += theirs[i].global_bytes;
+    }
+  }
+}
+
+std::string Profile::format() const {
+  std::ostringstream out;
+  for (const auto& [kernel, all] : counters_) {
+    for (size_t i = 0; i < all.size(); ++i) {
+      const InstructionCounters& c = all[i];
+      if (c.executions == 0) continue;
+      out << kernel << ' ' << i << ' ' << c.executions << ' ' << c.lanes << ' ' << c.shared_requests << ' '
+          << c.shared_wavefronts << ' ' << c.sectors << ' ' << c.global_bytes << '\n';
+    }
+  }
+  return out.str();
+}
+
+Profile Profile::parse(const std::string& text) {
+  Profile result;
+  std::istringstream in(text);
+  for (std::string line; std::getline(in, line);) {
+    std::istringstream fields(line);
+    std::string kernel;
+    size_t index = 0;
+    InstructionCounters c;
+    fields >> kernel >> index >> c.executions >> c.lanes >> c.shared_requests >> c.shared_wavefronts >> c.sectors >>
+        c.global_bytes;
+    if (!fields || index >= kMaxInstructions) throw ParseError("not a line of a profile: " + line);
+    auto& all = result.counters_[kernel];
+    if (all.size() <= index) all.resize(index + 1);
+    all[index] = c;
+  }
+  return result;
+}
 
 void count_shared(InstructionCounters& counters, const uint64_t* addresses, LaneMask lanes, int bytes) {
   const int together = bytes <= 4 ? 32 : bytes == 8 ? 16 : 8;

@@ -30,6 +30,13 @@ class Profile {
   }
   const std::map<std::string, std::vector<InstructionCounters>>& all() const { return counters_; }
   void clear() { counters_.clear(); }
+  /// Adds the counts of another profile of the same PTX.
+  void add(const Profile& other);
+
+  /// One line an instruction that was executed: kernel, index, the counters in the order above.
+  std::string format() const;
+  /// Throws ParseError on a line that is none of format()'s.
+  static Profile parse(const std::string& text);
 
  private:
   std::map<std::string, std::vector<InstructionCounters>> counters_;

@@ -1,0 +1,70 @@
+// Mutation testing: small faults put into a kernel one at a time, to see whether its tests notice.
+#pragma once
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "tests/ptxsim/module.h"
+#include "tests/ptxsim/profile.h"
+
+namespace inferd::ptxsim {
+
+enum class Fault {
+  drop_barrier,   // bar.sync or bar.warp.sync does nothing
+  shorten_wait,   // cp.async.wait_group leaves one more group pending
+  shift_compare,  // an integer setp takes < for <=, > for >=, == for !=, or the reverse
+  drop_store,     // st does nothing
+  swap_operands,  // mma takes two registers of B (or of A, if B is one) in the wrong order
+  drop_addend,    // fma or mad adds nothing
+  lose_shuffle,   // shfl answers the lane's own value
+};
+
+struct Mutation {
+  std::string kernel;
+  int instruction = 0;  // index
+  Fault fault = Fault::drop_barrier;
+  /// "kernel|fault|place": stable while the source line and the instruction's opcode are. The place is file:line
+  /// opcode, or opcode #n where the PTX has no line information.
+  std::string key;
+};
+
+/// The faults that can be put into the instructions of a kernel that `profile` saw executed.
+std::vector<Mutation> list_mutations(const Kernel& kernel, Profile& profile);
+
+/// Puts a fault into a module for its own lifetime.
+class Mutated {
+ public:
+  Mutated(Module& module, const Mutation& mutation);
+  ~Mutated();
+  Mutated(const Mutated&) = delete;
+  Mutated& operator=(const Mutated&) = delete;
+
+ private:
+  Instruction& place_;
+  Instruction original_;
+  std::unique_ptr<Constant> constant_;
+};
+
+struct MutationReport {
+  size_t tried = 0;
+  std::vector<Mutation> survivors;  // nothing noticed them
+};
+/// Runs `notices` once for each mutation of the kernel; it answers true, or throws, if a test fails.
+MutationReport run_mutations(Module& module, const std::string& kernel, Profile& profile,
+                             const std::function<bool()>& notices);
+
+/// The checked-in list of survivors that a person has looked at: one key a line, "# why it may live" behind it.
+class ReviewedSurvivors {
+ public:
+  static ReviewedSurvivors parse(const std::string& text);
+  /// Survivors that are not on the list, and lines of the list for the report's kernels that did not survive.
+  std::vector<std::string> unexpected(const MutationReport& report) const;
+  std::vector<std::string> stale(const MutationReport& report) const;
+
+ private:
+  std::map<std::string, std::string> reasons_;  // by key
+};
+
+}  // namespace inferd::ptxsim
