@@ -156,7 +156,7 @@ def small_sentencepiece(data):
 def small_safetensors(data):
     """The first tensors of a file, each cut to a few elements."""
     header = json.loads(data[8:8 + struct.unpack("<Q", data[:8])[0]])
-    size = {"F32": 4, "F16": 2, "BF16": 2, "I64": 8, "F64": 8}
+    size = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
     out, end = {}, 0
     for name, entry in list(header.items())[:8]:
         if name == "__metadata__":
