@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/check.h"
+#include "kernels/quant_formats_iq.h"
 
 namespace inferd {
 namespace {
@@ -253,6 +254,26 @@ void dequantize_row(DType dtype, const std::byte* source_bytes, float* out, std:
       return blocks(decode_iq4_nl);
     case DType::iq4_xs:
       return blocks(decode_iq4_xs);
+    case DType::iq2_xxs:
+      return blocks(decode_iq2_xxs);
+    case DType::iq2_xs:
+      return blocks(decode_iq2_xs);
+    case DType::iq2_s:
+      return blocks(decode_iq2_s);
+    case DType::iq3_xxs:
+      return blocks(decode_iq3_xxs);
+    case DType::iq3_s:
+      return blocks(decode_iq3_s);
+    case DType::iq1_s:
+      return blocks(decode_iq1_s);
+    case DType::iq1_m:
+      return blocks(decode_iq1_m);
+    case DType::tq1_0:
+      return blocks(decode_tq1_0);
+    case DType::tq2_0:
+      return blocks(decode_tq2_0);
+    case DType::mxfp4:
+      return blocks(decode_mxfp4);
     default:
       if (const GroupFormat format = group_format(dtype); format.bits > 0) {
         return blocks([format](Bytes block, float* to) { decode_group(format, block, to); });

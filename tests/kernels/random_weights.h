@@ -12,9 +12,11 @@
 namespace inferd::testing {
 
 inline const DType kLinearTypes[] = {
-    DType::q4_0,  DType::q4_1,  DType::q5_0,   DType::q5_1,   DType::q8_0,   DType::q2_k,   DType::q3_k,  DType::q4_k,
-    DType::q5_k,  DType::q6_k,  DType::iq4_nl, DType::iq4_xs, DType::g2_32,  DType::g2_128, DType::g3_32, DType::g3_128,
-    DType::g4_32, DType::g4_64, DType::g4_128, DType::g8_32,  DType::g8_128, DType::f32,    DType::f16,   DType::bf16};
+    DType::q4_0,   DType::q4_1,    DType::q5_0,   DType::q5_1,   DType::q8_0,   DType::q2_k,    DType::q3_k,
+    DType::q4_k,   DType::q5_k,    DType::q6_k,   DType::iq4_nl, DType::iq4_xs, DType::iq2_xxs, DType::iq2_xs,
+    DType::iq2_s,  DType::iq3_xxs, DType::iq3_s,  DType::iq1_s,  DType::iq1_m,  DType::tq1_0,   DType::tq2_0,
+    DType::mxfp4,  DType::g2_32,   DType::g2_128, DType::g3_32,  DType::g3_128, DType::g4_32,   DType::g4_64,
+    DType::g4_128, DType::g8_32,   DType::g8_128, DType::f32,    DType::f16,    DType::bf16};
 
 /// A half with 0.5^span ≤ |value| < 1 or so, of random sign.
 inline std::uint16_t random_half(std::mt19937& random, int span = 6) {
@@ -38,6 +40,13 @@ inline std::vector<int> half_offsets(DType dtype) {
       return {0, 2};
     case DType::q6_k:
       return {208};
+    case DType::tq1_0:
+      return {52};
+    case DType::tq2_0:
+      return {64};
+    case DType::iq1_m:
+    case DType::mxfp4:
+      return {};
     default:
       return {0};
   }
@@ -60,6 +69,8 @@ struct StoredMatrix {
           std::memcpy(at + b, &scale, 4);
           continue;
         }
+        if (dtype == DType::iq1_m) at[b + 55] = (at[b + 55] & std::byte{0x8f}) | std::byte{0x30};  // a small exponent
+        if (dtype == DType::mxfp4) at[b] = static_cast<std::byte>(120 + random() % 12);
         for (int offset : half_offsets(dtype)) {
           const std::uint16_t half = random_half(random);
           std::memcpy(at + b + offset, &half, 2);

@@ -209,11 +209,12 @@ TEST_CASE("lies in the tensor table are refused by tensor") {
   };
   const std::string at = "hostile.gguf: blk.0.attn_q.weight: ";
   REQUIRE(tensor({16}, 0).empty());
-  REQUIRE(
-      tensor({256}, 16, 66) ==
-      at + "type IQ2_XXS is not supported; supported: F32, F16, BF16, F64, I8, I16, I32, I64, Q4_0, Q4_1, Q5_0, Q5_1, "
-           "Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS");
-  for (std::uint32_t type : {4u, 5u, 9u, 15u, 17u, 18u, 19u, 21u, 22u, 29u, 31u, 34u, 35u, 39u, 40u, 41u}) {
+  REQUIRE(tensor({256}, 40, 144) ==
+          at +
+              "type NVFP4 is not supported; supported: F32, F16, BF16, F64, I8, I16, I32, I64, Q4_0, Q4_1, Q5_0, Q5_1, "
+              "Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, IQ2_XXS, IQ2_XS, IQ2_S, IQ3_XXS, IQ3_S, IQ1_S, "
+              "IQ1_M, TQ1_0, TQ2_0, MXFP4");
+  for (std::uint32_t type : {4u, 5u, 9u, 15u, 31u, 32u, 33u, 36u, 37u, 38u, 41u}) {
     REQUIRE(tensor({256}, type).find("is not supported; supported: F32") != std::string::npos);
   }
   REQUIRE(tensor({256}, 77).find("type 77 is not supported") != std::string::npos);

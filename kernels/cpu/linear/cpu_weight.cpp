@@ -56,13 +56,16 @@ CpuWeight::CpuWeight(std::span<const WeightSource> parts, const WeightOptions& o
     if (part.rows > std::numeric_limits<std::int32_t>::max() - rows_) throw MemoryError("a matrix has too many rows");
     rows_ += part.rows;
     const bool quantized = dtype_info(part.dtype).quantized;
+    const bool as_stored = is_kept_as_stored(part.dtype);
+    widens_ = widens_ || as_stored;
     const bool reordered = part.column_order != nullptr;  // gathered from the f32 form
-    if (reordered && (!quantized || options.also_embedding)) {
+    if (reordered && (!quantized || as_stored || options.also_embedding)) {
       throw CheckpointError("columns of plain or embedding matrices cannot be in an order of their own");
     }
-    forms_ |= quantized && mode == ActivationMode::automatic && !reordered ? kFormQ8 : kFormF32;
+    forms_ |= quantized && mode == ActivationMode::automatic && !reordered && !as_stored ? kFormQ8 : kFormF32;
   }
   exact_ = mode == ActivationMode::f32;
+  widens_ = widens_ || exact_;
   if (gated_) up_tiles_ = tiles_of(parts[0].rows);
   std::vector<PlannedPiece> planned = plan(parts);
   lay_out(planned);

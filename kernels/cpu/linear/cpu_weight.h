@@ -25,6 +25,8 @@ class CpuWeight final : public Weight {
   bool gated() const { return gated_; }
   /// Quantised types are multiplied in f32.
   bool exact() const { return exact_; }
+  /// Some tiles are widened before they are multiplied: the driver needs scratch for one.
+  bool widens() const { return widens_; }
   const TilePiece* pieces() const { return pieces_.data(); }
   const std::uint32_t* piece_starts() const { return piece_starts_.data(); }
   std::int64_t up_tiles() const { return up_tiles_; }
@@ -46,6 +48,7 @@ class CpuWeight final : public Weight {
   std::uint32_t forms_ = 0;
   bool gated_ = false;
   bool exact_ = false;
+  bool widens_ = false;
   std::int64_t up_tiles_ = 0;
   CpuMemory memory_;
   std::vector<TilePiece> pieces_;

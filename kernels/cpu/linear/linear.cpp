@@ -146,7 +146,7 @@ void cpu_linear(CpuContext& context, const LinearArgs& args) {
   const std::int64_t wanted = std::max<std::int64_t>(1, workers * kTasksPerWorker / chunks);
   const std::int64_t units_per_task = workers == 1 ? units : std::max<std::int64_t>(1, units / wanted);
   const std::int64_t tasks_per_chunk = (units + units_per_task - 1) / units_per_task;
-  const std::size_t scratch_floats = job.exact ? static_cast<std::size_t>(job.in_columns) * kTileRows : 0;
+  const std::size_t scratch_floats = weight->widens() ? static_cast<std::size_t>(job.in_columns) * kTileRows : 0;
   INFERD_CHECK(scratch_floats <= context.decode_scratch_floats);
   context.pool.run(chunks * tasks_per_chunk, [&](std::int64_t task, int worker) {
     const std::int64_t unit = task % tasks_per_chunk * units_per_task;

@@ -67,14 +67,14 @@ struct LinearJob {
   float* out;  // or nullptr
   std::int64_t out_stride;
   ActivationView out_activation;  // used if it has any form
-  /// Widens a packed tile to [columns][16] f32; for `exact`.
+  /// Widens a packed tile to [columns][16] f32; for `exact` and types kept as stored.
   void (*decode_tile)(DType dtype, const std::byte* tile, std::int64_t columns, float* out);
 };
 
 /// The entry points of one instruction level.
 struct LinearKernels {
   /// Output columns [32 * unit_begin, 32 * unit_end) of tokens [token_begin, token_end); token_begin is a multiple
-  /// of 4. decode_scratch: 16 * in_columns floats of this worker, if job.exact.
+  /// of 4. decode_scratch: 16 * in_columns floats of this worker, if any tile is widened.
   void (*run)(const LinearJob& job, std::int64_t unit_begin, std::int64_t unit_end, std::int64_t token_begin,
               std::int64_t token_end, float* decode_scratch);
   /// Writes one row of an activation in the forms the view has.

@@ -7,13 +7,13 @@
 
 #include "base/check.h"
 #include "base/errors.h"
+#include "kernels/cpu/linear/stored_blocks.h"
 #include "kernels/quant_formats.h"
 
 namespace inferd {
 namespace {
 
 using Bytes = const std::uint8_t*;
-using Codes = std::uint8_t[kBlockColumns];
 
 int plain_bytes(DType dtype) {
   switch (dtype) {
@@ -24,153 +24,6 @@ int plain_bytes(DType dtype) {
       return 2;
     default:
       return 0;
-  }
-}
-
-void split_nibbles(Bytes nibbles, Codes codes) {
-  for (int j = 0; j < 16; ++j) {
-    codes[j] = nibbles[j] & 15;
-    codes[j + 16] = nibbles[j] >> 4;
-  }
-}
-
-void add_fifth_bits(Bytes mask, Codes codes) {
-  std::uint32_t bits;
-  std::memcpy(&bits, mask, sizeof bits);
-  for (int j = 0; j < kBlockColumns; ++j) {
-    codes[j] = static_cast<std::uint8_t>(codes[j] | (((bits >> j) & 1u) << 4));
-  }
-}
-
-/// The two low bits of columns 32 * sub … of a Q2_K or Q3_K block.
-void read_two_bits(Bytes qs, int sub, Codes codes) {
-  const Bytes plane = qs + 32 * (sub / 4);
-  const int shift = 2 * (sub % 4);
-  for (int j = 0; j < kBlockColumns; ++j) codes[j] = (plane[j] >> shift) & 3;
-}
-
-/// The same of a group's block; 8-bit codes as signed bytes.
-void read_group_codes(int bits, Bytes block, int sub, Codes codes) {
-  INFERD_CHECK(bits > 0);
-  for (int j = 0; j < kBlockColumns; ++j) {
-    const int code = read_code(block + kGroupCodesAt, bits, kBlockColumns * sub + j);
-    codes[j] = static_cast<std::uint8_t>(bits == 8 ? code ^ 0x80 : code);
-  }
-}
-
-/// Codes of columns 32 * sub … of a stored block, as unsigned numbers before any offset (Q8_0: the signed byte).
-void read_codes(DType dtype, Bytes block, int sub, Codes codes) {
-  switch (dtype) {
-    case DType::q4_0:
-    case DType::iq4_nl:
-      return split_nibbles(block + 2, codes);
-    case DType::q4_1:
-      return split_nibbles(block + 4, codes);
-    case DType::q5_0:
-      split_nibbles(block + 6, codes);
-      return add_fifth_bits(block + 2, codes);
-    case DType::q5_1:
-      split_nibbles(block + 8, codes);
-      return add_fifth_bits(block + 4, codes);
-    case DType::q8_0:
-      std::memcpy(codes, block + 2, kBlockColumns);
-      return;
-    case DType::q2_k:
-      return read_two_bits(block + 16, sub, codes);
-    case DType::q3_k:
-      read_two_bits(block + 32, sub, codes);
-      for (int j = 0; j < kBlockColumns; ++j) {
-        codes[j] = static_cast<std::uint8_t>(codes[j] | (((block[j] >> sub) & 1) << 2));
-      }
-      return;
-    case DType::q4_k:
-    case DType::q5_k: {
-      const bool five = dtype == DType::q5_k;
-      const Bytes nibbles = block + (five ? 48 : 16) + 32 * (sub / 2);
-      for (int j = 0; j < kBlockColumns; ++j) {
-        int code = (nibbles[j] >> (4 * (sub % 2))) & 15;
-        if (five) code |= ((block[16 + j] >> sub) & 1) << 4;
-        codes[j] = static_cast<std::uint8_t>(code);
-      }
-      return;
-    }
-    case DType::q6_k: {
-      const int half = sub / 4;
-      const int quarter = sub % 4;
-      const Bytes low = block + 64 * half + 32 * (quarter % 2);
-      const Bytes high = block + 128 + 32 * half;
-      for (int j = 0; j < kBlockColumns; ++j) {
-        codes[j] =
-            static_cast<std::uint8_t>(((low[j] >> (4 * (quarter / 2))) & 15) | (((high[j] >> (2 * quarter)) & 3) << 4));
-      }
-      return;
-    }
-    case DType::iq4_xs:
-      return split_nibbles(block + 8 + 16 * sub, codes);
-    default:
-      return read_group_codes(group_format(dtype).bits, block, sub, codes);
-  }
-}
-
-/// A sixteen-column scale of Q3_K, its offset of 32 taken off.
-std::int8_t q3_scale(Bytes packed, int index) {
-  const int low = (packed[index % 8] >> (4 * (index / 8))) & 15;
-  const int high = (packed[8 + index % 4] >> (2 * (index / 4))) & 3;
-  return static_cast<std::int8_t>((low | (high << 4)) - 32);
-}
-
-/// Copies the scales of columns 32 * sub … of a stored block into the entry (and at sub 0 the header) of a lane.
-void write_scales(DType dtype, Bytes block, int sub, int lane, std::uint8_t* header, std::uint8_t* entry) {
-  const auto copy_half = [](std::uint8_t* to, int at_lane, Bytes from) { std::memcpy(to + 2 * at_lane, from, 2); };
-  switch (dtype) {
-    case DType::q4_0:
-    case DType::q5_0:
-    case DType::q8_0:
-    case DType::iq4_nl:
-      return copy_half(entry, lane, block);
-    case DType::q4_1:
-    case DType::q5_1:
-      copy_half(entry, lane, block);
-      return copy_half(entry + 32, lane, block + 2);
-    case DType::q2_k:
-      copy_half(header, lane, block + 80);
-      copy_half(header + 32, lane, block + 82);
-      entry[lane] = block[2 * sub];
-      entry[16 + lane] = block[2 * sub + 1];
-      return;
-    case DType::q3_k:
-      copy_half(header, lane, block + 108);
-      for (int h = 0; h < 2; ++h) entry[16 * h + lane] = static_cast<std::uint8_t>(q3_scale(block + 96, 2 * sub + h));
-      return;
-    case DType::q4_k:
-    case DType::q5_k: {
-      std::uint8_t scales[8];
-      std::uint8_t minima[8];
-      unpack_k_scales(block + 4, scales, minima);
-      copy_half(header, lane, block);
-      copy_half(header + 32, lane, block + 2);
-      entry[lane] = scales[sub];
-      entry[16 + lane] = minima[sub];
-      return;
-    }
-    case DType::q6_k:
-      copy_half(header, lane, block + 208);
-      entry[lane] = block[192 + 2 * sub];
-      entry[16 + lane] = block[192 + 2 * sub + 1];
-      return;
-    case DType::iq4_xs: {
-      std::uint16_t high;
-      std::memcpy(&high, block + 2, sizeof high);
-      const int scale = ((block[4 + sub / 2] >> (4 * (sub % 2))) & 15) | (((high >> (2 * sub)) & 3) << 4);
-      copy_half(header, lane, block);
-      entry[lane] = static_cast<std::uint8_t>(scale - 32);
-      return;
-    }
-    default:
-      INFERD_CHECK(group_format(dtype).bits > 0);
-      std::memcpy(entry + 4 * lane, block, 4);
-      entry[64 + lane] = block[kGroupZeroAt];
-      return;
   }
 }
 
@@ -302,6 +155,19 @@ void widen_codes(const PackedFormat& format, const Codes codes, Bytes header, By
   }
 }
 
+void decode_stored_tile(DType dtype, const std::byte* tile, std::int64_t columns, float* out) {
+  constexpr int kMostElements = 256;  // of a block
+  const DTypeInfo& info = dtype_info(dtype);
+  INFERD_CHECK(info.block_elements <= kMostElements);
+  float values[kMostElements];
+  for (int lane = 0; lane < kTileRows; ++lane) {
+    for (std::int64_t k = 0; k < columns; k += info.block_elements, tile += info.block_bytes) {
+      dequantize_row(dtype, tile, values, info.block_elements);
+      for (int i = 0; i < info.block_elements; ++i) out[(k + i) * kTileRows + lane] = values[i];
+    }
+  }
+}
+
 float plain_value(DType dtype, const std::byte* at) {
   if (dtype == DType::f32) {
     float value;
@@ -315,12 +181,15 @@ float plain_value(DType dtype, const std::byte* at) {
 
 }  // namespace
 
-bool is_packable(DType dtype) { return plain_bytes(dtype) > 0 || packed_format(dtype).payload_bytes > 0; }
+bool is_packable(DType dtype) {
+  return plain_bytes(dtype) > 0 || packed_format(dtype).payload_bytes > 0 || is_kept_as_stored(dtype);
+}
 
 std::size_t packed_tile_bytes(DType dtype, std::int64_t columns) {
   INFERD_CHECK(is_packable(dtype) && columns > 0 && columns % dtype_info(dtype).block_elements == 0);
   if (columns > (std::int64_t{1} << 40))
     throw MemoryError("a matrix of " + std::to_string(columns) + " columns is too large");
+  if (is_kept_as_stored(dtype)) return (row_bytes(dtype, columns) * kTileRows + 63) / 64 * 64;
   std::size_t bytes = static_cast<std::size_t>(columns) * kTileRows * static_cast<std::size_t>(plain_bytes(dtype));
   if (plain_bytes(dtype) == 0) {
     const PackedFormat format = packed_format(dtype);
@@ -335,6 +204,11 @@ std::size_t packed_tile_bytes(DType dtype, std::int64_t columns) {
 
 void pack_rows(DType dtype, const std::byte* rows, std::int64_t columns, int first_lane, int count, std::byte* tile) {
   const std::size_t stored_bytes = row_bytes(dtype, columns);
+  if (is_kept_as_stored(dtype)) {
+    std::memcpy(tile + static_cast<std::size_t>(first_lane) * stored_bytes, rows,
+                static_cast<std::size_t>(count) * stored_bytes);
+    return;
+  }
   if (const auto size = static_cast<std::size_t>(plain_bytes(dtype)); size > 0) {
     for (int r = 0; r < count; ++r) {
       const std::byte* from = rows + static_cast<std::size_t>(r) * stored_bytes;
@@ -364,6 +238,9 @@ void pack_rows(DType dtype, const std::byte* rows, std::int64_t columns, int fir
 }
 
 void decode_lane(DType dtype, const std::byte* tile, std::int64_t columns, int lane, float* out) {
+  if (is_kept_as_stored(dtype)) {
+    return dequantize_row(dtype, tile + static_cast<std::size_t>(lane) * row_bytes(dtype, columns), out, columns);
+  }
   if (const auto size = static_cast<std::size_t>(plain_bytes(dtype)); size > 0) {
     const std::byte* from = tile + static_cast<std::size_t>(lane) * size;
     for (std::int64_t k = 0; k < columns; ++k, from += kTileRows * size) out[k] = plain_value(dtype, from);
@@ -381,6 +258,7 @@ void decode_lane(DType dtype, const std::byte* tile, std::int64_t columns, int l
 }
 
 void decode_tile(DType dtype, const std::byte* tile, std::int64_t columns, float* out) {
+  if (is_kept_as_stored(dtype)) return decode_stored_tile(dtype, tile, columns, out);
   if (plain_bytes(dtype) > 0) {
     for (std::int64_t i = 0; i < columns * kTileRows; ++i) out[i] = plain_value(dtype, tile + i * plain_bytes(dtype));
     return;

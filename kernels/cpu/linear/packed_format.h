@@ -24,6 +24,9 @@ namespace inferd {
 //   3 bits   the same, then 1 vector whose bit g is the third bit of group g
 //   8 bits   8 vectors of signed bytes
 // Nothing is lost: every code and every scale of the file is there, so rows can be decoded bit for bit.
+//
+// Types without a row in the table below (lattices, ternary digits): the 16 stored rows as they are, one after another.
+// They are widened tile by tile, and multiplied with f32 activations.
 inline constexpr int kTileRows = 16;
 inline constexpr int kBlockColumns = 32;
 inline constexpr int kGroupBlocks = 8;  // also the blocks of a super-block
@@ -103,6 +106,25 @@ constexpr PackedFormat packed_format(DType dtype) {
       return {512, 8, 7, ScaleScheme::dz, 0, 20, false, 4};
     default:
       return {0, 0, -1, ScaleScheme::none, 0, 0, false};
+  }
+}
+
+/// Whether tiles of the type hold rows as stored.
+constexpr bool is_kept_as_stored(DType dtype) {
+  switch (dtype) {
+    case DType::iq2_xxs:
+    case DType::iq2_xs:
+    case DType::iq2_s:
+    case DType::iq3_xxs:
+    case DType::iq3_s:
+    case DType::iq1_s:
+    case DType::iq1_m:
+    case DType::tq1_0:
+    case DType::tq2_0:
+    case DType::mxfp4:
+      return true;
+    default:
+      return false;
   }
 }
 

@@ -101,7 +101,7 @@ void run_tile(const LinearJob& job, const TilePiece& piece, int tokens, const Pa
   const std::byte* tile = piece.tile;
   const std::int64_t columns = job.in_columns;
   if (is_plain(piece.dtype)) return plain_tiles<1>(piece.dtype, &tile, columns, tokens, chunk, raw);
-  if (job.exact) {
+  if (job.exact || is_kept_as_stored(piece.dtype)) {
     job.decode_tile(piece.dtype, tile, columns, decode_scratch);
     tile = reinterpret_cast<const std::byte*>(decode_scratch);
     return plain_tiles<1>(DType::f32, &tile, columns, tokens, chunk, raw);
