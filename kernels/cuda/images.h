@@ -1,0 +1,16 @@
+// The compiled kernels inside this binary: one fatbinary for each kernels/cuda/*.cu.
+#pragma once
+
+#include <vector>
+
+namespace inferd::cuda {
+
+struct Image {
+  const char* file;            // "rows" for kernels/cuda/rows.cu
+  const unsigned char* bytes;  // as cuModuleLoadData takes it
+};
+
+/// Empty in a build without nvcc.
+const std::vector<Image>& images();
+
+}  // namespace inferd::cuda

@@ -1,0 +1,12 @@
+// Copies of rows.
+#include "kernels/cuda/dev/rows_params.h"
+
+namespace inferd::cuda {
+
+extern "C" __global__ void __launch_bounds__(256) gather_rows(const __grid_constant__ GatherRowsParams p) {
+  const float* from = p.x + p.rows[blockIdx.x] * p.x_stride;
+  float* to = p.out + blockIdx.x * p.out_stride;
+  for (int i = threadIdx.x; i < p.columns; i += 256) to[i] = from[i];
+}
+
+}  // namespace inferd::cuda

@@ -1,0 +1,134 @@
+// SimLauncher: kernels of the product run on the PTX interpreter, under every schedule.
+#include "tests/kernels_cuda/sim_launcher.h"
+
+#include <fstream>
+#include <sstream>
+#include <stdexcept>
+
+namespace inferd::cuda::test {
+namespace {
+
+ptxsim::Profile& profile_of(int arch) {
+  static std::map<int, ptxsim::Profile> profiles;
+  return profiles[arch];
+}
+
+std::uint64_t address(const void* device) { return reinterpret_cast<std::uint64_t>(device); }
+
+}  // namespace
+
+std::vector<int> built_archs() {
+  std::vector<int> archs;
+  std::istringstream in(INFERD_CUDA_ARCH_LIST);
+  for (std::string arch; std::getline(in, arch, ' ');) archs.push_back(std::stoi(arch));
+  return archs;
+}
+
+ptxsim::Module& module_of(Kernel kernel, int arch) {
+  static std::map<std::string, std::unique_ptr<ptxsim::Module>> modules;
+  const std::string path =
+      std::string(INFERD_PTX_DIR) + "/" + kernel_info(kernel).file + ".sm_" + std::to_string(arch) + ".ptx";
+  std::unique_ptr<ptxsim::Module>& module = modules[path];
+  if (!module) {
+    std::ifstream in(path);
+    if (!in) throw std::runtime_error("no PTX at " + path);
+    std::ostringstream text;
+    text << in.rdbuf();
+    module = std::make_unique<ptxsim::Module>(ptxsim::Module::parse(text.str()));
+  }
+  return *module;
+}
+
+ptxsim::KernelReport report(Kernel kernel, int arch) {
+  return ptxsim::report_kernel(module_of(kernel, arch).kernel(kernel_info(kernel).entry), profile_of(arch));
+}
+
+std::string uncovered(Kernel kernel, double share) {
+  std::string text;
+  for (const int arch : built_archs()) {
+    const ptxsim::KernelReport found = report(kernel, arch);
+    if (found.coverage >= share) continue;
+    text += "sm_" + std::to_string(arch) + " " + found.kernel + ": " + std::to_string(found.coverage) + "\n";
+    for (const std::string& line : found.never_executed) text += "  " + line + "\n";
+  }
+  return text;
+}
+
+SimLauncher::SimLauncher(int arch, std::size_t workspace_bytes, int schedules) : schedules_(schedules) {
+  arch_ = arch;
+  multiprocessors_ = 4;
+  if (workspace_bytes > 0) {
+    workspace_ = static_cast<std::byte*>(allocate(workspace_bytes, "workspace"));
+    workspace_bytes_ = workspace_bytes;
+  }
+}
+
+void* SimLauncher::allocate(std::size_t bytes, const std::string& name, bool track) {
+  allocations_.push_back(memory_.allocate(bytes, name, track));
+  return reinterpret_cast<void*>(allocations_.back());
+}
+
+void SimLauncher::write(void* device, const void* host, std::size_t bytes) {
+  memory_.write(address(device), host, bytes);
+}
+void SimLauncher::read(const void* device, void* host, std::size_t bytes) {
+  memory_.read(address(device), host, bytes);
+}
+
+Tensor SimLauncher::output(DType dtype, std::initializer_list<std::int64_t> shape, const std::string& name) {
+  Tensor tensor(nullptr, dtype, shape);
+  tensor.data = allocate(static_cast<std::size_t>(tensor.elements()) * row_bytes(dtype, 1), name, true);
+  return tensor;
+}
+
+void SimLauncher::launch(Kernel kernel, Grid grid, unsigned shared_bytes, const void* params, std::size_t bytes) {
+  const KernelInfo& info = kernel_info(kernel);
+  if (shared_bytes > static_cast<unsigned>(info.dynamic_shared)) {
+    throw std::runtime_error(std::string(info.entry) + ": more dynamic shared memory than the registry allows");
+  }
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.y > 65535 || grid.z > 65535) {
+    throw std::runtime_error(std::string(info.entry) + ": a grid no driver accepts");
+  }
+  const std::span<const std::uint8_t> parameters(static_cast<const std::uint8_t*>(params), bytes);
+  struct Snapshot {
+    std::vector<std::uint8_t> bytes, initialised;
+  };
+  const auto snapshot = [&] {
+    std::vector<Snapshot> all;
+    for (const std::uint64_t at : allocations_) {
+      const ptxsim::Region& region = *memory_.find(at);
+      all.push_back({{region.storage, region.storage + region.bytes}, region.initialised});
+    }
+    return all;
+  };
+  const std::vector<Snapshot> before = snapshot();
+  std::vector<Snapshot> first;
+  for (int schedule = 0; schedule < schedules_; ++schedule) {
+    if (schedule > 0) {
+      for (std::size_t i = 0; i < allocations_.size(); ++i) {
+        ptxsim::Region& region = *memory_.find(allocations_[i]);
+        std::memcpy(region.storage, before[i].bytes.data(), region.bytes);
+        region.initialised = before[i].initialised;
+      }
+    }
+    ptxsim::LaunchOptions options;
+    options.cp_async = schedule % 2 == 0 ? ptxsim::CopyTiming::late : ptxsim::CopyTiming::early;
+    options.warp_order = schedule / 2;
+    options.profile = &profile_of(arch_);
+    ptxsim::launch(module_of(kernel, arch_), info.entry, {grid.x, grid.y, grid.z},
+                   {static_cast<unsigned>(info.threads), 1, 1}, shared_bytes, parameters, memory_, options);
+    if (schedule == 0) {
+      first = snapshot();
+      continue;
+    }
+    const std::vector<Snapshot> now = snapshot();
+    for (std::size_t i = 0; i < now.size(); ++i) {
+      if (now[i].bytes != first[i].bytes) {
+        throw std::runtime_error(std::string(info.entry) + ": schedule " + std::to_string(schedule) +
+                                 " gives other bits in '" + memory_.find(allocations_[i])->name + "'");
+      }
+    }
+  }
+}
+
+}  // namespace inferd::cuda::test
