@@ -42,7 +42,13 @@ WeightLoader::Matrix WeightLoader::matrix(const std::string& module, std::int64_
 
 const StoredTensor& WeightLoader::require_matrix(const std::string& stored_name, std::int64_t rows,
                                                  std::int64_t columns) {
-  const StoredTensor& tensor = checkpoint_.require(stored_name, {rows, columns});
+  const StoredTensor* found = checkpoint_.find(stored_name);
+  const bool flat = rows == 1 && found != nullptr && found->shape.size() == 1;
+  return require_matrix_type(flat ? checkpoint_.require(stored_name, {columns})
+                                  : checkpoint_.require(stored_name, {rows, columns}));
+}
+
+const StoredTensor& WeightLoader::require_matrix_type(const StoredTensor& tensor) const {
   const bool plain = tensor.dtype == DType::f32 || tensor.dtype == DType::f16 || tensor.dtype == DType::bf16;
   if (!plain && !dtype_info(tensor.dtype).quantized) {
     throw CheckpointError(tensor.file, log_safe(tensor.name), "a matrix of F32, F16, BF16 or a block type",
@@ -73,6 +79,26 @@ Linear WeightLoader::linear(std::initializer_list<MatrixPart> parts, std::int64_
     for (const StoredTensor* tensor : from.tensors) taken(*tensor);
   }
   linear.bias = stacked_bias(parts, bias);
+  return linear;
+}
+
+Linear WeightLoader::expert_linear(std::initializer_list<MatrixPart> parts, int expert, int num_experts,
+                                   std::int64_t columns, WeightOptions weight_options) {
+  std::vector<const StoredTensor*> tensors;
+  std::vector<WeightSource> sources;
+  for (const MatrixPart& part : parts) {
+    const StoredTensor& all = require_matrix_type(
+        checkpoint_.require(names_.stored(part.module + ".weight"), {num_experts, part.rows, columns}));
+    const std::size_t expert_bytes = static_cast<std::size_t>(part.rows) * row_bytes(all.dtype, columns);
+    sources.push_back({all.data + static_cast<std::size_t>(expert) * expert_bytes, all.dtype, part.rows, columns});
+    tensors.push_back(&all);
+  }
+  Linear linear;
+  linear.weight = backend_.load_weight(sources, weight_options);
+  resident_bytes_ += linear.weight->bytes();
+  if (expert + 1 == num_experts) {
+    for (const StoredTensor* tensor : tensors) taken(*tensor);
+  }
   return linear;
 }
 
