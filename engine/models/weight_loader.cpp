@@ -11,7 +11,7 @@ namespace inferd {
 
 WeightLoader::WeightLoader(const Checkpoint& checkpoint, Backend& backend, const ModelOptions& options)
     : checkpoint_(checkpoint),
-      backend_(backend),
+      backend_(&backend),
       options_(options),
       names_(checkpoint),
       quantization_(read_quantization_config(checkpoint)),
@@ -73,7 +73,7 @@ Linear WeightLoader::linear(std::initializer_list<MatrixPart> parts, std::int64_
     sources.push_back(matrices.back().source);  // what it points into stays where it is when the Matrix moves
   }
   Linear linear;
-  linear.weight = backend_.load_weight(sources, weight_options);
+  linear.weight = backend_->load_weight(sources, weight_options);
   resident_bytes_ += linear.weight->bytes();
   for (const Matrix& from : matrices) {
     for (const StoredTensor* tensor : from.tensors) taken(*tensor);
@@ -94,7 +94,7 @@ Linear WeightLoader::expert_linear(std::initializer_list<MatrixPart> parts, int 
     tensors.push_back(&all);
   }
   Linear linear;
-  linear.weight = backend_.load_weight(sources, weight_options);
+  linear.weight = backend_->load_weight(sources, weight_options);
   resident_bytes_ += linear.weight->bytes();
   if (expert + 1 == num_experts) {
     for (const StoredTensor* tensor : tensors) taken(*tensor);
@@ -112,7 +112,7 @@ Linear WeightLoader::gated_linear(const std::string& module, std::int64_t half_r
   const bool swapped = order == HalfOrder::up_first;
   if (swapped) std::swap(gate.data, up.data);
   Linear linear;
-  linear.weight = backend_.load_weight(std::array{gate, up}, {.gated = true});
+  linear.weight = backend_->load_weight(std::array{gate, up}, {.gated = true});
   resident_bytes_ += linear.weight->bytes();
   for (const StoredTensor* tensor : both.tensors) taken(*tensor);
   if (swapped && has(module + ".bias")) {
@@ -143,7 +143,7 @@ std::unique_ptr<Weight> WeightLoader::embedding(std::string_view name, std::int6
   const StoredTensor& tensor = require_matrix(names_.stored(name), rows, columns);
   const std::size_t offset = static_cast<std::size_t>(skipped) * row_bytes(tensor.dtype, columns);
   const WeightSource source{tensor.data + offset, tensor.dtype, rows - skipped, columns};
-  auto weight = backend_.load_weight({&source, 1}, {.also_embedding = true});
+  auto weight = backend_->load_weight({&source, 1}, {.also_embedding = true});
   resident_bytes_ += weight->bytes();
   taken(tensor);
   return weight;
@@ -165,8 +165,8 @@ DeviceVector WeightLoader::vector(std::string_view name, std::int64_t size, floa
 DeviceVector WeightLoader::upload(const std::vector<float>& from) {
   DeviceVector out;
   out.size = static_cast<std::int64_t>(from.size());
-  out.buffer = backend_.allocate(from.size() * sizeof(float));
-  backend_.upload(out.buffer->data(), from.data(), from.size() * sizeof(float));
+  out.buffer = backend_->allocate(from.size() * sizeof(float));
+  backend_->upload(out.buffer->data(), from.data(), from.size() * sizeof(float));
   resident_bytes_ += out.buffer->bytes();
   return out;
 }

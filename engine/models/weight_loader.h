@@ -61,6 +61,8 @@ class WeightLoader {
   /// All arguments outlive the loader.
   WeightLoader(const Checkpoint& checkpoint, Backend& backend, const ModelOptions& options);
 
+  /// What is loaded from now on goes to `backend`.
+  void use(Backend& backend) { backend_ = &backend; }
   bool has(std::string_view name) const;
   /// True for files that store each matrix of all experts of a layer as one tensor.
   bool has_stacked_experts() const { return checkpoint_.format() == CheckpointFormat::gguf; }
@@ -104,7 +106,7 @@ class WeightLoader {
   void taken(const StoredTensor& tensor);
 
   const Checkpoint& checkpoint_;
-  Backend& backend_;
+  Backend* backend_;
   const ModelOptions& options_;
   TensorNames names_;
   QuantizationConfig quantization_;
