@@ -13,17 +13,14 @@
 #include <vector>
 
 #include "base/json.h"
-#include "engine/kv_cache/kv_cache.h"
+#include "engine/fidelity/teacher_forced.h"
 #include "engine/models/model.h"
-#include "engine/scheduler/batch.h"
 #include "tests/catch.h"
 
 using namespace inferd;
 
 namespace {
 
-constexpr std::int64_t kChunk = 64;  // tokens of one forward; their logits are wanted too
-constexpr std::int64_t kMaxPassage = 512;
 constexpr double kLogStep = 1.0 / 2048;  // of the stored log-probabilities
 // Top-1 agreement may lie this far below the peer's. Another order of additions flips other near-ties, worth up to 0.7
 // points between our own levels. The peer was measured at the avx512vnni level, hence the wider second figure.
@@ -116,54 +113,18 @@ double bucketed_kl(const Position& reference, const float* logits, std::int64_t 
   return kl + reference.p[top_k] * (std::log(reference.p[top_k]) - std::log(rest));
 }
 
-/// A model with room for one passage, run chunk by chunk as a prefill is.
-class TeacherForced {
- public:
-  explicit TeacherForced(const std::string& path)
-      : backend_(make_cpu_backend({})), checkpoint_(Checkpoint::open(path)) {
+/// A real model with its backend.
+struct RealModel {
+  explicit RealModel(const std::string& path) : backend(make_cpu_backend({})), checkpoint(Checkpoint::open(path)) {
     ModelOptions options;
-    options.max_batch_tokens = options.max_logit_rows = kChunk;
-    model_ = std::move(load_model(*checkpoint_, read_model_config(*checkpoint_), *backend_, options).decoder);
-    EngineOptions engine;
-    engine.context_length = kMaxPassage;
-    engine.kv_cache_bytes = std::size_t{256} << 20;
-    const KvPlan plan = plan_kv_cache(model_->info(), model_->kv_spec(), engine, backend_->available_bytes());
-    cache_ = std::make_unique<KvCache>(*backend_, model_->kv_spec(), engine.kv_dtype, plan);
-    constexpr std::int64_t kBlocks = kMaxPassage / kKvBlockTokens;
-    batch_ = std::make_unique<Batch>(*backend_, BatchLimits{kChunk, 1, kBlocks, kChunk});
-    for (std::int32_t i = 0; i < kBlocks; ++i) blocks_.push_back(i);
+    options.max_batch_tokens = options.max_logit_rows = kTeacherChunk;
+    decoder = std::move(load_model(*checkpoint, read_model_config(*checkpoint), *backend, options).decoder);
   }
+  std::int64_t vocab_size() const { return decoder->info().vocab_size; }
 
-  std::int64_t vocab_size() const { return model_->info().vocab_size; }
-  std::string backend_name() const { return backend_->name(); }
-
-  /// Calls visit(position, logits) for every token of the passage.
-  template <typename Visit>
-  void run(const std::vector<TokenId>& tokens, const Visit& visit) {
-    std::vector<float> row(static_cast<std::size_t>(vocab_size()));
-    const std::int64_t length = static_cast<std::int64_t>(tokens.size());
-    for (std::int64_t start = 0; start < length; start += kChunk) {
-      const std::int64_t count = std::min(kChunk, length - start);
-      batch_->clear();
-      batch_->append({tokens.data() + start, static_cast<std::size_t>(count)}, start, blocks_);
-      batch_->want_logits(count);
-      const BatchTensors tensors = batch_->upload();
-      const Tensor logits = model_->forward(tensors, cache_->layers(), batch_->logit_rows(), [](int) {});
-      backend_->synchronize();
-      for (std::int64_t i = 0; i < count; ++i) {
-        backend_->download(row.data(), logits.as<float>() + i * logits.row_stride, row.size() * sizeof(float));
-        visit(static_cast<std::size_t>(start + i), row.data());
-      }
-    }
-  }
-
- private:
-  std::unique_ptr<Backend> backend_;
-  std::unique_ptr<Checkpoint> checkpoint_;
-  std::unique_ptr<Model> model_;
-  std::unique_ptr<KvCache> cache_;
-  std::unique_ptr<Batch> batch_;
-  std::vector<std::int32_t> blocks_;
+  std::unique_ptr<Backend> backend;
+  std::unique_ptr<Checkpoint> checkpoint;
+  std::unique_ptr<Model> decoder;
 };
 
 struct Figures {
@@ -171,15 +132,16 @@ struct Figures {
   std::int64_t positions = 0;
 };
 
-Figures measure(TeacherForced& model, const std::vector<Passage>& passages) {
+Figures measure(RealModel& model, const std::vector<Passage>& passages) {
+  TeacherForced forward(*model.decoder, *model.backend);
   Figures figures;
   double kl = 0;
   std::int64_t agree = 0;
   for (const Passage& passage : passages) {
-    REQUIRE(static_cast<std::int64_t>(passage.tokens.size()) <= kMaxPassage);
-    model.run(passage.tokens, [&](std::size_t i, const float* logits) {
-      kl += bucketed_kl(passage.positions[i], logits, model.vocab_size());
-      const auto best = std::max_element(logits, logits + model.vocab_size()) - logits;
+    REQUIRE(static_cast<std::int64_t>(passage.tokens.size()) <= kMaxTeacherTokens);
+    forward.run(passage.tokens, [&](std::size_t i, std::span<const float> logits) {
+      kl += bucketed_kl(passage.positions[i], logits.data(), model.vocab_size());
+      const auto best = std::max_element(logits.begin(), logits.end()) - logits.begin();
       agree += best == passage.positions[i].ids[0] ? 1 : 0;
       ++figures.positions;
     });
@@ -193,7 +155,7 @@ void no_further_than_the_peer(const std::string& name) {
   const Json peer = Json::parse(read_all(root() + "/tests/golden/fidelity/peer.json"))["models"][name];
   ReferenceReader reader(root() + "/tests/golden/fidelity/" + name + ".bin");
   const std::vector<Passage> passages = reader.passages();
-  TeacherForced model(root() + "/models/" + peer["file"].get<std::string>());
+  RealModel model(root() + "/models/" + peer["file"].get<std::string>());
   REQUIRE(model.vocab_size() == reader.vocab_size());
 
   const auto began = std::chrono::steady_clock::now();
@@ -203,12 +165,12 @@ void no_further_than_the_peer(const std::string& name) {
   std::printf(
       "%s on %s: %lld positions in %.1f s; mean KL %.6f nats (llama.cpp %.6f, ratio %.3f), top-1 %.2f%% (llama.cpp "
       "%.2f%%)\n",
-      name.c_str(), model.backend_name().c_str(), static_cast<long long>(ours.positions), seconds, ours.mean_kl,
+      name.c_str(), model.backend->name().c_str(), static_cast<long long>(ours.positions), seconds, ours.mean_kl,
       peer_kl, ours.mean_kl / peer_kl, 100 * ours.top1_agreement, 100 * peer_top1);
   REQUIRE(ours.positions == peer["positions"].get<std::int64_t>());
   REQUIRE(ours.positions >= 2200);
   CHECK(ours.mean_kl <= 1.05 * peer_kl);
-  const bool same_level = model.backend_name().find("avx512vnni") != std::string::npos;
+  const bool same_level = model.backend->name().find("avx512vnni") != std::string::npos;
   CHECK(ours.top1_agreement >= peer_top1 - (same_level ? kTop1Margin : kTop1MarginElsewhere));
   CHECK(ours.mean_kl > 0);  // a KL divergence: below zero the measure itself would be wrong
 }
