@@ -17,6 +17,7 @@ struct ModelSettings {
   std::string path;                 // a GGUF file, a Hugging Face folder, or "sim:…"
   std::string device;               // empty: the global `device`
   std::string gpu_layers;           // empty: the global `gpu_layers`
+  std::string quantization;         // empty: the global `quantization`
   std::string chat_template;        // a Jinja file; empty: the model's own
   std::int64_t context_length = 0;  // 0: the global `context_length`
   std::vector<std::string> aliases;
@@ -36,7 +37,7 @@ struct Settings {
   std::vector<AdapterSettings> adapters;
   std::string host, device, gpu_layers, isa, activations, kv_cache_type, speculative, log_level, api_key_file,
       chat_template;
-  std::string adapters_dir;
+  std::string adapters_dir, quantization, cache_dir;
   std::int64_t port = 0, threads = 0, context_length = 0, max_batch_tokens = 0, max_concurrent_requests = 0;
   std::int64_t max_queued_requests = 0, max_queued_inputs = 0, max_connections = 0, kv_cache_memory = 0;
   std::int64_t speculative_tokens = 0;

@@ -20,6 +20,12 @@ constexpr SettingKey kKeys[] = {
      "auto|portable|avx2|avxvnni|avx512vnni"},
     {"activations", KeyType::choice, &S::activations, "auto", "",
      "arithmetic of linear layers: auto is the fastest faithful form, f32 is exact and slow", 0, 0, false, "auto|f32"},
+    {"quantization", KeyType::choice, &S::quantization, "none", "",
+     "quantise unquantised weights while loading; models below about 1B parameters lose much by it", 0, 0, false,
+     "none|int8|int4"},
+    {"cache_dir", KeyType::text, &S::cache_dir, "", "",
+     "folder that keeps quantised weights; empty: systemd's CacheDirectory, else $XDG_CACHE_HOME/inferd or "
+     "~/.cache/inferd"},
     {"context_length", KeyType::integer, &S::context_length, "auto", "tokens",
      "prompt and output of one request; auto: the model's maximum or what the KV cache holds", 16, 16e6, true},
     {"max_batch_tokens", KeyType::integer, &S::max_batch_tokens, "512", "tokens",

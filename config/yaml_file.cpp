@@ -214,6 +214,8 @@ class Applier {
         model.device = scalar(node, key);
       else if (name == "gpu_layers")
         model.gpu_layers = scalar(node, key);
+      else if (name == "quantization")
+        model.quantization = quantization(node, key);
       else if (name == "chat_template")
         model.chat_template = scalar(node, key);
       else if (name == "context_length")
@@ -225,6 +227,11 @@ class Applier {
     }
     if (model.path.empty()) fail(item, "models: path is missing");
     return model;
+  }
+  std::string quantization(const YamlNode& node, const std::string& key) const {
+    Settings scratch;
+    set_value(scratch, *find_setting("quantization"), scalar(node, key), where(node) + ": models");
+    return scratch.quantization;
   }
   std::int64_t context_length(const YamlNode& node, const std::string& key) const {
     Settings scratch;

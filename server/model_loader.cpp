@@ -6,6 +6,7 @@
 
 #include "base/errors.h"
 #include "base/log.h"
+#include "engine/quantize/quantized_checkpoint.h"
 #include "engine/sim/sim_model.h"
 #include "engine/sim/sim_tokenizer.h"
 #include "engine/weights/checkpoint.h"
@@ -136,8 +137,20 @@ void set_encoder(ServedModel& model, const EncoderModel& encoder, const Checkpoi
   model.rerank_form = RerankForm::qwen3;
 }
 
+/// The model's files, their weights quantised if that is asked for.
+std::unique_ptr<Checkpoint> open_files(const ModelSpec& spec, const LoadContext& context) {
+  std::unique_ptr<Checkpoint> checkpoint = Checkpoint::open(spec.path);
+  if (spec.quantization == LoadQuantization::none) return checkpoint;
+  QuantizeOptions options{
+      .to = spec.quantization, .cache_dir = context.cache_dir, .threads = context.threads, .model = spec.name};
+  if (context.progress) {
+    options.progress = [&](std::size_t done, std::size_t total) { context.progress(spec.name, done, total); };
+  }
+  return quantize_checkpoint(std::move(checkpoint), options);
+}
+
 void load_files(ServedModel& model, const ModelSpec& spec, const LoadContext& context) {
-  const std::unique_ptr<Checkpoint> checkpoint = Checkpoint::open(spec.path);
+  const std::unique_ptr<Checkpoint> checkpoint = open_files(spec, context);
   const ModelConfig config = read_model_config(*checkpoint);
   model.tokenizer = load_tokenizer(*checkpoint);
   model.defaults = read_generation_defaults(*checkpoint);

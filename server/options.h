@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "engine/quantize/quantize_plan.h"
+
 namespace inferd {
 
 /// Listening address and the limits of connections.
@@ -47,6 +49,7 @@ struct ModelSpec {
   std::string path;                 // a GGUF file, a Hugging Face folder, or "sim:…"
   std::string chat_template_file;   // empty: the model's own
   std::int64_t context_length = 0;  // 0: auto
+  LoadQuantization quantization = LoadQuantization::none;
   std::vector<std::string> aliases;
 };
 

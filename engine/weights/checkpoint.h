@@ -66,6 +66,9 @@ class Checkpoint {
   /// A small text or binary file of the folder (≤ max_bytes); nullopt if absent or not a folder.
   virtual std::optional<std::string> read_file(std::string_view file, std::size_t max_bytes) const = 0;
 
+  /// How the tensors were quantised when they were loaded ("int4 from BF16"); empty if they are as stored.
+  virtual std::string_view quantized_at_load() const { return {}; }
+
   virtual std::span<const StoredTensor> tensors() const = 0;
   virtual const StoredTensor* find(std::string_view name) const = 0;
   /// The tensor `name` if it has exactly this shape; throws otherwise.

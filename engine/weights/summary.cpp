@@ -34,6 +34,7 @@ DType dominant_type(const Checkpoint& checkpoint) {
 }  // namespace
 
 std::string quantization_name(const Checkpoint& checkpoint) {
+  if (!checkpoint.quantized_at_load().empty()) return std::string(checkpoint.quantized_at_load());
   if (const QuantizationConfig config = read_quantization_config(checkpoint); config.method != QuantMethod::none) {
     return config.label;
   }

@@ -10,7 +10,7 @@ namespace inferd {
 int run_serve(std::span<const std::string> args);
 /// `inferd check-config FILE`: reads the file as `serve` would, and says whether it is good.
 int run_check_config(std::span<const std::string> args);
-/// `inferd inspect PATH [--json]`: what a model's or an adapter's files hold.
+/// `inferd inspect PATH [--json] [--quantization int8|int4]`: what a model's or an adapter's files hold.
 int run_inspect(std::span<const std::string> args);
 
 /// `inferd plan PATH […]`: what a model takes on each device, and what context and concurrency fit.

@@ -71,6 +71,8 @@ void Daemon::load_models() {
                         .sim_backend = sim_backend_,
                         .engine_options = engine_options(settings_),
                         .max_queued_inputs = settings_.max_queued_inputs,
+                        .cache_dir = cache_folder(settings_, process_environment()),
+                        .threads = static_cast<int>(settings_.threads),
                         .build = version_text(),
                         .progress = {}};
     context.progress = [this](const std::string&, std::size_t done, std::size_t total) {

@@ -1,30 +1,59 @@
-// `inferd inspect PATH`: what a model's or an adapter's files hold.
+// `inferd inspect PATH`: what a model's or an adapter's files hold, and what quantising them would do.
+#include <CLI/CLI.hpp>
+
 #include <cstdio>
 
 #include "base/errors.h"
+#include "base/log.h"
+#include "config/load_settings.h"
 #include "server/commands/commands.h"
 #include "server/commands/inspect_report.h"
+#include "server/commands/quantization_report.h"
+#include "server/commands/serve_options.h"
 
 namespace inferd {
+namespace {
+
+struct InspectArguments {
+  std::string path, quantization = "none", cache_dir;
+  bool json = false;
+};
+
+/// Fills *arguments; or prints and returns the exit code.
+std::optional<int> parse(std::span<const std::string> args, InspectArguments* arguments) {
+  CLI::App app("inferd inspect: what a model's or an adapter's files hold", "inferd inspect");
+  app.set_help_flag("-h,--help", "print this help");
+  app.add_option("PATH", arguments->path, "GGUF file, Hugging Face folder or adapter folder")->required();
+  app.add_flag("--json", arguments->json, "one JSON object");
+  app.add_option("--quantization", arguments->quantization,
+                 "also quantise the weights, and say what it saves and how far the result lies from the original")
+      ->check(CLI::IsMember({"none", "int8", "int4"}));
+  app.add_option("--cache-dir", arguments->cache_dir, "where the quantised weights are kept, as for serve");
+  std::vector<std::string> reversed(args.rbegin(), args.rend());
+  try {
+    app.parse(reversed);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : static_cast<int>(ExitCode::usage);
+  }
+  return std::nullopt;
+}
+
+}  // namespace
 
 int run_inspect(std::span<const std::string> args) {
-  std::string path;
-  bool json = false, usable = true;
-  for (const std::string& arg : args) {
-    if (arg == "--json") {
-      json = true;
-    } else if (path.empty() && !arg.empty() && arg[0] != '-') {
-      path = arg;
-    } else {
-      usable = false;
-    }
+  InspectArguments arguments;
+  if (const auto code = parse(args, &arguments)) return *code;
+  Json report = inspect_path(arguments.path);
+  const LoadQuantization to = parse_load_quantization(arguments.quantization);
+  if (to != LoadQuantization::none) {
+    init_logging("warn");
+    Settings settings = default_settings();
+    settings.cache_dir = arguments.cache_dir;
+    report["quantized"] = quantization_report(
+        arguments.path,
+        {.to = to, .cache_dir = cache_folder(settings, process_environment()), .model = arguments.path});
   }
-  if (!usable || path.empty()) {
-    std::fprintf(stderr, "usage: inferd inspect PATH [--json]\n");
-    return static_cast<int>(ExitCode::usage);
-  }
-  const Json report = inspect_path(path);
-  std::fputs((json ? dump_json(report) + "\n" : inspect_text(report)).c_str(), stdout);
+  std::fputs((arguments.json ? dump_json(report) + "\n" : inspect_text(report)).c_str(), stdout);
   return 0;
 }
 

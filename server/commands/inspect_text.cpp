@@ -89,6 +89,17 @@ std::string token_list(const Json& tokens) {
   return text;
 }
 
+std::string quantized_text(const Json& quantized) {
+  std::string text = shown(quantized["to"]) + ": " + megabytes(quantized["bytes_before"]) + " become " +
+                     megabytes(quantized["bytes_after"]);
+  if (!quantized.contains("mean_kl")) return text;
+  char figures[128];
+  std::snprintf(figures, sizeof figures, "; KL from the original %.4f nats, same best token %.1f%% (%s positions)",
+                quantized["mean_kl"].get<double>(), 100 * quantized["top1_agreement"].get<double>(),
+                quantized["positions"].dump().c_str());
+  return text + figures;
+}
+
 std::string model_text(const Json& report) {
   std::string text;
   text += line("format", shown(report["format"]));
@@ -105,6 +116,7 @@ std::string model_text(const Json& report) {
   text += line("weights", millions(report["parameters"]) + " parameters, " + megabytes(report["tensor_bytes"]) +
                               (report.contains("quantization") ? ", " + shown(report["quantization"]) : ""));
   if (report.contains("quantization_config")) text += line("quantised", log_safe(report["quantization_config"].dump()));
+  if (report.contains("quantized")) text += line("quantising", quantized_text(report["quantized"]));
   if (report.contains("tokenizer")) {
     const Json& tokenizer = report["tokenizer"];
     text += line("tokenizer",

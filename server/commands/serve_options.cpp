@@ -115,10 +115,26 @@ std::vector<ModelSpec> model_specs(const Settings& settings) {
     spec.path = model.path;
     spec.chat_template_file = model.chat_template;
     spec.context_length = model.context_length;
+    spec.quantization =
+        parse_load_quantization(model.quantization.empty() ? settings.quantization : model.quantization);
     spec.aliases = model.aliases;
     specs.push_back(std::move(spec));
   }
   return specs;
+}
+
+std::string cache_folder(const Settings& settings, const Environment& environment) {
+  if (!settings.cache_dir.empty()) return settings.cache_dir;
+  const auto absolute = [&](const char* variable) {
+    const std::string value = environment(variable).value_or("");
+    return value.starts_with('/') ? value : std::string();  // what is relative counts for nothing (XDG specification)
+  };
+  if (const std::string systemd = absolute("CACHE_DIRECTORY"); !systemd.empty()) {
+    return systemd.substr(0, systemd.find(':'));
+  }
+  if (const std::string xdg = absolute("XDG_CACHE_HOME"); !xdg.empty()) return xdg + "/inferd";
+  if (const std::string home = absolute("HOME"); !home.empty()) return home + "/.cache/inferd";
+  return {};
 }
 
 }  // namespace inferd

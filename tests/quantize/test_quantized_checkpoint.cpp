@@ -1,0 +1,191 @@
+// The view that quantises at load, and its cache: used when whole, made anew when not, never trusted.
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+
+#include <cstring>
+#include <limits>
+
+#include "base/log.h"
+#include "engine/quantize/quantized_checkpoint.h"
+#include "engine/quantize/quantized_file.h"
+#include "engine/quantize/row_quantizer.h"
+#include "engine/weights/summary.h"
+#include "kernels/quant_formats.h"
+#include "tests/weights/folder_builder.h"
+
+using namespace inferd;
+using namespace inferd::test;
+
+namespace {
+
+namespace fs = std::filesystem;
+
+QuantizeOptions options(const fs::path& cache, LoadQuantization to = LoadQuantization::int4) {
+  spdlog::set_level(spdlog::level::off);
+  return {.to = to, .cache_dir = cache, .threads = 2, .model = "m"};
+}
+
+std::unique_ptr<Checkpoint> quantized(const fs::path& model, const QuantizeOptions& how) {
+  return quantize_checkpoint(Checkpoint::open(model), how);
+}
+
+std::vector<fs::path> files_in(const fs::path& folder) {
+  std::vector<fs::path> out;
+  for (const auto& entry : fs::directory_iterator(folder)) out.push_back(entry.path());
+  return out;
+}
+
+ino_t inode(const fs::path& path) {
+  struct stat info {};
+  REQUIRE(::stat(path.c_str(), &info) == 0);
+  return info.st_ino;
+}
+
+std::string blocks(const Checkpoint& checkpoint) {
+  std::string all;
+  for (const StoredTensor& tensor : checkpoint.tensors()) {
+    all.append(reinterpret_cast<const char*>(tensor.data), tensor.bytes);
+  }
+  return all;
+}
+
+/// Changes one byte of a file in place, `back` bytes before its end.
+void flip(const fs::path& path, std::size_t back) {
+  std::string text = read_text(path);
+  REQUIRE(text.size() > back);
+  text[text.size() - 1 - back] = static_cast<char>(text[text.size() - 1 - back] ^ 1);
+  std::ofstream(path, std::ios::binary) << text;
+}
+
+/// One layer's matrix of 40 rows, whose first weight is `first`.
+void write_model(const ScratchFolder& folder, float first) {
+  std::vector<float> values(40 * 64);
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] = 0.01f * static_cast<float>(i * 37 % 101) - 0.5f;
+  values[0] = first;
+  write_folder(folder, "{}",
+               {{"model.layers.0.mlp.up_proj.weight", "F32", {40, 64}, bytes_of(values)},
+                {"model.layers.0.input_layernorm.weight", "F32", {64}, bytes_of(std::vector<float>(64, 1.5f))}});
+}
+
+}  // namespace
+
+TEST_CASE("the view has blocks for matrices, and everything else as stored") {
+  const ScratchFolder cache;
+  const auto source = Checkpoint::open(golden("models/qwen2"));
+  const auto view = quantized(golden("models/qwen2"), options(cache.path()));
+  REQUIRE(view->tensors().size() == source->tensors().size());
+  int replaced = 0;
+  for (const StoredTensor& stored : source->tensors()) {
+    const StoredTensor* tensor = view->find(stored.name);
+    REQUIRE(tensor != nullptr);
+    CHECK(tensor->shape == stored.shape);
+    if (!dtype_info(tensor->dtype).quantized) {
+      CHECK(tensor->dtype == stored.dtype);
+      CHECK(std::memcmp(tensor->data, stored.data, stored.bytes) == 0);
+      continue;
+    }
+    ++replaced;
+    const std::int64_t columns = stored.shape[1];
+    const std::size_t row_size = row_bytes(tensor->dtype, columns);
+    std::vector<float> values(static_cast<std::size_t>(stored.elements()));
+    dequantize(stored, values);
+    std::vector<std::byte> expected(row_size);
+    for (std::int64_t row = 0; row < stored.shape[0]; ++row) {
+      REQUIRE(quantize_row(tensor->dtype, values.data() + row * columns, columns, expected.data()));
+      REQUIRE(std::memcmp(tensor->data + static_cast<std::size_t>(row) * row_size, expected.data(), row_size) == 0);
+    }
+  }
+  CHECK(replaced >= 14);
+  CHECK(view->format() == source->format());
+  CHECK(view->json("config.json") == source->json("config.json"));
+  CHECK(quantization_name(*view) == "int4 from " + quantization_name(*source));
+}
+
+TEST_CASE("a second start takes the blocks from the cache") {
+  const ScratchFolder cache;
+  const std::string first = blocks(*quantized(golden("models/qwen2"), options(cache.path() / "made")));
+  const auto files = files_in(cache.path() / "made");
+  REQUIRE(files.size() == 1);
+  const ino_t before = inode(files[0]);
+  CHECK(blocks(*quantized(golden("models/qwen2"), options(cache.path() / "made"))) == first);
+  CHECK(inode(files[0]) == before);
+  quantized(golden("models/qwen2"), options(cache.path() / "made", LoadQuantization::int8));
+  CHECK(files_in(cache.path() / "made").size() == 2);
+}
+
+TEST_CASE("a cache file that is not whole is made anew") {
+  const ScratchFolder cache;
+  const std::string first = blocks(*quantized(golden("models/qwen2"), options(cache.path())));
+  const fs::path file = files_in(cache.path())[0];
+  const std::string whole = read_text(file);
+  const auto made_anew = [&] {
+    CHECK(blocks(*quantized(golden("models/qwen2"), options(cache.path()))) == first);
+    CHECK(read_text(file) == whole);
+    CHECK(files_in(cache.path()).size() == 1);
+  };
+  SECTION("a byte of the last blocks changed") { flip(file, 0); }
+  SECTION("a byte of the first blocks changed") { flip(file, whole.size() - 1 - kQuantizedHeaderBytes); }
+  SECTION("the key changed") { flip(file, whole.size() - 1 - 20); }
+  SECTION("the version changed") { flip(file, whole.size() - 1 - 4); }
+  SECTION("cut short") { fs::resize_file(file, whole.size() - 1); }
+  SECTION("longer") { fs::resize_file(file, whole.size() + 1); }
+  SECTION("empty") { fs::resize_file(file, 0); }
+  SECTION("no header") { fs::resize_file(file, 100); }
+  SECTION("another file under its name") {
+    quantized(golden("models/qwen2"), options(cache.path() / "other", LoadQuantization::int8));
+    fs::copy_file(files_in(cache.path() / "other")[0], file, fs::copy_options::overwrite_existing);
+    fs::remove_all(cache.path() / "other");
+  }
+  REQUIRE(read_text(file) != whole);
+  made_anew();
+}
+
+TEST_CASE("other weights are another file, even where size and names are the same") {
+  const ScratchFolder model, cache;
+  write_model(model, 0.25f);
+  const std::string first = blocks(*quantized(model.path(), options(cache.path())));
+  write_model(model, 0.5f);
+  CHECK(blocks(*quantized(model.path(), options(cache.path()))) != first);
+  CHECK(files_in(cache.path()).size() == 2);
+}
+
+TEST_CASE("without a place for the cache the blocks are made in memory") {
+  const ScratchFolder cache;
+  const std::string first = blocks(*quantized(golden("models/qwen2"), options(cache.path())));
+  CHECK(blocks(*quantized(golden("models/qwen2"), options("/dev/null/cache"))) == first);
+  CHECK(blocks(*quantized(golden("models/qwen2"), options(""))) == first);
+}
+
+TEST_CASE("unfinished files of dead writers are removed, those of living ones are not") {
+  const ScratchFolder cache;
+  const fs::path dead = cache.write(".writing-dead01", "x"), alive = cache.write(".writing-alive1", "x");
+  const int lock = ::open(alive.c_str(), O_RDONLY | O_CLOEXEC);
+  REQUIRE(::flock(lock, LOCK_EX) == 0);
+  quantized(golden("models/qwen2"), options(cache.path()));
+  CHECK_FALSE(fs::exists(dead));
+  CHECK(fs::exists(alive));
+  ::close(lock);
+}
+
+TEST_CASE("weights that are not finite are refused by name, and leave nothing behind") {
+  const ScratchFolder model, cache;
+  write_model(model, std::numeric_limits<float>::quiet_NaN());
+  const std::string message = refusal([&] { quantized(model.path(), options(cache.path())); });
+  CHECK(message.find("up_proj.weight row 0") != std::string::npos);
+  CHECK(message.find("finite") != std::string::npos);
+  CHECK(files_in(cache.path()).empty());
+}
+
+TEST_CASE("progress reaches its end") {
+  const ScratchFolder cache;
+  QuantizeOptions how = options(cache.path());
+  std::size_t last = 0, total = 1;
+  how.progress = [&](std::size_t done, std::size_t all) {
+    CHECK(done >= last);
+    last = done;
+    total = all;
+  };
+  quantized(golden("models/qwen2"), how);
+  CHECK(last == total);
+}
