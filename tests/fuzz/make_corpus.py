@@ -174,9 +174,29 @@ def small_safetensors(data):
     return struct.pack("<Q", len(head)) + head + bytes(i % 256 for i in range(end))
 
 
+def one_module(folder):
+    """config.json's quantisation, a zero byte, and a safetensors file of one matrix's parts, called m."""
+    config = json.loads((folder / "config.json").read_text())
+    out, body = {}, b""
+    for file in sorted(folder.glob("*.safetensors")):
+        data = file.read_bytes()
+        size = struct.unpack("<Q", data[:8])[0]
+        for name, entry in json.loads(data[8:8 + size]).items():
+            if not name.startswith("model.layers.0.self_attn.k_proj.") or name.endswith("bias"):
+                continue
+            begin, end = entry["data_offsets"]
+            part = data[8 + size + begin:8 + size + end]
+            out["m." + name.rsplit(".", 1)[1]] = entry | {"data_offsets": [len(body), len(body) + len(part)]}
+            body += part
+    head = json.dumps(out, separators=(",", ":")).encode()
+    settings = json.dumps({"quantization_config": config["quantization_config"]}, separators=(",", ":")).encode()
+    return settings + b"\0" + struct.pack("<Q", len(head)) + head + body
+
+
 def main():
     out = pathlib.Path(sys.argv[1])
-    for name in ("gguf", "gguf_tokenizer", "safetensors", "config_json", "tokenizer_json", "tokenizer_model"):
+    for name in ("gguf", "gguf_tokenizer", "safetensors", "config_json", "tokenizer_json", "tokenizer_model",
+                 "quantization"):
         (out / name).mkdir(parents=True, exist_ok=True)
     for file in sorted((GOLDEN / "gguf").glob("*.gguf")):
         (out / "gguf" / file.stem).write_bytes(trimmed_gguf(file.read_bytes()))
@@ -201,6 +221,9 @@ def main():
     (out / "safetensors" / "index").write_bytes(b"i" + json.dumps(index).encode())
     for file in sorted((GOLDEN / "models").glob("*/*config*.json")):
         shutil.copyfile(file, out / "config_json" / f"{file.parent.name}.{file.stem}")
+    for folder in ("llama3_awq", "llama3_gptq4_actorder", "qwen2_gptq4_v2", "qwen2_gptq8", "qwen2_bnb8", "qwen2_w4a16",
+                   "qwen2_w4a16_asym", "qwen2_w8a8"):
+        (out / "quantization" / folder).write_bytes(one_module(GOLDEN / "models" / folder))
     for file in sorted((GOLDEN / "models").glob("*/tokenizer.json")):
         shutil.copyfile(file, out / "tokenizer_json" / file.parent.name)
 

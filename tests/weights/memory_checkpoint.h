@@ -35,9 +35,9 @@ class MemoryCheckpoint final : public Checkpoint {
     if (found == files_.end()) return std::nullopt;
     return found->second;
   }
-  std::span<const StoredTensor> tensors() const override {
-    return gguf_ ? std::span<const StoredTensor>(gguf_->tensors) : std::span<const StoredTensor>();
-  }
+  /// Tensors of a folder; what they point into must outlive it.
+  void add(std::vector<StoredTensor> tensors) { tensors_ = std::move(tensors); }
+  std::span<const StoredTensor> tensors() const override { return gguf_ ? gguf_->tensors : tensors_; }
   const StoredTensor* find(std::string_view name) const override {
     for (const StoredTensor& tensor : tensors()) {
       if (tensor.name == name) return &tensor;
@@ -49,6 +49,7 @@ class MemoryCheckpoint final : public Checkpoint {
  private:
   std::string path_ = "memory";
   std::map<std::string, std::string> files_;
+  std::vector<StoredTensor> tensors_;
   std::optional<GgufContents> gguf_;
 };
 
