@@ -45,7 +45,8 @@ bool is_in_layer(std::string_view name) {
 
 /// The type a tensor becomes; its own if it stays.
 DType target_type(const StoredTensor& tensor, LoadQuantization quantization) {
-  const bool fits = tensor.shape.size() == 2 && tensor.shape[1] % kBlock == 0 && is_plain(tensor.dtype);
+  const bool matrix = tensor.shape.size() == 2 || tensor.shape.size() == 3;  // 3: GGUF's experts, stacked
+  const bool fits = matrix && tensor.shape.back() % kBlock == 0 && is_plain(tensor.dtype);
   if (!fits || !tensor.name.ends_with(".weight")) return tensor.dtype;
   if (is_vocabulary_matrix(tensor.name)) return DType::q8_0;
   if (!is_in_layer(tensor.name) || is_router(tensor.name)) return tensor.dtype;
@@ -87,8 +88,9 @@ QuantizePlan plan_quantization(const Checkpoint& checkpoint, LoadQuantization qu
       plan.bytes_after += tensor.bytes;
       continue;
     }
-    const std::size_t bytes = static_cast<std::size_t>(tensor.shape[0]) * row_bytes(dtype, tensor.shape[1]);
-    plan.tensors.push_back({&tensor, dtype, plan.payload_bytes, bytes});
+    const std::int64_t columns = tensor.shape.back(), rows = tensor.elements() / columns;
+    const std::size_t bytes = static_cast<std::size_t>(rows) * row_bytes(dtype, columns);
+    plan.tensors.push_back({&tensor, dtype, rows, columns, plan.payload_bytes, bytes});
     plan.payload_bytes += (bytes + kAlignment - 1) / kAlignment * kAlignment;
     plan.bytes_after += bytes;
   }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <string_view>
 #include <vector>
 
@@ -19,7 +20,9 @@ std::string_view load_quantization_name(LoadQuantization quantization);
 /// One tensor that will be replaced.
 struct PlannedTensor {
   const StoredTensor* source;
-  DType dtype;         // what it becomes
+  DType dtype;        // what it becomes
+  std::int64_t rows;  // of all experts, where a tensor holds them stacked
+  std::int64_t columns;
   std::size_t offset;  // of its blocks in the payload, a multiple of 64
   std::size_t bytes;
 };

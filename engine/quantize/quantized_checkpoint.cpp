@@ -73,7 +73,7 @@ Digest content_key(const Checkpoint& source, const QuantizePlan& plan, ThreadPoo
   for (const PlannedTensor& planned : plan.tensors) {
     const StoredTensor& tensor = *planned.source;
     label += "\n" + tensor.name + " " + std::string(dtype_info(tensor.dtype).name) + " " +
-             std::to_string(tensor.shape[0]) + " " + std::to_string(tensor.shape[1]) + " " +
+             std::to_string(planned.rows) + " " + std::to_string(planned.columns) + " " +
              std::string(dtype_info(planned.dtype).name) + " " + std::to_string(planned.offset);
     parts.emplace_back(tensor.data, tensor.bytes);
   }
@@ -104,7 +104,7 @@ class ProgressLine {
 void quantize_rows(const PlannedTensor& planned, std::int64_t first, std::int64_t rows, std::byte* out,
                    ThreadPool& pool) {
   const StoredTensor& tensor = *planned.source;
-  const std::int64_t columns = tensor.shape[1];
+  const std::int64_t columns = planned.columns;
   const std::size_t from_bytes = row_bytes(tensor.dtype, columns), to_bytes = row_bytes(planned.dtype, columns);
   std::vector<std::vector<float>> widened(static_cast<std::size_t>(pool.size()),
                                           std::vector<float>(static_cast<std::size_t>(columns)));
@@ -134,14 +134,14 @@ void make_payload(const Checkpoint& source, const QuantizePlan& plan, const Quan
   for (std::size_t i = 0; i < plan.tensors.size(); ++i) {
     const PlannedTensor& planned = plan.tensors[i];
     const StoredTensor& tensor = *planned.source;
-    const std::size_t to_bytes = row_bytes(planned.dtype, tensor.shape[1]);
+    const std::size_t to_bytes = row_bytes(planned.dtype, planned.columns);
     const auto panel_rows = std::max<std::int64_t>(1, static_cast<std::int64_t>(kPanelBytes / to_bytes));
-    for (std::int64_t row = 0; row < tensor.shape[0]; row += panel_rows) {
-      const std::int64_t rows = std::min(panel_rows, tensor.shape[0] - row);
+    for (std::int64_t row = 0; row < planned.rows; row += panel_rows) {
+      const std::int64_t rows = std::min(panel_rows, planned.rows - row);
       panel.resize(static_cast<std::size_t>(rows) * to_bytes);
       quantize_rows(planned, row, rows, panel.data(), pool);
       sink(panel.data(), panel.size());
-      progress.add(static_cast<std::size_t>(rows) * row_bytes(tensor.dtype, tensor.shape[1]));
+      progress.add(static_cast<std::size_t>(rows) * row_bytes(tensor.dtype, planned.columns));
     }
     const std::size_t next = i + 1 < plan.tensors.size() ? plan.tensors[i + 1].offset : plan.payload_bytes;
     panel.assign(next - planned.offset - planned.bytes, std::byte{0});

@@ -48,6 +48,11 @@ TEST_CASE("routers of experts and tables of positions stay") {
   CHECK(moe.at("model.layers.0.mlp.experts.0.up_proj.weight") == DType::q4_1);
   CHECK(moe.count("model.layers.0.mlp.gate.weight") == 0);
   CHECK(moe.count("model.layers.0.mlp.shared_expert_gate.weight") == 0);
+  const auto stacked = planned("gguf/qwen2_moe.bf16.gguf", LoadQuantization::int4);
+  CHECK(stacked.at("blk.0.ffn_up_exps.weight") == DType::q4_1);
+  CHECK(stacked.at("token_embd.weight") == DType::q8_0);
+  CHECK(stacked.count("blk.0.ffn_gate_inp.weight") == 0);
+  CHECK(stacked.count("blk.0.ffn_gate_inp_shexp.weight") == 0);
   for (const auto& [name, dtype] : planned("models/bert", LoadQuantization::int4)) {
     CHECK(name.find("position_embeddings") == std::string::npos);
   }
