@@ -1,10 +1,11 @@
 """Measures every GGUF block type: KL from float32 of inferd and of llama.cpp on the same file. Prints rows for docs/fidelity.md.
 
     python make_type_fidelity.py --ours MODEL_LOGITS --peer PEER_LOGITS --quantizer PEER_QUANTIZE --scratch DIR
-                                 [--types Q4_0,Q4_K] [--passages N] [--threads N]      (torch, transformers, gguf, numpy)
+                                 [--types Q4_0,Q4_K] [--every N] [--passages N] [--threads N]      (torch, transformers, gguf, numpy)
 
 For each type, SmolLM2's layers are widened and quantised anew by ggml's own quantisers (PEER_QUANTIZE): every matrix whose
-rows divide into blocks of the type; for blocks of 256 that is ffn_down alone. All else is F16, so what is measured is the type's
+rows divide into blocks of the type; for blocks of 256 that is ffn_down alone. --every N takes the matrices of each Nth layer only: the
+lattice types take ggml minutes. All else is F16, so what is measured is the type's
 arithmetic. The reference is transformers in float32 on the widened blocks of that very file.
 """
 import argparse
@@ -32,7 +33,11 @@ def quantize(values, kind, quantizer):
     return np.frombuffer(done.stdout, np.uint8).reshape(rows, -1)
 
 
-def write_file(path, kind, quantizer):
+def chosen(name, every):
+    return name.startswith("blk.") and int(name.split(".")[1]) % every == 0
+
+
+def write_file(path, kind, quantizer, every):
     """The source with its layers in `kind`; returns how many matrices are."""
     reader = gguf.GGUFReader(SOURCE)
     writer = gguf.GGUFWriter(path, reader.fields["general.architecture"].contents())
@@ -48,7 +53,7 @@ def write_file(path, kind, quantizer):
         values = gguf.dequantize(tensor.data, tensor.tensor_type).astype(np.float32).reshape(shape)
         if len(shape) == 1:
             writer.add_tensor(tensor.name, values)
-        elif kind != gguf.GGMLQuantizationType.F16 and tensor.name.startswith("blk.") and shape[1] % block == 0:
+        elif kind != gguf.GGMLQuantizationType.F16 and chosen(tensor.name, every) and shape[1] % block == 0:
             writer.add_tensor(tensor.name, quantize(values, kind, quantizer), raw_dtype=kind)
             count += 1
         else:
@@ -85,6 +90,7 @@ def main():
     for name in ("ours", "peer", "quantizer", "scratch"):
         parser.add_argument("--" + name, required=True)
     parser.add_argument("--types", default=",".join(TYPES))
+    parser.add_argument("--every", type=int, default=1, help="layers from one quantised to the next")
     parser.add_argument("--passages", type=int, default=5, help="of the 20, evenly chosen")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
@@ -100,7 +106,7 @@ def main():
         kind = gguf.GGMLQuantizationType[name]
         block, size = gguf.GGML_QUANT_SIZES[kind]
         with tempfile.NamedTemporaryFile(dir=args.scratch, suffix=".gguf") as file:
-            count = write_file(file.name, kind, args.quantizer)
+            count = write_file(file.name, kind, args.quantizer, args.every)
             ours, our_error, our_top, peer, peer_error, peer_top = measure(file.name, ids, args)
         print(f"| {name} | {8 * size / block:g} | {count} | {ours:.6f} ± {our_error:.6f} | {our_top:.2f}% | "
               f"{peer:.6f} ± {peer_error:.6f} | {peer_top:.2f}% | {ours / peer:.2f} |", flush=True)
