@@ -41,6 +41,7 @@ struct Settings {
   std::int64_t speculative_tokens = 0;
   std::int64_t default_max_tokens = 0, max_body_bytes = 0, max_header_bytes = 0, max_messages = 0, max_tools = 0,
                max_adapters = 0;
+  double gpu_memory_fraction = 0;
   double queue_wait_s = 0, request_deadline_s = 0, drain_s = 0, stuck_s = 0, header_timeout_s = 0, body_timeout_s = 0;
   double keep_alive_s = 0, write_timeout_s = 0, sse_ping_s = 0;
   bool prefix_cache = true, allow_unauthenticated = false, strict_fields = false, parse_special = true;

@@ -76,17 +76,7 @@ void set_template(ServedModel& model, std::unique_ptr<ChatTemplate> chat_templat
   model.thinks = model.chat_template != nullptr && model.chat_template->source().find("</think>") != std::string::npos;
 }
 
-void add_decoder(ServedModel& model, std::unique_ptr<Model> decoder, Backend& backend, const ModelSpec& spec,
-                 const LoadContext& context) {
-  EngineOptions options = context.engine_options;
-  if (spec.context_length > 0) options.context_length = spec.context_length;
-  // A limit given for all models does not stretch one whose weights allow less.
-  const std::int64_t most = decoder->info().max_context;
-  if (spec.context_length == 0 && options.context_length > most && most > 0) options.context_length = most;
-  model.handle = context.engine.add_decoder(std::move(decoder), backend, options);
-}
-
-void load_sim(ServedModel& model, const ModelSpec& spec, const LoadContext& context) {
+LoadedModel load_sim(ServedModel& model, const ModelSpec& spec, const LoadContext& context) {
   const bool encoder = spec.path.starts_with(kSimEncoder);
   const std::string options_text = spec.path.substr(encoder ? kSimEncoder.size() : kSim.size());
   SimOptions options = parse_sim_options(options_text);
@@ -105,8 +95,7 @@ void load_sim(ServedModel& model, const ModelSpec& spec, const LoadContext& cont
     model.is_encoder = true;
     model.kind = ModelKind::embedder;
     model.embedding_dim = sim->embedding_dim();
-    model.handle = context.engine.add_encoder(std::move(sim), context.sim_backend, context.max_queued_inputs);
-    return;
+    return {.decoder = nullptr, .encoder = std::move(sim)};
   }
   const std::string source =
       spec.chat_template_file.empty() ? kSimTemplate : read_template_file(spec.chat_template_file);
@@ -114,7 +103,7 @@ void load_sim(ServedModel& model, const ModelSpec& spec, const LoadContext& cont
                                           "<|im_end|>"));
   add_stop_ids(model, model.tokenizer->special().stop);
   add_stop_ids(model, {options.eos_token});
-  add_decoder(model, make_sim_model(options), context.sim_backend, spec, context);
+  return {.decoder = make_sim_model(options), .encoder = nullptr};
 }
 
 /// The id of a word that is one token, else -1.
@@ -136,7 +125,7 @@ void set_encoder(ServedModel& model, const EncoderModel& encoder, const Checkpoi
   model.rerank_form = RerankForm::qwen3;
 }
 
-void load_files(ServedModel& model, const ModelSpec& spec, const LoadContext& context) {
+LoadedModel load_files(ServedModel& model, const ModelSpec& spec, const LoadContext& context) {
   const std::unique_ptr<Checkpoint> checkpoint = Checkpoint::open(spec.path);
   const ModelConfig config = read_model_config(*checkpoint);
   model.tokenizer = load_tokenizer(*checkpoint);
@@ -155,8 +144,7 @@ void load_files(ServedModel& model, const ModelSpec& spec, const LoadContext& co
   LoadedModel loaded = load_model(*checkpoint, config, *context.backend, options);
   if (loaded.encoder) {
     set_encoder(model, *loaded.encoder, *checkpoint);
-    model.handle = context.engine.add_encoder(std::move(loaded.encoder), *context.backend, context.max_queued_inputs);
-    return;
+    return loaded;
   }
   if (spec.chat_template_file.empty()) {
     set_template(model, load_chat_template(*checkpoint, *model.tokenizer));
@@ -169,7 +157,7 @@ void load_files(ServedModel& model, const ModelSpec& spec, const LoadContext& co
   add_stop_ids(model, model.tokenizer->special().stop);
   add_stop_ids(model, {model.tokenizer->special().eos});
   add_stop_ids(model, config.eos_token_ids);
-  add_decoder(model, std::move(loaded.decoder), *context.backend, spec, context);
+  return loaded;
 }
 
 const char* kind_word(ModelKind kind) {
@@ -181,19 +169,40 @@ std::string megabytes(std::size_t bytes) { return std::to_string((bytes + 500'00
 
 }  // namespace
 
-std::unique_ptr<ServedModel> load_served_model(const ModelSpec& spec, const LoadContext& context) {
-  auto model = std::make_unique<ServedModel>();
-  model->name = spec.name;
-  model->created_unix_s = static_cast<std::int64_t>(std::time(nullptr));
-  model->engine = &context.engine;
-  if (spec.path.starts_with(kSim) || spec.path.starts_with(kSimEncoder)) {
-    load_sim(*model, spec, context);
+PreparedModel prepare_model(const ModelSpec& spec, const LoadContext& context) {
+  PreparedModel prepared;
+  prepared.served = std::make_unique<ServedModel>();
+  ServedModel& model = *prepared.served;
+  model.name = spec.name;
+  model.created_unix_s = static_cast<std::int64_t>(std::time(nullptr));
+  model.engine = &context.engine;
+  const bool sim = spec.simulated();
+  prepared.weights = sim ? load_sim(model, spec, context) : load_files(model, spec, context);
+  prepared.backend = sim ? &context.sim_backend : context.backend;
+  prepared.context_length = spec.context_length;
+  return prepared;
+}
+
+std::unique_ptr<ServedModel> place_model(PreparedModel prepared, const LoadContext& context) {
+  ServedModel& model = *prepared.served;
+  LoadedModel& weights = prepared.weights;
+  if (weights.encoder) {
+    model.handle = context.engine.add_encoder(std::move(weights.encoder), *prepared.backend, context.max_queued_inputs);
   } else {
-    load_files(*model, spec, context);
+    EngineOptions options = context.engine_options;
+    if (prepared.context_length > 0) options.context_length = prepared.context_length;
+    // A limit given for all models does not stretch one whose weights allow less.
+    const std::int64_t most = weights.decoder->info().max_context;
+    if (prepared.context_length == 0 && options.context_length > most && most > 0) options.context_length = most;
+    model.handle = context.engine.add_decoder(std::move(weights.decoder), *prepared.backend, options);
   }
-  model->info = context.engine.info(model->handle);
-  model->context_length = context.engine.context_length(model->handle);
-  return model;
+  model.info = context.engine.info(model.handle);
+  model.context_length = context.engine.context_length(model.handle);
+  return std::move(prepared.served);
+}
+
+std::unique_ptr<ServedModel> load_served_model(const ModelSpec& spec, const LoadContext& context) {
+  return place_model(prepare_model(spec, context), context);
 }
 
 void serve_adapter(ModelTable& models, const ServedModel& base, const std::string& name, const AdapterFiles& files) {

@@ -47,7 +47,10 @@ struct ModelSpec {
   std::string path;                 // a GGUF file, a Hugging Face folder, or "sim:…"
   std::string chat_template_file;   // empty: the model's own
   std::int64_t context_length = 0;  // 0: auto
+  std::string device = "auto";      // auto | cpu | cuda | cuda:N
+  std::string gpu_layers = "auto";  // auto | all | a number
   std::vector<std::string> aliases;
+  bool simulated() const { return path.starts_with("sim:") || path.starts_with("sim-encoder:"); }
 };
 
 }  // namespace inferd

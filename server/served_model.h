@@ -111,7 +111,20 @@ struct LoadContext {
   std::function<void(const std::string& model, std::size_t done_bytes, std::size_t total_bytes)> progress;
 };
 
-/// Opens the files, loads the weights and adds the model to the engine. Throws FatalErrors.
+/// A model with its weights on its device, which has no place in an engine yet.
+struct PreparedModel {
+  std::unique_ptr<ServedModel> served;
+  LoadedModel weights;
+  Backend* backend = nullptr;
+  std::int64_t context_length = 0;  // asked for this model; 0: as the engine's options say
+};
+
+/// Opens the files and loads the weights. Throws FatalErrors.
+PreparedModel prepare_model(const ModelSpec& spec, const LoadContext& context);
+/// Adds the model to the engine, with a KV cache if it is a decoder. `context` is the one it was prepared with, but for
+/// the engine's options. Throws FatalErrors.
+std::unique_ptr<ServedModel> place_model(PreparedModel prepared, const LoadContext& context);
+/// Both at once.
 std::unique_ptr<ServedModel> load_served_model(const ModelSpec& spec, const LoadContext& context);
 
 /// Reads an adapter's files, fits it to `base` and puts it into the table. Throws CheckpointError (bad or unfit files),
