@@ -37,7 +37,7 @@ class CudaWeight final : public Weight {
     const std::int32_t* column_order;  // device, [padded columns]: column i is input column_order[i]; null: input i
   };
 
-  /// Throws ConfigError for a type that the kernels cannot read, CheckpointError for a shape that cannot be packed,
+  /// Throws CheckpointError for a type or shape that cannot be packed,
   /// MemoryError. `arch`: compute capability, major * 10 + minor.
   CudaWeight(std::span<const WeightSource> sources, const WeightOptions& options, ActivationMode mode, int arch,
              WeightMemory& memory);
