@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kernels/backend.h"
+#include "kernels/cpu/thread_pool.h"
 #include "kernels/cuda/weight_format.h"
 
 namespace inferd::cuda {
@@ -37,10 +38,10 @@ class CudaWeight final : public Weight {
     const std::int32_t* column_order;  // device, [padded columns]: column i is input column_order[i]; null: input i
   };
 
-  /// Throws ConfigError for a type that the kernels cannot read, CheckpointError for a shape that cannot be packed,
+  /// Packs on `pool`. Throws CheckpointError for a type or shape that cannot be packed,
   /// MemoryError. `arch`: compute capability, major * 10 + minor.
   CudaWeight(std::span<const WeightSource> sources, const WeightOptions& options, ActivationMode mode, int arch,
-             WeightMemory& memory);
+             WeightMemory& memory, ThreadPool& pool);
 
   std::int64_t rows() const override { return rows_; }
   std::int64_t columns() const override { return columns_; }
@@ -52,8 +53,8 @@ class CudaWeight final : public Weight {
   std::span<const Part> parts() const { return parts_; }
 
  private:
-  void add_part(std::span<const WeightSource> sources, bool interleaved, ActivationMode mode, int arch,
-                WeightMemory& memory);
+  void add_part(std::span<const WeightSource> sources, bool interleaved, WeightMemory& memory, ThreadPool& pool);
+  const std::int32_t* upload_order(const std::int32_t* order, WeightMemory& memory);
 
   std::int64_t rows_ = 0;
   std::int64_t columns_ = 0;

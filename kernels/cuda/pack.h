@@ -11,14 +11,14 @@
 
 namespace inferd::cuda {
 
-/// What a stored type becomes. Throws ConfigError naming a type that the kernels cannot read.
+/// What a stored type becomes. Throws CheckpointError naming a type that the kernels cannot read.
 WeightFormat weight_format_of(DType dtype);
 
 /// Packs matrices of one type, stacked by rows or, gated, a gate and an up matrix interleaved. Views of the sources;
 /// thread-safe.
 class WeightPacker {
  public:
-  /// Throws what weight_format_of does, CheckpointError for a shape that the type cannot have, MemoryError.
+  /// Throws CheckpointError for a type that cannot be packed or a shape that the type cannot have, MemoryError.
   WeightPacker(std::span<const WeightSource> sources, bool gated);
 
   WeightFormat format() const { return format_; }
