@@ -101,6 +101,18 @@ inline __device__ uint4 load_weights_16(const void* global) {
   return v;
 }
 
+/// Likewise 8 and 4 bytes, for narrow planes.
+inline __device__ uint2 load_weights_8(const void* global) {
+  uint2 v;
+  asm volatile("ld.global.nc.L1::no_allocate.v2.u32 {%0, %1}, [%2];" : "=r"(v.x), "=r"(v.y) : "l"(global));
+  return v;
+}
+inline __device__ std::uint32_t load_weights_4(const void* global) {
+  std::uint32_t v;
+  asm volatile("ld.global.nc.L1::no_allocate.u32 %0, [%1];" : "=r"(v) : "l"(global));
+  return v;
+}
+
 /// 2^x, relative error 2^-22 (ex2.approx); 2^-inf = 0.
 inline __device__ float exp2(float x) {
   float y;
