@@ -7,6 +7,7 @@
 #include <cstring>
 #include <utility>
 
+#include "base/check.h"
 #include "base/errors.h"
 
 namespace inferd::cuda {
@@ -140,14 +141,6 @@ void Staging::release() noexcept {
   received_ = nullptr;
 }
 
-void Staging::reserve(std::size_t bytes) {
-  const std::size_t wanted = std::clamp(std::bit_ceil(bytes), kLeastChunk, kLargestChunk);
-  if (wanted <= chunk_bytes_) return;
-  stream_.synchronize();
-  for (Chunk& chunk : chunks_) stream_.context().api().pinned_free(std::exchange(chunk.data, nullptr));
-  allocate(wanted);
-}
-
 void Staging::advance() {
   const Context& context = stream_.context();
   context.check(context.api().event_record(chunks_[current_].sent, stream_.handle()), "record an event");
@@ -158,17 +151,35 @@ void Staging::advance() {
   context.check(context.api().event_synchronize(chunks_[current_].sent), "copy to the GPU");
 }
 
-void Staging::upload(void* to, const void* from, std::size_t bytes) {
+std::byte* Staging::stage(std::size_t bytes) {
+  stream_.context().enter();
+  if (bytes > chunk_bytes_) {
+    stream_.synchronize();
+    for (Chunk& chunk : chunks_) stream_.context().api().pinned_free(std::exchange(chunk.data, nullptr));
+    allocate(std::bit_ceil(bytes));
+  } else if (bytes > chunk_bytes_ - used_) {
+    advance();
+  }
+  return chunks_[current_].data + used_;
+}
+
+void Staging::send(void* to, std::size_t bytes) {
   const Context& context = stream_.context();
-  context.enter();
+  INFERD_CHECK(bytes <= chunk_bytes_ - used_);
+  if (bytes == 0) return;
+  const std::byte* staged = chunks_[current_].data + used_;
+  context.check(context.api().copy_to_device(address(to), staged, bytes, stream_.handle()), "copy to the GPU");
+  used_ = std::min(chunk_bytes_, (used_ + bytes + kAlignment - 1) / kAlignment * kAlignment);
+}
+
+void Staging::upload(void* to, const void* from, std::size_t bytes) {
+  stream_.context().enter();
   for (std::size_t done = 0; done < bytes;) {
     if (used_ == chunk_bytes_) advance();
     const std::size_t count = std::min(bytes - done, chunk_bytes_ - used_);
-    std::byte* pinned = chunks_[current_].data + used_;
-    std::memcpy(pinned, static_cast<const std::byte*>(from) + done, count);
-    context.check(context.api().copy_to_device(address(to) + done, pinned, count, stream_.handle()), "copy to the GPU");
+    std::memcpy(chunks_[current_].data + used_, static_cast<const std::byte*>(from) + done, count);
+    send(static_cast<std::byte*>(to) + done, count);
     done += count;
-    used_ += count;
   }
 }
 

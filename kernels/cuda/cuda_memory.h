@@ -75,24 +75,25 @@ class DeviceMemory {
   std::size_t bytes_ = 0;
 };
 
-/// Copies between ordinary host memory and the device, in the order of one stream. What is uploaded goes through pinned
-/// chunks: the caller has its memory back at once, and the copy runs behind its next work.
+/// Copies between host memory and the device, in the order of one stream. What goes up goes through pinned chunks, used
+/// in turn: the caller has its memory back at once, and the copy runs behind its next work.
 class Staging {
  public:
   explicit Staging(const Stream& stream);
   ~Staging();
   Staging(const Staging&) = delete;
 
-  /// Larger chunks for uploads of this size, up to kLargestChunk. Waits for the stream if the chunks grow.
-  void reserve(std::size_t bytes);
   void upload(void* to, const void* from, std::size_t bytes);
+  /// Pinned memory to be filled and sent, 256-byte aligned; the chunks grow to what is asked for (then the stream is
+  /// waited for). Valid until the next upload or stage.
+  std::byte* stage(std::size_t bytes);
+  /// Copies the first `bytes` of what `stage` returned last.
+  void send(void* to, std::size_t bytes);
   /// Waits for the stream.
   void download(void* to, const void* from, std::size_t bytes);
 
   static constexpr int kChunks = 4;
   static constexpr std::size_t kLeastChunk = std::size_t{1} << 20;
-  // A copy of this size keeps any link busy for far longer than it takes to start the next.
-  static constexpr std::size_t kLargestChunk = std::size_t{16} << 20;
 
  private:
   struct Chunk {
@@ -100,6 +101,8 @@ class Staging {
     EventHandle sent = nullptr;
     bool in_flight = false;  // `sent` has been recorded, and not been waited for
   };
+  static constexpr std::size_t kAlignment = 256;
+
   void allocate(std::size_t chunk_bytes);
   void release() noexcept;
   /// Closes the current chunk and makes the next one ready to be filled.
@@ -109,7 +112,7 @@ class Staging {
   std::array<Chunk, kChunks> chunks_;
   std::size_t chunk_bytes_ = 0;
   std::size_t current_ = 0;        // chunk being filled
-  std::size_t used_ = 0;           // its bytes that hold copies under way
+  std::size_t used_ = 0;           // its bytes that hold copies under way, a multiple of kAlignment or all
   std::byte* received_ = nullptr;  // pinned, kLeastChunk bytes: what is being downloaded
 };
 

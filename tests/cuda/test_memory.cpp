@@ -87,8 +87,7 @@ TEST_CASE("uploads of every size arrive, however the chunks are used") {
       staging.download(read.data(), memory.data(), bytes);
       CHECK(read == expected);
     }
-    staging.reserve(3 * Staging::kLeastChunk);
-    staging.reserve(5);
+    staging.stage(3 * Staging::kLeastChunk);  // larger chunks from here on
   }
 }
 
@@ -104,6 +103,26 @@ TEST_CASE("many small uploads reuse the chunks only after they were copied") {
   std::vector<std::byte> read(data.size());
   staging.download(read.data(), memory.data(), read.size());
   CHECK(read == data);
+}
+
+TEST_CASE("memory to be filled is not what a copy still reads, and grows with what is asked for") {
+  const Gpu gpu;
+  Staging staging(gpu.stream);
+  const std::vector<std::size_t> sizes = {1000, 0, 1, Staging::kLeastChunk, 700'000, 700'000, 3 * Staging::kLeastChunk, 5};
+  std::vector<DeviceMemory> memory;
+  const std::vector<std::byte> data = pattern(4 * Staging::kLeastChunk);
+  for (std::size_t i = 0; i < sizes.size(); ++i) {
+    memory.emplace_back(gpu.stream, sizes[i]);
+    std::byte* staged = staging.stage(sizes[i]);
+    CHECK(reinterpret_cast<std::uintptr_t>(staged) % 256 == 0);
+    std::copy_n(data.begin() + static_cast<std::ptrdiff_t>(i), sizes[i], staged);
+    staging.send(memory[i].data(), sizes[i]);
+  }
+  for (std::size_t i = 0; i < sizes.size(); ++i) {
+    std::vector<std::byte> read(sizes[i]);
+    staging.download(read.data(), memory[i].data(), sizes[i]);
+    CHECK(std::equal(read.begin(), read.end(), data.begin() + static_cast<std::ptrdiff_t>(i)));
+  }
 }
 
 TEST_CASE("a kernel of this binary runs on the GPU") {
