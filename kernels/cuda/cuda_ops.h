@@ -1,6 +1,9 @@
 // Host halves of the CUDA ops: each turns an argument struct of ops.h into launches.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
+
 #include "kernels/cuda/launcher.h"
 #include "kernels/ops.h"
 
@@ -19,5 +22,10 @@ void attention(Launcher& launcher, const AttentionArgs& args);                 /
 void encoder_attention(Launcher& launcher, const EncoderAttentionArgs& args);  // encoder_attention.cpp
 void gather_rows(Launcher& launcher, const GatherRowsArgs& args);              // rows.cpp
 void pool(Launcher& launcher, const PoolArgs& args);                           // pool.cpp
+
+/// Workspace attention wants: results on their way into an activation, and the partial sums of one query of each
+/// sequence. With less it still works, longer contexts then being summed by fewer blocks.
+std::size_t attention_workspace_bytes(std::int64_t max_tokens, std::int64_t max_sequences, std::int64_t max_context_len,
+                                      int num_heads, int head_dim);
 
 }  // namespace inferd::cuda
