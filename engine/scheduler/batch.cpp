@@ -137,6 +137,23 @@ BatchTensors Batch::upload() {
   out.num_sequences = static_cast<std::int32_t>(num_sequences());
   out.max_query_len = max_query_len_;
   out.max_context_len = max_context_len_;
+  host_ = out;
+  using Field = Tensor BatchTensors::*;
+  for (const auto& [field, array] :
+       std::initializer_list<std::pair<Field, Array*>>{{&BatchTensors::tokens, &tokens_},
+                                                       {&BatchTensors::positions, &positions_},
+                                                       {&BatchTensors::slots, &slots_},
+                                                       {&BatchTensors::query_starts, &query_starts_},
+                                                       {&BatchTensors::context_lens, &context_lens_},
+                                                       {&BatchTensors::block_tables, &block_tables_},
+                                                       {&BatchTensors::block_positions, &block_positions_},
+                                                       {&BatchTensors::rope_rows, &rope_rows_},
+                                                       {&BatchTensors::prefix_lens, &prefix_lens_},
+                                                       {&BatchTensors::type_ids, &types_},
+                                                       {&BatchTensors::adapters, &adapters_}}) {
+    if (host_.*field) (host_.*field).data = array->data();
+  }
+  out.host = &host_;
   return out;
 }
 

@@ -52,6 +52,7 @@ class Batch {
 
   Backend& backend_;
   BatchLimits limits_;
+  BatchTensors host_;  // views of the arrays below, after upload()
   Array tokens_, positions_, slots_, query_starts_, context_lens_, block_tables_, logit_rows_;
   Array block_positions_, rope_rows_, prefix_lens_;  // with places
   Array types_;                                      // [tokens], encoders only
