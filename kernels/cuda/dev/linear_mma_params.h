@@ -40,7 +40,7 @@ struct LinearTile {
   /// Bytes of the tile of x of one slice: values, then sums of 16 columns.
   constexpr int x_bytes(bool sums) const { return tokens * (2 * kColumnTile + (sums ? 16 : 0)); }
   /// Slices whose sums are in shared memory at once; none if each warp folds its own.
-  constexpr int folded_slices() const { return slice_warps() == 1 ? 0 : tokens < 64 ? slice_warps() : 1; }
+  constexpr int folded_slices() const { return slice_warps() == 1 ? 0 : tokens < 32 ? slice_warps() : 64 / tokens; }
   /// Floats from one token to the next there: 4 modulo 16 keeps stores of fragments and loads of rows free of bank
   /// conflicts.
   constexpr int fold_stride() const { return block_rows() + 4; }
