@@ -27,6 +27,8 @@ void embedding(Launcher& launcher, const EmbeddingArgs& args) {
     params.first_row = static_cast<std::int32_t>(part.first_row);
     params.rows = static_cast<std::int32_t>(part.rows);
     params.accumulate = args.accumulate;
+    params.pairs = part.column_order == nullptr && args.out.row_stride % 2 == 0 &&
+                   reinterpret_cast<std::uintptr_t>(args.out.data) % sizeof(float[2]) == 0;
     launcher.run(kEmbeddingKernels[static_cast<int>(part.format)], {static_cast<unsigned>(tokens)}, params);
   }
 }

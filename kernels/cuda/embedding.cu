@@ -14,6 +14,19 @@ __device__ void store_column(const EmbeddingParams& p, float* out, int column, f
   out[column] = p.accumulate ? out[column] + value : value;
 }
 
+/// Columns `column`, even, and column + 1.
+__device__ void store_pair(const EmbeddingParams& p, float* out, int column, float first, float second) {
+  if (p.pairs && column + 1 < p.columns) {
+    auto* at = reinterpret_cast<float2*>(out + column);
+    float2 value = make_float2(first, second);
+    if (p.accumulate) value = make_float2(at->x + first, at->y + second);
+    *at = value;
+    return;
+  }
+  store_column(p, out, column, first);
+  store_column(p, out, column + 1, second);
+}
+
 template <WeightFormat F>
 __device__ void write_row(const EmbeddingParams& p) {
   const int row = p.ids[blockIdx.x] - p.first_row;
@@ -29,10 +42,10 @@ __device__ void write_row(const EmbeddingParams& p) {
       float w[8];
       tile.values(step, w);
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const int column = k_tile * kColumnTile + 16 * step + 2 * t + i % 2 + i / 2 * 8;
-        const int at = i / 2 * 4 + i % 2;
-        store_column(p, out, column, upper ? w[at + 2] : w[at]);
+      for (int half = 0; half < 2; ++half) {
+        const int column = k_tile * kColumnTile + 16 * step + 8 * half + 2 * t;
+        const float* lower = w + 4 * half;
+        store_pair(p, out, column, upper ? lower[2] : lower[0], upper ? lower[3] : lower[1]);
       }
     }
   }

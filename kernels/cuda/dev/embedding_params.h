@@ -17,6 +17,7 @@ struct EmbeddingParams {
   std::int32_t first_row;
   std::int32_t rows;
   bool accumulate;
+  bool pairs;  // columns can be written two at a time: they are in order and rows aligned
 };
 
 }  // namespace inferd::cuda
