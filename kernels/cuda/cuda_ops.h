@@ -1,6 +1,9 @@
 // Host halves of the CUDA ops: each turns an argument struct of ops.h into launches.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
+
 #include "kernels/cuda/launcher.h"
 #include "kernels/ops.h"
 
@@ -19,5 +22,7 @@ void attention(Launcher& launcher, const AttentionArgs& args);                 /
 void encoder_attention(Launcher& launcher, const EncoderAttentionArgs& args);  // encoder_attention.cpp
 void gather_rows(Launcher& launcher, const GatherRowsArgs& args);              // rows.cpp
 void pool(Launcher& launcher, const PoolArgs& args);                           // pool.cpp
+void sample(Launcher& launcher, const SampleArgs& args);                       // sample.cpp
+std::size_t sample_workspace_bytes(std::int64_t rows);
 
 }  // namespace inferd::cuda
