@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "kernels/sample_rules.h"
 #include "kernels/tensor.h"
 
 namespace inferd {
@@ -197,6 +198,21 @@ struct PoolArgs {
   PoolingKind kind = PoolingKind::mean;
   bool normalize = false;  // divide by the L2 norm
   Tensor out;              // [S, columns] f32
+};
+
+/// The next token of each row, for backends whose samples_on_device(). Rules apply in this order: log-probabilities of
+/// the raw row are noted; biases; bans; repetition, presence and frequency penalties; temperature; top_k; top_p (over
+/// what top_k left); min_p (relative to the best); draw, walking the ids that are left in rising order until the
+/// random number of (seed, position) is used up. Every row's result depends on that row and its rules alone.
+struct SampleArgs {
+  Tensor logits;                 // [R, vocab] f32; rules that change logits change them here
+  Tensor slots;                  // [R] i32, index into rules, none twice; < 0: a row of padding, nothing is drawn
+  SampleRules* rules = nullptr;  // device memory; positions and counts go on to the next step
+  Tensor tokens;                 // [R] i32; 0 without a token
+  Tensor status;                 // [R] i32, SampleStatus
+  Tensor logprobs;               // [R] f32, of the token, where the rules ask for it; absent: they never do
+  Tensor top_tokens;             // [R, kSampleTopLogprobs] i32, best first; absent with logprobs
+  Tensor top_logprobs;           // [R, kSampleTopLogprobs] f32; what the rules do not ask for stays as it was
 };
 
 }  // namespace inferd

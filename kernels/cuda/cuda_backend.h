@@ -7,6 +7,7 @@
 #include "kernels/backend.h"
 #include "kernels/cuda/cuda_memory.h"
 #include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda/cuda_weight.h"
 #include "kernels/cuda/driver_launcher.h"
 
 namespace inferd::cuda {
@@ -43,6 +44,18 @@ class CudaBackend final : public Backend {
   void pool(const PoolArgs& args) override { cuda::pool(here(), args); }
 
  private:
+  /// How weights come up here.
+  class Uploads final : public WeightMemory {
+   public:
+    explicit Uploads(CudaBackend& backend) : backend_(backend) {}
+    std::unique_ptr<DeviceBuffer> allocate(std::size_t bytes) override { return backend_.allocate(bytes); }
+    std::byte* stage(std::size_t bytes) override;
+    void upload(void* device, const std::byte* staged, std::size_t bytes) override;
+
+   private:
+    CudaBackend& backend_;
+  };
+
   /// The launcher, in the calling thread.
   Launcher& here() {
     context_.enter();
@@ -50,13 +63,14 @@ class CudaBackend final : public Backend {
   }
 
   const ActivationMode mode_;
-  const std::string name_;
   Context context_;
   Stream stream_;
   Staging staging_;
   DriverLauncher launcher_;
   const std::size_t untouched_bytes_;  // of what was free at the start: not ours to take
   DeviceMemory workspace_;
+  ThreadPool pool_;  // packs weights
+  Uploads weight_memory_{*this};
 };
 
 }  // namespace inferd::cuda

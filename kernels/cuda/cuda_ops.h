@@ -22,6 +22,8 @@ void attention(Launcher& launcher, const AttentionArgs& args);                 /
 void encoder_attention(Launcher& launcher, const EncoderAttentionArgs& args);  // encoder_attention.cpp
 void gather_rows(Launcher& launcher, const GatherRowsArgs& args);              // rows.cpp
 void pool(Launcher& launcher, const PoolArgs& args);                           // pool.cpp
+void sample(Launcher& launcher, const SampleArgs& args);                       // sample.cpp
+std::size_t sample_workspace_bytes(std::int64_t rows);
 
 /// Workspace attention wants: results on their way into an activation, and the partial sums of one query of each
 /// sequence. With less it still works, longer contexts then being summed by fewer blocks.

@@ -38,12 +38,12 @@ Grid grid_of(const LinearTile& tile, std::int64_t num_tokens, std::int64_t row_t
 
 }  // namespace
 
-int choose_linear_tile(const Launcher& launcher, std::int64_t num_tokens, std::int64_t row_tiles) {
+int choose_linear_tile(const Launcher& launcher, WeightFormat format, std::int64_t num_tokens, std::int64_t row_tiles) {
   if (num_tokens <= 8) return 0;
   if (num_tokens <= 16) return 1;
   if (num_tokens <= 32) return 2;
   // The largest tile needs more shared memory than sm_75 has, and pays off if its blocks fill the chip.
-  const Grid grid = grid_of(linear_tile(4, 16), num_tokens, row_tiles);
+  const Grid grid = grid_of(linear_tile(4, weight_layout(format)), num_tokens, row_tiles);
   const bool fills = std::int64_t{grid.x} * grid.y >= launcher.multiprocessors();
   return launcher.arch() >= 80 && num_tokens > 64 && fills ? 4 : 3;
 }
@@ -66,8 +66,8 @@ void linear_mma(Launcher& launcher, const CudaWeight::Part& part, const Activati
   params.interleaved = part.interleaved;
   params.epilogue = epilogue;
 
-  const int index = tile_index >= 0 ? tile_index : choose_linear_tile(launcher, num_tokens, row_tiles);
-  const LinearTile tile = linear_tile(index, layout.bits);
+  const int index = tile_index >= 0 ? tile_index : choose_linear_tile(launcher, part.format, num_tokens, row_tiles);
+  const LinearTile tile = linear_tile(index, layout);
   launcher.run(kernel_of(part.format, index), grid_of(tile, num_tokens, row_tiles), params,
                static_cast<unsigned>(tile.shared_bytes(layout.has_min)));
 }

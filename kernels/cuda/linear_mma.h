@@ -9,7 +9,7 @@
 namespace inferd::cuda {
 
 /// Index for linear_tile() of the tile that suits so many tokens.
-int choose_linear_tile(const Launcher& launcher, std::int64_t num_tokens, std::int64_t row_tiles);
+int choose_linear_tile(const Launcher& launcher, WeightFormat format, std::int64_t num_tokens, std::int64_t row_tiles);
 
 /// Multiplies by a part that reads the f16 or bf16 form; the columns of x are in the part's order. The results are the
 /// same for every `tile`; -1: choose.

@@ -29,6 +29,8 @@ T load(Bytes at) {
   return value;
 }
 
+int signed_byte(std::uint8_t bits) { return (bits ^ 0x80) - 0x80; }
+
 int nibble(Bytes bytes, int index) { return (bytes[index / 2] >> (4 * (index % 2))) & 15; }
 
 /// The factor between d and the scale of columns 16 part …, such that a value is scale * an integer of the table.
@@ -147,7 +149,7 @@ void read_scales(DType dtype, Bytes block, int sub, StoredCodes& result) {
       return;
     case ScaleScheme::k16s:
       result.d = load<std::uint16_t>(header);
-      return two_scales(static_cast<std::int8_t>(entry[0]), static_cast<std::int8_t>(entry[16]));
+      return two_scales(signed_byte(entry[0]), signed_byte(entry[16]));
     case ScaleScheme::k16dm:
       result.d = load<std::uint16_t>(header);
       result.d_min = load<std::uint16_t>(header + 32);
@@ -156,7 +158,7 @@ void read_scales(DType dtype, Bytes block, int sub, StoredCodes& result) {
       return two_scales(entry[0] & 15, entry[16] & 15);
     case ScaleScheme::k32s:
       result.d = load<std::uint16_t>(header);
-      result.scales[0] = static_cast<std::int8_t>(entry[0]);
+      result.scales[0] = signed_byte(entry[0]);
       return;
     case ScaleScheme::dz:
       result.f32_scales[0] = load<float>(entry);

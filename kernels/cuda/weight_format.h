@@ -50,6 +50,14 @@ enum class WeightFormat : std::uint8_t {
   t4_16,  // entries of the weight's own table of 16 small integers, times an f32 scale, of 16 columns
   t4_32,
 };
+/// The kernels of a family, one a format, in the order of WeightFormat: Kernel::`family`_f32 and so on.
+#define INFERD_KERNEL_OF_EACH_FORMAT(family)                                                                       \
+  Kernel::family##_f32, Kernel::family##_f16, Kernel::family##_bf16, Kernel::family##_q8_0, Kernel::family##_q4_0, \
+      Kernel::family##_q4_1, Kernel::family##_q5_0, Kernel::family##_q5_1, Kernel::family##_q2_k,                  \
+      Kernel::family##_q3_k, Kernel::family##_q4_k, Kernel::family##_q5_k, Kernel::family##_q6_k,                  \
+      Kernel::family##_iq4_nl, Kernel::family##_iq4_xs, Kernel::family##_g2_32, Kernel::family##_g2_64,            \
+      Kernel::family##_g3_32, Kernel::family##_g3_64, Kernel::family##_g4_32, Kernel::family##_g4_64,              \
+      Kernel::family##_g8_32, Kernel::family##_g8_64, Kernel::family##_t4_16, Kernel::family##_t4_32
 inline constexpr int kNumWeightFormats = static_cast<int>(WeightFormat::t4_32) + 1;
 
 inline constexpr int kRowTile = 16;

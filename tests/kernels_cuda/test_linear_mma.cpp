@@ -96,7 +96,7 @@ TEST_CASE("Every format is multiplied as its widened weights are, alike in every
       check_product(layer, y);
       for (int tile = 0; tile < kNumLinearTiles; ++tile) {
         CAPTURE(tile);
-        const std::int64_t tokens = tile == 4 ? 65 : linear_tile(tile, 4).tokens / 2 + 1;
+        const std::int64_t tokens = tile == 4 ? 65 : linear_tile(tile, {}).tokens / 2 + 1;
         REQUIRE(same_bits(layer.run(tokens, tile), y));
       }
     }

@@ -43,7 +43,7 @@ struct LinearMma {
   static constexpr int kFoldStride = T.fold_stride();
   static constexpr bool kOwnX = T.row_warps == 1;  // no other warp reads this warp's x
   static constexpr int kUnit = Weights::kGroup == 64 ? 64 : 32;  // columns whose fragments are in registers at once
-  static constexpr int kBlock = kTokenTiles * T.row_tiles < 4 ? kTokenTiles : 4 / T.row_tiles;  // token tiles that take turns
+  static constexpr int kBlock = kTokenTiles <= 2 ? kTokenTiles : Weights::kQuantized && T.tokens > 16 ? 2 : 4 / T.row_tiles;  // token tiles that take turns
   // Outputs of a thread when slices are folded through shared memory: pairs of rows g and g + 8.
   static constexpr int kPairs = T.block_rows() / 2 * T.tokens;
   static constexpr int kOwnPairs = kSliceWarps == 1 ? 1 : (kPairs + kLinearThreads - 1) / kLinearThreads;
@@ -222,8 +222,8 @@ struct LinearMma {
 
   /// Where the thread's pair i is: rows r and r + 8 of the block, and its token there. A warp's 32 pairs are spread so
   /// that its loads from fold() meet no bank twice.
-  __device__ static void place_of(int i, int& row, int& token) {
-    const int pair = i * kLinearThreads + static_cast<int>(threadIdx.x);
+  __device__ static void place_of(int i, int thread, int& row, int& token) {
+    const int pair = i * kLinearThreads + thread;
     const int at = pair / 32, g = pair % 8, bit = pair / 8 % 4;
     if constexpr (kBlockRowTiles == 1) {
       row = g;
@@ -261,6 +261,9 @@ struct LinearMma {
 
   /// Likewise through shared memory, kFoldedSlices at a time.
   __device__ void fold_rounds(bool first_phase) {
+    // Addresses are not worth registers from one phase to the next.
+    const int thread = ptx::opaque(static_cast<int>(threadIdx.x));
+    const int own_row = thread % 32 / 4, own_token = thread % 4 * 2;
 #pragma unroll
     for (int round = 0; round < kRounds; ++round) {
       if (!(first_phase && round == 0)) __syncthreads();
@@ -272,8 +275,8 @@ struct LinearMma {
           for (int n = 0; n < kTokenTiles; ++n) {
 #pragma unroll
             for (int i = 0; i < 4; ++i) {
-              const int token = 8 * n + 2 * (lane % 4) + i % 2;
-              const int row = (row_warp * T.row_tiles + r) * kRowTile + lane / 4 + i / 2 * 8;
+              const int token = 8 * n + own_token + i % 2;
+              const int row = (row_warp * T.row_tiles + r) * kRowTile + own_row + i / 2 * 8;
               fold()[(place * T.tokens + token) * kFoldStride + row] = sums[r][n][i];
               sums[r][n][i] = 0.0f;
             }
@@ -284,8 +287,8 @@ struct LinearMma {
 #pragma unroll
       for (int i = 0; i < kOwnPairs; ++i) {
         int row = 0, token = 0;
-        place_of(i, row, token);
-        if (kPairs % kLinearThreads != 0 && static_cast<int>(threadIdx.x) >= kPairs) break;
+        place_of(i, thread, row, token);
+        if (kPairs % kLinearThreads != 0 && thread >= kPairs) break;
 #pragma unroll
         for (int s = 0; s < kFoldedSlices; ++s) {
           const float* at = fold() + (s * T.tokens + token) * kFoldStride + row;
@@ -326,12 +329,21 @@ struct LinearMma {
         store_pair(row, token + 1, total.y, total.w);
       }
     } else {
+      // Through shared memory, each thread for itself, so that the loop need not be unrolled.
+      const int own = kPairs % kLinearThreads != 0 && static_cast<int>(threadIdx.x) >= kPairs ? 0 : kOwnPairs;
+      int row = 0, token = 0;
 #pragma unroll
       for (int i = 0; i < kOwnPairs; ++i) {
-        int row = 0, token = 0;
-        place_of(i, row, token);
-        if (kPairs % kLinearThreads != 0 && static_cast<int>(threadIdx.x) >= kPairs) break;
-        store_pair(row, token, totals[i][0], totals[i][1]);
+        if (i >= own) break;
+        place_of(i, static_cast<int>(threadIdx.x), row, token);
+        fold()[token * kFoldStride + row] = totals[i][0];
+        fold()[token * kFoldStride + row + 8] = totals[i][1];
+      }
+#pragma unroll 1
+      for (int i = 0; i < own; ++i) {
+        place_of(i, static_cast<int>(threadIdx.x), row, token);
+        const float* at = fold() + token * kFoldStride + row;
+        store_pair(row, token, at[0], at[8]);
       }
     }
   }
@@ -385,7 +397,7 @@ struct LinearMma {
 };
 
 template <WeightFormat F, int tile>
-inline constexpr LinearTile kLinearTile = linear_tile(tile, weight_layout(F).bits);
+inline constexpr LinearTile kLinearTile = linear_tile(tile, weight_layout(F));
 
 /// The body of a kernel. sm_75 has no bf16 mma: its bf16 weights go through linear_exact.
 template <WeightFormat F, int tile>

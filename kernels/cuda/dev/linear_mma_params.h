@@ -52,9 +52,9 @@ struct LinearTile {
 
 /// The tiles of a format, fewest tokens first. A tile decides nothing but speed.
 inline constexpr int kNumLinearTiles = 5;
-constexpr LinearTile linear_tile(int index, int bits) {
-  const bool narrow = bits <= 6;
-  const int depth = bits <= 4 ? 4 : 2;
+constexpr LinearTile linear_tile(int index, const WeightLayout& weights) {
+  const bool narrow = weights.bits <= 6;
+  const int depth = weights.bits <= 4 && weights.scale_bytes < 256 ? 4 : 2;
   switch (index) {
     case 0:
       return {8, 1, narrow ? 2 : 1, depth, 4};
@@ -65,7 +65,7 @@ constexpr LinearTile linear_tile(int index, int bits) {
     case 3:
       return {64, 4, 1, 2, 2};
     default:
-      return {64, 8, 2, 2, 3};
+      return {64, 8, weights.bits == 16 ? 2 : 1, 2, 3};
   }
 }
 

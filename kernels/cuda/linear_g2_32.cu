@@ -1,8 +1,0 @@
-// Linear layers of g2_32 weights.
-#include "kernels/cuda/dev/linear_mma.cuh"
-
-namespace inferd::cuda {
-
-INFERD_LINEAR_KERNELS(g2_32)
-
-}  // namespace inferd::cuda

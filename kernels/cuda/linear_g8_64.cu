@@ -1,8 +1,0 @@
-// Linear layers of g8_64 weights.
-#include "kernels/cuda/dev/linear_mma.cuh"
-
-namespace inferd::cuda {
-
-INFERD_LINEAR_KERNELS(g8_64)
-
-}  // namespace inferd::cuda
