@@ -112,6 +112,7 @@ class Decoder : public Model {
   void set_adapter(int slot, const LoraAdapter& adapter) override { adapters_.set(slot, adapter); }
   void drop_adapter(int slot) override { adapters_.drop(slot); }
   KvSpec kv_spec() const override { return {config_.num_layers, config_.num_kv_heads, config_.head_dim, host_layers_}; }
+  bool capturable() const override { return !lower_ && !upper_->experts; }
   Backend* host() const override { return lower_ ? &lower_->backend : nullptr; }
   PromptTraits prompt_traits(std::span<const std::int32_t> prompt) const override;
   bool has_places() const override { return weights_.rope.rows > 1; }

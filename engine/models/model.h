@@ -101,6 +101,9 @@ class Model {
     return {.position = static_cast<std::int32_t>(position)};
   }
 
+  /// Whether forwards call operations of the backend only, and for steps of one shape always the same.
+  virtual bool capturable() const { return false; }
+
   /// Runs all layers over one step. kv has one KvLayer per layer, in the memory of the layer's backend. Writes logits
   /// [logit_rows.dim(0), vocab_size] f32 for the given rows of the batch (indices into T) and returns a view of them,
   /// valid until the next call.
