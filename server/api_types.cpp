@@ -211,7 +211,7 @@ DetokenizeRequest read_detokenize_request(const Json& body, const ApiOptions&) {
   Fields fields(body, "");
   DetokenizeRequest out;
   out.model = read_model(fields);
-  const Json* tokens = fields.array("tokens", 1u << 20);
+  const Json* tokens = fields.array("tokens", kMaxDetokenizeTokens);
   if (tokens == nullptr) {
     throw ApiError(400, "invalid_request_error", "missing_required_parameter", "tokens",
                    "Missing required parameter: 'tokens'.");

@@ -24,6 +24,7 @@ constexpr std::size_t kMaxStopTokenIds = 256;
 constexpr std::size_t kMaxPrompts = 128;  // choices of one completions request, n included
 constexpr std::size_t kMaxEmbeddingInputs = 2048;
 constexpr std::size_t kMaxRerankDocuments = 2048;
+constexpr std::size_t kMaxDetokenizeTokens = 500'000;
 
 /// Sampling and output fields that chat and text completions share. nullopt: the client said nothing.
 struct GenerationFields {

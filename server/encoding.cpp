@@ -31,14 +31,23 @@ namespace {
 }  // namespace
 
 std::vector<std::vector<float>> run_encoder(const ServedModel& model, std::vector<EncodeInput> inputs,
-                                            const HttpRequest& request, const std::string& param) {
+                                            const HttpRequest& request, const std::string& param,
+                                            ModelMetrics* metrics) {
+  std::int64_t tokens = 0;
+  const auto count = static_cast<std::int64_t>(inputs.size());
   for (const EncodeInput& input : inputs) {
     if (input.tokens.empty()) throw invalid_value(param, "Invalid '" + param + "': an entry holds no tokens.");
     const auto length = static_cast<std::int64_t>(input.tokens.size());
     if (length > model.context_length) throw context_length_exceeded(param, model.context_length, length);
+    tokens += length;
   }
   auto submitted = model.engine->encode(model.handle, std::move(inputs));
-  if (const auto* rejection = std::get_if<Rejection>(&submitted)) refuse(*rejection, param);
+  if (const auto* rejection = std::get_if<Rejection>(&submitted)) {
+    if (rejection->kind == Rejection::Kind::queue_full) metrics->rejected++;
+    refuse(*rejection, param);
+  }
+  metrics->prompt_tokens += tokens;
+  metrics->embedding_inputs += count;
   const auto ticket = std::get<std::shared_ptr<EncodeTicket>>(submitted);
   while (!ticket->wait(std::chrono::milliseconds(50))) {
     if (request.client_gone()) {

@@ -12,6 +12,7 @@ namespace inferd {
 namespace {
 
 constexpr std::size_t kTensorAlignment = 256;
+constexpr double kHostFraction = 0.5;  // of free RAM, for layers beside those on a GPU
 // Slots are 32-bit: block * kKvBlockTokens + offset.
 constexpr std::int64_t kMaxBlocks = std::numeric_limits<std::int32_t>::max() / kKvBlockTokens;
 
@@ -28,10 +29,21 @@ std::size_t half_block_bytes(const KvSpec& spec, DType dtype) {
 
 std::string text(std::int64_t number) { return std::to_string(number); }
 
+/// Bytes the pool may take of `available` bytes when nobody said how many.
+std::size_t share_of(std::size_t available, double fraction) {
+  return static_cast<std::size_t>(static_cast<double>(available) * fraction);
+}
+
+/// Blocks that a budget holds whose layers on this backend are `layers` of all.
+std::int64_t blocks_in(std::size_t budget, std::size_t layer_bytes, int layers) {
+  if (layers == 0) return kMaxBlocks;
+  return std::min(static_cast<std::int64_t>(budget / (layer_bytes * static_cast<std::size_t>(layers))), kMaxBlocks);
+}
+
 }  // namespace
 
 KvPlan plan_kv_cache(const ModelInfo& info, const KvSpec& spec, const EngineOptions& options,
-                     std::size_t available_bytes) {
+                     std::size_t available_bytes, std::size_t host_bytes) {
   if (options.kv_dtype != DType::f16 && options.kv_dtype != DType::f32 && options.kv_dtype != DType::bf16) {
     throw ConfigError("kv_dtype: expected f16, bf16 or f32, found " + std::string(dtype_info(options.kv_dtype).name));
   }
@@ -41,21 +53,29 @@ KvPlan plan_kv_cache(const ModelInfo& info, const KvSpec& spec, const EngineOpti
   }
   const std::int64_t wanted = options.context_length > 0 ? options.context_length : info.max_context;
   KvPlan plan;
-  plan.block_bytes = half_block_bytes(spec, options.kv_dtype) * 2 * static_cast<std::size_t>(spec.num_layers);
+  const std::size_t layer_bytes = half_block_bytes(spec, options.kv_dtype) * 2;
+  const int own_layers = spec.num_layers - spec.host_layers;
+  plan.block_bytes = layer_bytes * static_cast<std::size_t>(spec.num_layers);
   std::size_t pool_bytes = options.kv_cache_bytes;
   if (pool_bytes == 0) {
-    pool_bytes = static_cast<std::size_t>(static_cast<double>(available_bytes) * options.kv_memory_fraction);
+    const std::int64_t fitting =
+        std::min(blocks_in(share_of(available_bytes, options.kv_memory_fraction), layer_bytes, own_layers),
+                 blocks_in(share_of(host_bytes, kHostFraction), layer_bytes, spec.host_layers));
+    pool_bytes = static_cast<std::size_t>(fitting) * plan.block_bytes;
     std::size_t useful = 0;
     const bool overflow = __builtin_mul_overflow(
         static_cast<std::size_t>(blocks_for(wanted) * std::max<std::int64_t>(options.kv_full_contexts, 0)),
         plan.block_bytes, &useful);
     if (options.kv_full_contexts > 0 && !overflow) pool_bytes = std::min(pool_bytes, useful);
   }
-  if (options.kv_cache_bytes > available_bytes) {
-    throw MemoryError("kv_cache_memory: " + std::to_string(options.kv_cache_bytes) +
-                      " bytes were asked for, but only " + std::to_string(available_bytes) + " bytes are available");
-  }
   plan.num_blocks = std::min(static_cast<std::int64_t>(pool_bytes / plan.block_bytes), kMaxBlocks);
+  for (const auto& [layers, available] : {std::pair(own_layers, available_bytes), {spec.host_layers, host_bytes}}) {
+    const std::size_t asked =
+        options.kv_cache_bytes / static_cast<std::size_t>(spec.num_layers) * static_cast<std::size_t>(layers);
+    if (options.kv_cache_bytes == 0 || asked <= available) continue;
+    throw MemoryError("kv_cache_memory: " + std::to_string(asked) + " bytes were asked for, but only " +
+                      std::to_string(available) + " bytes are available");
+  }
   const std::int64_t needed_blocks = options.context_length > 0 ? blocks_for(options.context_length) : 1;
   if (plan.num_blocks < needed_blocks) {
     throw MemoryError(
@@ -68,21 +88,27 @@ KvPlan plan_kv_cache(const ModelInfo& info, const KvSpec& spec, const EngineOpti
   return plan;
 }
 
-KvCache::KvCache(Backend& backend, const KvSpec& spec, DType dtype, const KvPlan& plan) {
+KvCache::KvCache(Backend& backend, const KvSpec& spec, DType dtype, const KvPlan& plan, Backend* host) {
+  INFERD_CHECK(spec.host_layers == 0 || host != nullptr);
+  if (spec.host_layers > 0) add_layers(*host, spec.host_layers, spec, dtype, plan);
+  if (spec.host_layers < spec.num_layers) add_layers(backend, spec.num_layers - spec.host_layers, spec, dtype, plan);
+}
+
+void KvCache::add_layers(Backend& backend, int count, const KvSpec& spec, DType dtype, const KvPlan& plan) {
   const std::size_t half = half_block_bytes(spec, dtype) * static_cast<std::size_t>(plan.num_blocks);
   const std::size_t padded = (half + kTensorAlignment - 1) / kTensorAlignment * kTensorAlignment;
   std::size_t total = 0;
-  if (__builtin_mul_overflow(padded, static_cast<std::size_t>(spec.num_layers) * 2, &total)) {
+  if (__builtin_mul_overflow(padded, static_cast<std::size_t>(count) * 2, &total)) {
     throw MemoryError("KV cache: " + text(plan.num_blocks) + " blocks exceed the address space");
   }
-  memory_ = backend.allocate(total);
-  auto* at = static_cast<std::byte*>(memory_->data());
+  memory_.push_back(backend.allocate(total));
+  auto* at = static_cast<std::byte*>(memory_.back()->data());
   const auto next_tensor = [&] {
     Tensor tensor(at, dtype, {plan.num_blocks, spec.num_kv_heads, kKvBlockTokens, spec.head_dim});
     at += padded;
     return tensor;
   };
-  for (int layer = 0; layer < spec.num_layers; ++layer) {
+  for (int layer = 0; layer < count; ++layer) {
     KvLayer entry;
     entry.keys = next_tensor();
     entry.values = next_tensor();

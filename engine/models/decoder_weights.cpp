@@ -74,23 +74,25 @@ DecoderLayer load_layer(WeightLoader& loader, const ModelConfig& config, int ind
 
 }  // namespace
 
-void DecoderWeights::set_rope(WeightLoader& loader, RopeVariants variants) {
-  rope = std::move(variants);
-  inv_freq = loader.upload(rope.inv_freq);
-  rope.inv_freq = {};
-}
-
-DecoderWeights load_decoder_weights(WeightLoader& loader, const ModelConfig& config,
-                                    const DecoderLayerOptions& options) {
+DecoderWeights load_decoder_weights(WeightLoader& loader, const ModelConfig& config, Backend& backend,
+                                    const ModelOptions& options, const DecoderLayerOptions& layer_options) {
+  const bool divided = options.host_layers > 0;
   DecoderWeights weights;
-  if (options.experts != nullptr) weights.experts = *options.experts;
+  if (layer_options.experts != nullptr) weights.experts = *layer_options.experts;
+  if (divided) loader.use(*options.host);
   weights.embedding = loader.embedding("model.embed_tokens.weight", config.vocab_size, config.hidden_size);
-  for (int i = 0; i < config.num_layers; ++i) weights.layers.push_back(load_layer(loader, config, i, options));
+  for (int i = 0; i < config.num_layers; ++i) {
+    if (i == options.host_layers) loader.use(backend);
+    weights.layers.push_back(load_layer(loader, config, i, layer_options));
+  }
+  loader.use(backend);
   weights.norm = loader.vector("model.norm.weight", config.hidden_size);
   if (!config.tie_word_embeddings) {
     weights.output = loader.linear({{"lm_head", config.vocab_size}}, config.hidden_size, Bias::optional);
+  } else if (divided) {
+    weights.output = loader.linear({{"model.embed_tokens", config.vocab_size}}, config.hidden_size, Bias::optional);
   }
-  weights.set_rope(loader, rope_variants(config));
+  weights.rope = rope_variants(config);
   // Tied files may hold the matrix twice; old ones the frequencies, which follow from the configuration.
   loader.finish({"lm_head.weight", "rotary_emb.inv_freq", "rotary_pos_emb.inv_freq", "rope_freqs.weight",
                  "rope_factors_long.weight", "rope_factors_short.weight", "score.weight"});
@@ -100,7 +102,7 @@ DecoderWeights load_decoder_weights(WeightLoader& loader, const ModelConfig& con
 LoadedModel load_decoder(const Checkpoint& checkpoint, const ModelConfig& config, Backend& backend,
                          const ModelOptions& options, const DecoderLayerOptions& layer_options) {
   WeightLoader loader(checkpoint, backend, options);
-  DecoderWeights weights = load_decoder_weights(loader, config, layer_options);
+  DecoderWeights weights = load_decoder_weights(loader, config, backend, options, layer_options);
   LoadedModel model;
   model.decoder = std::make_unique<Decoder>(checkpoint, config, backend, options, std::move(weights), loader);
   return model;

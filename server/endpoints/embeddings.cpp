@@ -110,10 +110,8 @@ HttpResponse embeddings(App& app, const HttpRequest& request) {
   std::vector<EncodeInput> inputs = tokenize_inputs(model, embedding);
   std::int64_t tokens = 0;
   for (const EncodeInput& input : inputs) tokens += static_cast<std::int64_t>(input.tokens.size());
-  ModelMetrics& metrics = app.metrics.model(model.name);
-  metrics.prompt_tokens += tokens;
-  metrics.embedding_inputs += static_cast<std::int64_t>(inputs.size());
-  std::vector<std::vector<float>> vectors = run_encoder(model, std::move(inputs), request, "input");
+  std::vector<std::vector<float>> vectors =
+      run_encoder(model, std::move(inputs), request, "input", &app.metrics.model(model.name));
 
   Json data = Json::array();
   for (std::size_t i = 0; i < vectors.size(); ++i) {

@@ -51,10 +51,8 @@ HttpResponse rerank(App& app, const HttpRequest& request) {
     inputs.push_back(pair_input(model, asked, document));
     tokens += static_cast<std::int64_t>(inputs.back().tokens.size());
   }
-  ModelMetrics& metrics = app.metrics.model(model.name);
-  metrics.prompt_tokens += tokens;
-  metrics.embedding_inputs += static_cast<std::int64_t>(inputs.size());
-  const std::vector<std::vector<float>> scores = run_encoder(model, std::move(inputs), request, "documents");
+  const std::vector<std::vector<float>> scores =
+      run_encoder(model, std::move(inputs), request, "documents", &app.metrics.model(model.name));
 
   std::vector<std::size_t> order(scores.size());
   std::iota(order.begin(), order.end(), std::size_t{0});

@@ -29,6 +29,7 @@ struct ServingOptions {
   AccessOptions access = {};
   ApiOptions api = {};
   EngineOptions engine = {};
+  std::int64_t max_queued_inputs = 4096;
   bool start = true;  // false: stays in the state "loading"
 };
 
@@ -52,7 +53,7 @@ class ServingFixture {
                         .backend = nullptr,
                         .sim_backend = backend_,
                         .engine_options = options.engine,
-                        .max_queued_inputs = 4096,
+                        .max_queued_inputs = options.max_queued_inputs,
                         .build = "test",
                         .progress = {}};
     for (const ModelSpec& spec : options.models) app.models.add(load_served_model(spec, context), spec.aliases);

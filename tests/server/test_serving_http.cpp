@@ -292,6 +292,28 @@ TEST_CASE("a full queue answers 429 at once with Retry-After, and counts it") {
         std::string::npos);
 }
 
+TEST_CASE("a full encoder queue answers 429; only admitted inputs count as embedded") {
+  ServingOptions options;
+  options.models = {sim_spec("embed", "sim-encoder:dim=8,context=64,step_ms=2000")};
+  options.max_queued_inputs = 3;
+  ServingFixture server(options);
+  const auto metric = [&](const std::string& name, int value) {
+    return ask(server.port, "GET", "/metrics")
+               .body.find(name + "{model_name=\"embed\"} " + std::to_string(value) + "\n") != std::string::npos;
+  };
+  Client running(server.port);
+  running.send(http_text("POST", "/v1/embeddings", R"({"model":"embed","input":["ab","cd"]})"));
+  REQUIRE(soon([&] { return metric("inferd:embedding_inputs_total", 2); }));
+  const Answer refused = ask(server.port, "POST", "/v1/embeddings", R"({"model":"embed","input":["a","b"]})");
+  CHECK(refused.status == 429);
+  CHECK(refused.json()["error"]["code"] == "queue_full");
+  CHECK(limit_hits(server, "max_queued_inputs") == 1);
+  CHECK(metric("inferd:requests_rejected_total", 1));
+  CHECK(metric("inferd:embedding_inputs_total", 2));
+  CHECK(metric("vllm:prompt_tokens_total", 4));
+  CHECK(ask(server.port, "POST", "/v1/embeddings", R"({"model":"embed","input":["a","b","c","d"]})").status == 400);
+}
+
 TEST_CASE("a client that leaves frees its place: in decode, queued, whole answers, half-closed") {
   ServingOptions options = slow_sim();
   options.engine.max_concurrent_requests = 1;
@@ -361,6 +383,19 @@ TEST_CASE("draining: running streams end well, new requests get 503, the rest an
   const Answer cut = longer.read_answer();
   REQUIRE(cut.status == 200);
   CHECK(events(cut).back()["error"]["code"] == "shutting_down");
+  CHECK(limit_hits(server, "drain_s") == 1);
+}
+
+TEST_CASE("a client that stops reading is given up after write_timeout_s, and its request ends") {
+  ServingOptions options;
+  options.http.write_timeout_s = 0.5;
+  options.models = {sim_spec("sim", "sim:seed=1,context=4096")};
+  ServingFixture server(options);
+  Client deaf(server.port);
+  deaf.send(http_text("POST", "/v1/completions",
+                      R"({"prompt":"x","max_tokens":4000,"ignore_eos":true,"stream":true,"n":8,"logprobs":20})"));
+  CHECK(soon([&] { return limit_hits(server, "write_timeout_s") == 1; }));
+  CHECK(soon([&] { return server.stats().running == 0; }));
 }
 
 TEST_CASE("deadlines: a stream gets an error event, a whole answer 503") {
@@ -443,6 +478,7 @@ TEST_CASE("every limit of a body is counted under its name") {
       {"json", "completions", std::string(65, '[')},
       {"context_length", "completions", R"({"prompt":")" + std::string(9000, 'x') + "\"}"},
       {"input", "embeddings", R"({"model":"embed","input":)" + many(2049, "\"a\"") + "}"},
+      {"documents", "rerank", R"({"query":"q","documents":)" + many(2049, "\"a\"") + "}"},
       {"max_body_bytes", "completions", std::string(20'001, ' '), 413},
   };
   for (const Case& c : cases) {
@@ -453,6 +489,16 @@ TEST_CASE("every limit of a body is counted under its name") {
     CHECK(answer.status == c.status);
     CHECK(limit_hits(server, c.limit) == 1);
   }
+}
+
+TEST_CASE("more token ids than /detokenize takes are counted") {
+  ServingOptions options;
+  options.http.max_body_bytes = 4'000'000;
+  ServingFixture server(options);
+  std::string ids = "1";
+  for (int i = 0; i < 500'000; ++i) ids += ",1";
+  CHECK(ask(server.port, "POST", "/detokenize", R"({"tokens":[)" + ids + "]}").status == 400);
+  CHECK(limit_hits(server, "tokens") == 1);
 }
 
 TEST_CASE("metrics count what was served") {
