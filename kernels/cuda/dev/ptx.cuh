@@ -8,6 +8,12 @@
 
 namespace inferd::cuda::ptx {
 
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+constexpr bool kAsyncCopies = false;
+#else
+constexpr bool kAsyncCopies = true;
+#endif
+
 inline __device__ std::uint32_t shared_address(const void* shared) {
   return static_cast<std::uint32_t>(__cvta_generic_to_shared(shared));
 }
@@ -99,6 +105,13 @@ inline __device__ uint4 load_weights_16(const void* global) {
                : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
                : "l"(global));
   return v;
+}
+
+/// x, computed anew where it stands: what follows from it is not kept in registers across a loop.
+inline __device__ int recomputed(int x) {
+  int y;
+  asm volatile("mov.s32 %0, %1;" : "=r"(y) : "r"(x));
+  return y;
 }
 
 /// 2^x, relative error 2^-22 (ex2.approx); 2^-inf = 0.
