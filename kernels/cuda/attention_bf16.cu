@@ -24,6 +24,6 @@ KERNELS(64, 2, 5)
 KERNELS(80, 2, 5)
 KERNELS(96, 2, 5)
 KERNELS(128, 2, 4)
-KERNELS(256, 2, 4)
+KERNELS(256, 2, 3)
 
 }  // namespace inferd::cuda

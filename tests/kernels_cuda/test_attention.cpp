@@ -75,15 +75,6 @@ TEST_CASE("attention of wide, narrow and many heads") {
   check(shape, {{&a, 39, 40}, {&a, 0, 5}}, kF32Tolerance);
 }
 
-namespace {
-
-std::vector<float> rows_of(const std::vector<float>& out, int first, int count, const AttentionShape& shape) {
-  const std::ptrdiff_t width = static_cast<std::ptrdiff_t>(shape.heads) * shape.dim;
-  return {out.begin() + first * width, out.begin() + (first + count) * width};
-}
-
-}  // namespace
-
 TEST_CASE("a query's bits do not depend on the batch, the chunks, the blocks or the workspace") {
   for (const AttentionShape& shape :
        {AttentionShape{.heads = 4, .kv_heads = 2, .dim = 16},

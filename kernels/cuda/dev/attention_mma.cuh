@@ -7,14 +7,14 @@
 
 namespace inferd::cuda {
 
-/// Rows of kDim 16-bit elements in shared memory, in chunks of 16 bytes. The rows an ldmatrix reads lie in different
-/// banks: by an exclusive or where a row has a multiple of 8 chunks, else by an odd number of chunks a row.
+/// Rows of kDim 16-bit elements in shared memory, in chunks of 16 bytes. An exclusive or puts the same chunk of eight
+/// rows into different banks, and leaves stretches of eight chunks where they are.
 template <int kDim>
 struct SharedRows {
-  static constexpr bool kSwizzled = kDim % 64 == 0;
-  static constexpr int kRowElements = shared_row_elements(kDim);
+  static constexpr int kChunks = kDim / 8;
   static __device__ int at(int row, int chunk) {
-    return row * kRowElements + (kSwizzled ? chunk ^ (row & 7) : chunk) * 8;
+    const int swizzle = kChunks % 8 == 0 ? row & 7 : kChunks % 4 == 0 ? row >> 1 & 3 : row >> 2 & 1;
+    return row * kDim + (chunk ^ swizzle) * 8;
   }
 };
 
@@ -69,15 +69,17 @@ struct KvPages {
   /// Starts copying the keys [first, first + kMmaKeys), zeros from `end` on.
   __device__ void load(int first, T* to) const {
     constexpr int kChunks = kDim / 8, kPageChunks = kPageKeys * kChunks;
-    const int thread = ptx::recomputed(threadIdx.x);
+    const unsigned thread = ptx::recomputed(threadIdx.x);
 #pragma unroll ptx::kAsyncCopies ? kMmaKeys / kPageKeys : 1
     for (int page = 0; page < kMmaKeys / kPageKeys; ++page) {
-      const int left = end - first - page * kPageKeys;
-      const T* from = base + (left > 0 ? static_cast<std::int64_t>(table[first / kPageKeys + page]) * block_elements : 0);
+      const int key = first + page * kPageKeys, left = end - key;
+      const T* from = base + static_cast<std::int64_t>(table[min(key, end - 1) / kPageKeys]) * block_elements;
 #pragma unroll
-      for (int i = thread; i < kPageChunks; i += kMmaThreads) {
-        const int row = i / kChunks;
-        ptx::copy_16_async(to + SharedRows<kDim>::at(page * kPageKeys + row, i % kChunks), from + i * 8,
+      for (int i = 0; i < kPageChunks; i += kMmaThreads) {
+        const unsigned at = thread + i;
+        if (kPageChunks % kMmaThreads != 0 && at >= kPageChunks) break;
+        const int row = at / kChunks;
+        ptx::copy_16_async(to + SharedRows<kDim>::at(page * kPageKeys + row, at % kChunks), from + at * 8,
                            row < left ? 16 : 0);
       }
     }
@@ -94,16 +96,17 @@ struct RowScale {
 template <typename T, int kDim>
 __device__ inline void load_queries(const AttentionParams& p, const SequenceRows& s, int group, int kv_head,
                                     int block_row, int first, int count, T* to, RowScale* scales) {
-  constexpr int kChunks = kDim / 8;
-  constexpr int kLanes = kChunks <= 8 ? 8 : kChunks <= 16 ? 16 : 32;  // of a row
-  const int lane = threadIdx.x % 32, chunk = lane % kLanes;
+  constexpr int kLaneQuads = kDim == 64 ? 1 : 2;  // of 4 elements, kQuads apart
+  constexpr int kQuads = kDim / 4 / kLaneQuads;
+  constexpr int kLanes = kQuads <= 16 ? 16 : 32;  // of a row
+  const int lane = threadIdx.x % 32, quad = lane % kLanes;
   for (int row = first + lane / kLanes; row < first + count; row += 32 / kLanes) {
     const int r = block_row + row;
-    float4 x[2] = {};
-    if (r < s.queries * group && chunk < kChunks) {
+    float4 x[kLaneQuads] = {};
+    if (r < s.queries * group && quad < kQuads) {
       const float* from = p.q + (s.first_row + r / group) * p.q_stride + (kv_head * group + r % group) * kDim;
-      x[0] = reinterpret_cast<const float4*>(from)[chunk * 2];
-      x[1] = reinterpret_cast<const float4*>(from)[chunk * 2 + 1];
+#pragma unroll
+      for (int i = 0; i < kLaneQuads; ++i) x[i] = reinterpret_cast<const float4*>(from)[quad + i * kQuads];
     }
     float up = 1.0f, down = 1.0f;
     if constexpr (std::is_same_v<T, __half>) {
@@ -120,12 +123,15 @@ __device__ inline void load_queries(const AttentionParams& p, const SequenceRows
       up = __uint_as_float(static_cast<std::uint32_t>(267 - exponent) << 23);
       down = __uint_as_float(static_cast<std::uint32_t>(exponent - 13) << 23);
     }
-    if (chunk < kChunks) {
-      const uint4 bits = make_uint4(pack<T>(x[0].x * up, x[0].y * up), pack<T>(x[0].z * up, x[0].w * up),
-                                    pack<T>(x[1].x * up, x[1].y * up), pack<T>(x[1].z * up, x[1].w * up));
-      *reinterpret_cast<uint4*>(to + SharedRows<kDim>::at(row, chunk)) = bits;
+    if (quad < kQuads) {
+#pragma unroll
+      for (int i = 0; i < kLaneQuads; ++i) {
+        const int at = quad + i * kQuads;
+        ptx::store_2_shared(to + SharedRows<kDim>::at(row, at / 2) + at % 2 * 4, pack<T>(x[i].x * up, x[i].y * up),
+                            pack<T>(x[i].z * up, x[i].w * up));
+      }
     }
-    if (chunk == 0) scales[row] = {p.score_scale * down, base2_slope(p, kv_head * group + r % group)};
+    if (quad == 0) scales[row] = {p.score_scale * down, base2_slope(p, kv_head * group + r % group)};
   }
 }
 
@@ -256,8 +262,7 @@ struct MmaTotal {
     const float inverse = __frcp_rn(states[half].sum);
 #pragma unroll
     for (int n = 0; n < kTiles; ++n) {
-      *reinterpret_cast<float2*>(out + n * 8) =
-          make_float2(divided(values[n][half * 2], inverse), divided(values[n][half * 2 + 1], inverse));
+      ptx::store_2(out + n * 8, divided(values[n][half * 2], inverse), divided(values[n][half * 2 + 1], inverse));
     }
   }
 };
@@ -284,12 +289,12 @@ __device__ inline void multiply_values(const std::uint32_t (&weights)[kMmaKeys /
 template <typename T, int kDim>
 __device__ inline void attend_tiles(const AttentionParams& p) {
   extern __shared__ uint4 shared[];
-  constexpr int kTileRows = kMmaWarps * kMmaRows / kColumnWarps<kDim>, kRowElements = SharedRows<kDim>::kRowElements;
+  constexpr int kTileRows = kMmaWarps * kMmaRows / kColumnWarps<kDim>;
   constexpr int kTiles = kDim / 8 / kColumnWarps<kDim>;
   T* q = reinterpret_cast<T*>(shared);
-  T* key_tile = q + kTileRows * kRowElements;
-  T* value_tile = key_tile + (kTwoBuffers<kDim> ? kMmaKeys * kRowElements : 0);
-  RowScale* scales = reinterpret_cast<RowScale*>(value_tile + kMmaKeys * kRowElements);  // [kTileRows]
+  T* key_tile = q + kTileRows * kDim;
+  T* value_tile = key_tile + (kTwoBuffers<kDim> ? kMmaKeys * kDim : 0);
+  RowScale* scales = reinterpret_cast<RowScale*>(value_tile + kMmaKeys * kDim);  // [kTileRows]
 
   const int sequence = blockIdx.y;
   const SequenceRows s = sequence_rows<true>(p, sequence);
@@ -333,7 +338,7 @@ __device__ inline void attend_tiles(const AttentionParams& p) {
     ptx::copies_wait<kTwoBuffers<kDim> ? 1 : 0>();
     __syncthreads();
     float scores[kMmaKeys / 8][4];
-    if (seen) multiply_keys<T, kDim>(q + warp_row * kRowElements, key_tile, scores);
+    if (seen) multiply_keys<T, kDim>(q + warp_row * kDim, key_tile, scores);
     __syncthreads();
     if (!kTwoBuffers<kDim>) {
       values.load(first, value_tile);
@@ -387,13 +392,12 @@ __device__ inline void attend_tiles(const AttentionParams& p) {
 template <typename T, int kDim>
 __device__ inline void attend_spans(const AttentionParams& p) {
   extern __shared__ uint4 shared[];
-  constexpr int kRowElements = SharedRows<kDim>::kRowElements;
   constexpr int kWarpKeys = kMmaKeys / kMmaWarps;
   constexpr int kChunks = kDim / 8, kWarpTiles = (kChunks + kMmaWarps - 1) / kMmaWarps;  // columns: warp + 4 i
   T* q = reinterpret_cast<T*>(shared);
-  T* key_tile = q + kMmaRows * kRowElements;
-  T* value_tile = key_tile + (kTwoBuffers<kDim> ? kMmaKeys * kRowElements : 0);
-  T* weights = value_tile + kMmaKeys * kRowElements;                           // [kMmaRows, kMmaKeys]
+  T* key_tile = q + kMmaRows * kDim;
+  T* value_tile = key_tile + (kTwoBuffers<kDim> ? kMmaKeys * kDim : 0);
+  T* weights = value_tile + kMmaKeys * kDim;                           // [kMmaRows, kMmaKeys]
   float* maxima = reinterpret_cast<float*>(weights + kMmaRows * kMmaKeys);     // [kMmaWarps, kMmaRows]
   RowScale* scales = reinterpret_cast<RowScale*>(maxima + kMmaWarps * kMmaRows);  // [kMmaRows]
 
@@ -428,7 +432,7 @@ __device__ inline void attend_spans(const AttentionParams& p) {
     ptx::copies_wait<kTwoBuffers<kDim> ? 1 : 0>();
     __syncthreads();
     float scores[kWarpKeys / 8][4];
-    multiply_keys<T, kDim>(q, key_tile + warp * kWarpKeys * kRowElements, scores);
+    multiply_keys<T, kDim>(q, key_tile + warp * kWarpKeys * kDim, scores);
     float factor[2], maximum[2];
     shape_scores(p, s, scales, position, first + warp * kWarpKeys, first < last_seen.low || next > first_seen.high, scores, factor,
                  maximum);
@@ -495,15 +499,14 @@ __device__ inline void attend_spans(const AttentionParams& p) {
     if (row >= num_rows) break;
     const std::int64_t index = partial_index(p, sequence, row / group, span, kv_head * group + row % group);
     if (threadIdx.x % 4 == 0 && warp == 0) {
-      p.partial_states[index * 2] = sums.maximum[half];
-      p.partial_states[index * 2 + 1] = sums.weights[half * 2];
+      ptx::store_2(p.partial_states + index * 2, sums.maximum[half], sums.weights[half * 2]);
     }
 #pragma unroll
     for (int i = 0; i < kWarpTiles; ++i) {
       const int n = warp + i * kMmaWarps;
       if (n >= kChunks) break;
-      *reinterpret_cast<float2*>(p.partial_values + index * kDim + n * 8 + lane % 4 * 2) =
-          make_float2(sums.values[i][half * 2], sums.values[i][half * 2 + 1]);
+      ptx::store_2(p.partial_values + index * kDim + n * 8 + lane % 4 * 2, sums.values[i][half * 2],
+                   sums.values[i][half * 2 + 1]);
     }
   }
 }

@@ -51,12 +51,9 @@ constexpr int tile_rows(int head_dim, int arch) {
 }
 /// Keys and values share a buffer where two do not fit beside the queries.
 constexpr int kv_buffers(int head_dim) { return head_dim <= 128 ? 2 : 1; }
-/// From one row of 16-bit elements to the next in shared memory: padded to an odd number of 16-byte chunks where the
-/// banks are not swizzled.
-constexpr int shared_row_elements(int head_dim) { return head_dim % 64 == 0 ? head_dim : (head_dim / 8 | 1) * 8; }
 constexpr int mma_shared_bytes(int head_dim, int rows) {
   const int scales = 8 * rows;
-  return (rows + kv_buffers(head_dim) * kMmaKeys) * shared_row_elements(head_dim) * 2 + scales;
+  return (rows + kv_buffers(head_dim) * kMmaKeys) * head_dim * 2 + scales;
 }
 /// Dynamic shared memory of attend_tiles and attend_spans. The latter exchange weights and maxima there.
 constexpr int tiles_shared_bytes(int head_dim, int arch) {

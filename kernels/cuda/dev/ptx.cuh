@@ -107,6 +107,14 @@ inline __device__ uint4 load_weights_16(const void* global) {
   return v;
 }
 
+/// Two neighbours in one store: nvcc splits those of structs between inline assembly.
+inline __device__ void store_2(float* global, float x, float y) {
+  asm volatile("st.global.v2.f32 [%0], {%1, %2};" ::"l"(global), "f"(x), "f"(y) : "memory");
+}
+inline __device__ void store_2_shared(void* shared, std::uint32_t x, std::uint32_t y) {
+  asm volatile("st.shared.v2.u32 [%0], {%1, %2};" ::"r"(shared_address(shared)), "r"(x), "r"(y) : "memory");
+}
+
 /// x, computed anew where it stands: what follows from it is not kept in registers across a loop.
 inline __device__ int recomputed(int x) {
   int y;
