@@ -10,11 +10,9 @@ namespace {
 // Rows of (token, head) pairs up to which a sequence goes by spans: a tensor-core tile.
 constexpr int kSplitRows = 16;
 
-std::size_t align(std::size_t bytes) { return (bytes + 255) / 256 * 256; }
-
 std::size_t partial_bytes(std::int64_t rows, std::int64_t spans, int num_heads, int head_dim) {
   const auto count = static_cast<std::size_t>(rows * spans * num_heads);
-  return align(count * 2 * sizeof(float)) + count * static_cast<std::size_t>(head_dim) * sizeof(float);
+  return aligned(count * 2 * sizeof(float)) + count * static_cast<std::size_t>(head_dim) * sizeof(float);
 }
 
 int span_count(std::int64_t max_context_len) { return static_cast<int>((max_context_len + kSpanKeys - 1) / kSpanKeys); }
@@ -124,6 +122,16 @@ void launch_tiles(Launcher& launcher, const AttentionArgs& args, const Attention
 
 }  // namespace
 
+OutRows::OutRows(const Launcher& launcher, const Tensor& out, std::int64_t num_tokens, std::int64_t columns) {
+  if (out) {
+    rows = out;
+    return;
+  }
+  workspace = aligned(static_cast<std::size_t>(num_tokens * columns) * sizeof(float));
+  INFERD_CHECK(workspace <= launcher.workspace_bytes());
+  rows = Tensor(launcher.workspace(), DType::f32, {num_tokens, columns});
+}
+
 void launch_fma(Launcher& launcher, Kernel kernel, const AttentionParams& params, std::int64_t queries, int sequences,
                 int spans) {
   const Grid grid = row_grid(params, queries, kFmaRows, sequences, spans);
@@ -133,7 +141,7 @@ void launch_fma(Launcher& launcher, Kernel kernel, const AttentionParams& params
 
 std::size_t attention_workspace_bytes(std::int64_t max_tokens, std::int64_t max_sequences, std::int64_t max_context_len,
                                       int num_heads, int head_dim) {
-  return align(static_cast<std::size_t>(max_tokens * num_heads * head_dim) * sizeof(float)) +
+  return aligned(static_cast<std::size_t>(max_tokens * num_heads * head_dim) * sizeof(float)) +
          partial_bytes(max_sequences, span_count(max_context_len), num_heads, head_dim);
 }
 
@@ -143,15 +151,16 @@ void attention(Launcher& launcher, const AttentionArgs& args) {
   INFERD_CHECK(args.head_dim % 8 == 0 && args.head_dim <= kMaxHeadDim && args.num_heads % args.num_kv_heads == 0);
   INFERD_CHECK(args.scale > 0.0f && args.kv.block_size == kPageKeys && batch.num_sequences <= kMaxGrid);
   AttentionParams params = cached_params(args);
-  params.out = args.out.as<float>();
-  params.out_stride = args.out.row_stride;
-  params.split_queries = choose_split_queries(args, params.spans, launcher.workspace_bytes());
+  const OutRows out(launcher, args.out, batch.num_tokens, std::int64_t{args.num_heads} * args.head_dim);
+  params.out = out.rows.as<float>();
+  params.out_stride = out.rows.row_stride;
+  params.split_queries = choose_split_queries(args, params.spans, launcher.workspace_bytes() - out.workspace);
   if (params.split_queries > 0) {
     const std::int64_t rows = std::int64_t{batch.num_sequences} * params.split_queries;
-    params.partial_states = reinterpret_cast<float*>(launcher.workspace());
-    params.partial_values = reinterpret_cast<float*>(
-        launcher.workspace() +
-        align(static_cast<std::size_t>(rows * params.spans * args.num_heads) * 2 * sizeof(float)));
+    std::byte* partials = launcher.workspace() + out.workspace;
+    params.partial_states = reinterpret_cast<float*>(partials);
+    const auto count = static_cast<std::size_t>(rows * params.spans * args.num_heads);
+    params.partial_values = reinterpret_cast<float*>(partials + aligned(count * 2 * sizeof(float)));
     params.split = 1;
     launch_spans(launcher, args, params, batch.num_sequences);
     launcher.run(Kernel::attention_combine,
@@ -161,6 +170,7 @@ void attention(Launcher& launcher, const AttentionArgs& args) {
   if (batch.max_query_len > params.split_queries) {
     launch_tiles(launcher, args, params, batch.num_sequences);
   }
+  if (args.out_activation) to_activation(launcher, {out.rows, args.out_activation});
 }
 
 }  // namespace inferd::cuda
