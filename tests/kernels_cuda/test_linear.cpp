@@ -154,6 +154,12 @@ TEST_CASE("stacked matrices of one type, of several, and in orders of columns") 
   }
 }
 
+TEST_CASE("many columns in an order of their own") {
+  for (const int arch : built_archs()) {
+    check(arch, {{{DType::g4_32, 5, true}, {DType::f16, 5, true}, {DType::bf16, 9, true}}, 1344, 2});
+  }
+}
+
 TEST_CASE("every epilogue, with and without its inputs") {
   for (const int arch : built_archs()) {
     for (const bool inputs : {false, true}) {
