@@ -113,7 +113,7 @@ void pack_codes(const StoredCodes& from, int part, std::byte* tile, const RowPla
   }
 }
 
-/// Scales of k_tile's columns 32 part …, `q` counting groups of the tile.
+/// Scales of columns 32 part … of a tile.
 void pack_scales(const StoredCodes& from, std::int64_t k_tile, int part, const RowPlace& place) {
   const WeightLayout& layout = place.layout;
   const int row = 2 * place.g + place.upper;
