@@ -28,8 +28,8 @@ constexpr Rank kLastRank = ~Rank{0};
 constexpr float kHalfMass = 2097152.0f;  // 2^21: a mass is two halves of 21 bits
 
 struct Shared {
-  std::uint32_t low[kBins];  // of each bin's measure
-  std::uint32_t high[kBins];
+  alignas(16) std::uint32_t low[kBins];  // of each bin's measure
+  alignas(16) std::uint32_t high[kBins];
   Rank list[kList];
   Rank exchange[kList];
   Mass segments[kMaxSegments];
@@ -166,13 +166,15 @@ struct Measure {
 
 __device__ void clear_bins(Shared& s) {
   __syncthreads();
-  for (int i = threadIdx.x; i < kBins; i += kThreads) s.low[i] = 0, s.high[i] = 0;
+  *reinterpret_cast<uint2*>(&s.low[2 * threadIdx.x]) = make_uint2(0, 0);
+  *reinterpret_cast<uint2*>(&s.high[2 * threadIdx.x]) = make_uint2(0, 0);
   if (threadIdx.x == 0) s.border = -1;
   __syncthreads();
 }
-__device__ void add_to_bin(Shared& s, int bin, Mass mass) {
+__device__ void add_to_bin(Shared& s, int bin, Mass mass, bool counting) {
   const auto low = static_cast<std::uint32_t>(mass);
   const std::uint32_t old = atomicAdd(&s.low[bin], low);
+  if (counting) return;
   const std::uint32_t high = static_cast<std::uint32_t>(mass >> 32) + (old + low < old ? 1 : 0);
   if (high != 0) atomicAdd(&s.high[bin], high);
 }
@@ -318,7 +320,7 @@ __device__ Best find_best(Shared& s, const Row& row, Measure measure, Mass wante
     visit_row(row, [&](float x, int id) {
       const Mass mass = measure.of(x, id);
       sum += mass;
-      if (mass != 0 && measure.max - x <= reach) add_to_bin(s, bin_of(measure.max, x), mass);
+      if (mass != 0 && measure.max - x <= reach) add_to_bin(s, bin_of(measure.max, x), mass, measure.counting);
     });
     block_scan(s, sum, &whole);
     if (!measure.counting) {
@@ -345,7 +347,7 @@ __device__ Best find_best(Shared& s, const Row& row, Measure measure, Mass wante
       const std::uint32_t here = order_of(x) >> shift;
       if (bin_of(measure.max, x) != border || (shift < 21 && here >> bits != order)) return;
       const Mass mass = measure.of(x, id);
-      if (mass != 0) add_to_bin(s, here & ((1 << bits) - 1), mass);
+      if (mass != 0) add_to_bin(s, here & ((1 << bits) - 1), mass, measure.counting);
     });
     find_border(s, wanted - above);
     above += s.above;
