@@ -68,7 +68,10 @@ void run_sample(SimLauncher& sim) {
   rules.top_p = 0.8f;
   rules.top_logprobs = 20;
   SampleArgs args;
-  args.logits = sim.put(normals(static_cast<std::size_t>(vocab), 1, 3.0f), DType::f32, {1, vocab}, "logits");
+  // Like a language model's: few tokens stand out.
+  std::vector<float> logits = normals(static_cast<std::size_t>(vocab), 1, 2.0f);
+  for (std::size_t i = 0; i < 40; ++i) logits[i * 3001] += 12.0f;
+  args.logits = sim.put(logits, DType::f32, {1, vocab}, "logits");
   args.slots = sim.put(std::vector<int>{0}, DType::i32, {1}, "slots");
   args.rules = sim.put(std::vector<SampleRules>{rules}, DType::f32, {1}, "rules").as<SampleRules>();
   args.tokens = sim.output(DType::i32, {1}, "tokens");
