@@ -140,6 +140,14 @@ inline __device__ int recomputed(int x) {
   return y;
 }
 
+/// 8 or 16 bytes of global memory in one access, aligned to that: the compiler splits such stores where it likes.
+inline __device__ void store_global(float2* to, float2 v) {
+  asm volatile("st.global.v2.f32 [%0], {%1, %2};" ::"l"(to), "f"(v.x), "f"(v.y) : "memory");
+}
+inline __device__ void store_global(float4* to, float4 v) {
+  asm volatile("st.global.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(to), "f"(v.x), "f"(v.y), "f"(v.z), "f"(v.w) : "memory");
+}
+
 /// 2^x, relative error 2^-22 (ex2.approx); 2^-inf = 0.
 inline __device__ float exp2(float x) {
   float y;
