@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "base/errors.h"
 #include "kernels/cuda/activation.h"
+#include "kernels/cuda/cuda_low_rank.h"
 
 namespace inferd {
 namespace cuda {
@@ -44,6 +45,7 @@ CudaBackend::CudaBackend(const CudaBackendOptions& options)
       stream_(context_),
       staging_(stream_),
       launcher_(stream_),
+      graphs_(stream_),
       untouched_bytes_(rest_of(context_.free_bytes(), options.memory_fraction)),
       pool_(default_thread_count()) {}
 
@@ -62,6 +64,16 @@ std::unique_ptr<DeviceBuffer> CudaBackend::allocate(std::size_t bytes) {
 
 std::unique_ptr<Weight> CudaBackend::load_weight(std::span<const WeightSource> parts, const WeightOptions& options) {
   return std::make_unique<CudaWeight>(parts, options, mode_, launcher_.arch(), weight_memory_, pool_);
+}
+
+std::unique_ptr<LowRank> CudaBackend::load_low_rank(std::span<const LowRankSource> parts, std::int64_t rows,
+                                                    std::int64_t columns) {
+  return std::make_unique<CudaLowRank>(parts, rows, columns, weight_memory_);
+}
+
+void CudaBackend::captured(std::uint64_t key, const std::function<void()>& work) {
+  context_.enter();
+  graphs_.run(key, work);
 }
 
 std::size_t CudaBackend::activation_bytes(std::int64_t rows, std::int64_t columns, std::uint32_t forms) const {
@@ -83,6 +95,7 @@ void CudaBackend::reserve_workspace(std::int64_t max_tokens, std::int64_t max_co
   const std::size_t results = static_cast<std::size_t>(max_tokens * max_columns) * sizeof(float);
   const std::size_t bytes = std::max(linear_workspace_bytes(max_tokens, max_columns), results + partials);
   if (bytes <= workspace_.bytes()) return;
+  graphs_.forget();
   workspace_ = DeviceMemory();  // first: both together need not fit
   workspace_ = DeviceMemory(stream_, bytes);
   launcher_.set_workspace(workspace_.data(), workspace_.bytes());

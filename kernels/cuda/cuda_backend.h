@@ -9,6 +9,7 @@
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/cuda_weight.h"
 #include "kernels/cuda/driver_launcher.h"
+#include "kernels/cuda/graph_cache.h"
 
 namespace inferd::cuda {
 
@@ -30,6 +31,8 @@ class CudaBackend final : public Backend {
   void upload(void* device, const void* host, std::size_t bytes) override { staging_.upload(device, host, bytes); }
   void download(void* host, const void* device, std::size_t bytes) override { staging_.download(host, device, bytes); }
   void synchronize() override { stream_.synchronize(); }
+  bool captures() const override { return true; }
+  void captured(std::uint64_t key, const std::function<void()>& work) override;
 
   void embedding(const EmbeddingArgs& args) override { cuda::embedding(here(), args); }
   void norm(const NormArgs& args) override { cuda::norm(here(), args); }
@@ -67,6 +70,7 @@ class CudaBackend final : public Backend {
   Stream stream_;
   Staging staging_;
   DriverLauncher launcher_;
+  GraphCache graphs_;
   const std::size_t untouched_bytes_;  // of what was free at the start: not ours to take
   DeviceMemory workspace_;
   ThreadPool pool_;  // packs weights

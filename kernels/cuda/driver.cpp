@@ -78,6 +78,12 @@ Driver Driver::open(const char* library) {
   bind(handle.get(), "cuFuncGetAttribute", &table.function_attribute);
   bind(handle.get(), "cuFuncSetAttribute", &table.function_set_attribute);
   bind(handle.get(), "cuLaunchKernel", &table.launch);
+  bind(handle.get(), "cuStreamBeginCapture_v2", &table.capture_begin);
+  bind(handle.get(), "cuStreamEndCapture", &table.capture_end);
+  bind(handle.get(), "cuGraphInstantiateWithFlags", &table.graph_instantiate);
+  bind(handle.get(), "cuGraphLaunch", &table.graph_launch);
+  bind(handle.get(), "cuGraphExecDestroy", &table.graph_exec_destroy);
+  bind(handle.get(), "cuGraphDestroy", &table.graph_destroy);
   Driver driver(table);
   driver.library_ = handle;
   return driver;

@@ -15,6 +15,8 @@ using StreamHandle = struct CUstream_st*;
 using EventHandle = struct CUevent_st*;
 using ModuleHandle = struct CUmod_st*;
 using FunctionHandle = struct CUfunc_st*;
+using GraphHandle = struct CUgraph_st*;
+using GraphExecHandle = struct CUgraphExec_st*;
 
 /// The driver's entry points (CUDA Driver API reference); all return a CUresult, 0 for success. Those below
 /// device_attribute are null in tests that do not need them.
@@ -54,6 +56,12 @@ struct DriverTable {
   int (*launch)(FunctionHandle function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
                 unsigned block_y, unsigned block_z, unsigned shared_bytes, StreamHandle stream, void** parameters,
                 void** extra) = nullptr;
+  int (*capture_begin)(StreamHandle stream, int mode) = nullptr;
+  int (*capture_end)(StreamHandle stream, GraphHandle* graph) = nullptr;
+  int (*graph_instantiate)(GraphExecHandle* executable, GraphHandle graph, unsigned long long flags) = nullptr;
+  int (*graph_launch)(GraphExecHandle executable, StreamHandle stream) = nullptr;
+  int (*graph_exec_destroy)(GraphExecHandle executable) = nullptr;
+  int (*graph_destroy)(GraphHandle graph) = nullptr;
 };
 
 struct DeviceInfo {

@@ -16,13 +16,15 @@ void encoder_attention(Launcher& launcher, const EncoderAttentionArgs& args) {
   params.values = params.q + 2 * columns;
   params.kv_stride = args.qkv.row_stride;
   params.query_starts = batch.query_starts.as<const std::int32_t>();
-  params.out = args.out.as<float>();
-  params.out_stride = args.out.row_stride;
+  const OutRows out(launcher, args.out, batch.num_tokens, columns);
+  params.out = out.rows.as<float>();
+  params.out_stride = out.rows.row_stride;
   params.num_heads = args.num_heads;
   params.num_kv_heads = args.num_heads;
   params.head_dim = args.head_dim;
   params.score_scale = args.scale * kLog2E;
   launch_fma(launcher, Kernel::encoder_attention_fma, params, batch.max_query_len, batch.num_sequences, 1);
+  if (args.out_activation) to_activation(launcher, {out.rows, args.out_activation});
 }
 
 }  // namespace inferd::cuda

@@ -1,7 +1,7 @@
 // Products with packed weights on tensor cores: which kernel, and its grid.
+#include "kernels/cuda/linear_mma.h"
 #include "base/check.h"
 #include "kernels/cuda/dev/linear_mma_params.h"
-#include "kernels/cuda/linear_mma.h"
 
 namespace inferd::cuda {
 namespace {
@@ -11,14 +11,18 @@ struct FormatKernels {
   Kernel kernels[kNumLinearTiles];
 };
 
-#define FORMAT(name)                                                                                \
-  {WeightFormat::name,                                                                              \
-   {Kernel::linear_##name##_8, Kernel::linear_##name##_16, Kernel::linear_##name##_32,              \
-    Kernel::linear_##name##_64, Kernel::linear_##name##_prefill}}
-constexpr FormatKernels kFormats[] = {
-    FORMAT(f16),   FORMAT(bf16),   FORMAT(q8_0),   FORMAT(q4_0),  FORMAT(q4_1),  FORMAT(q5_0),  FORMAT(q5_1),  FORMAT(q2_k),
-    FORMAT(q3_k),  FORMAT(q4_k),   FORMAT(q5_k),   FORMAT(q6_k),  FORMAT(iq4_nl), FORMAT(iq4_xs), FORMAT(g2_32), FORMAT(g2_64),
-    FORMAT(g3_32), FORMAT(g3_64),  FORMAT(g4_32),  FORMAT(g4_64), FORMAT(g8_32), FORMAT(g8_64), FORMAT(t4_16), FORMAT(t4_32)};
+#define FORMAT(name)                                                                                                 \
+  {                                                                                                                  \
+    WeightFormat::name, {                                                                                            \
+      Kernel::linear_##name##_8, Kernel::linear_##name##_16, Kernel::linear_##name##_32, Kernel::linear_##name##_64, \
+          Kernel::linear_##name##_prefill                                                                            \
+    }                                                                                                                \
+  }
+constexpr FormatKernels kFormats[] = {FORMAT(f16),   FORMAT(bf16),  FORMAT(q8_0),   FORMAT(q4_0),   FORMAT(q4_1),
+                                      FORMAT(q5_0),  FORMAT(q5_1),  FORMAT(q2_k),   FORMAT(q3_k),   FORMAT(q4_k),
+                                      FORMAT(q5_k),  FORMAT(q6_k),  FORMAT(iq4_nl), FORMAT(iq4_xs), FORMAT(g2_32),
+                                      FORMAT(g2_64), FORMAT(g3_32), FORMAT(g3_64),  FORMAT(g4_32),  FORMAT(g4_64),
+                                      FORMAT(g8_32), FORMAT(g8_64), FORMAT(t4_16),  FORMAT(t4_32)};
 #undef FORMAT
 
 Kernel kernel_of(WeightFormat format, int tile) {

@@ -20,8 +20,8 @@ __device__ float block_sum(float value, float* scratch) {
 
 __device__ void store_row_chunk(float* row, int column, int columns, bool vectors, const float (&v)[kActivationChunk]) {
   if (vectors && column + kActivationChunk <= columns) {
-    *reinterpret_cast<float4*>(row + column) = make_float4(v[0], v[1], v[2], v[3]);
-    *reinterpret_cast<float4*>(row + column + 4) = make_float4(v[4], v[5], v[6], v[7]);
+    ptx::store_global(reinterpret_cast<float4*>(row + column), make_float4(v[0], v[1], v[2], v[3]));
+    ptx::store_global(reinterpret_cast<float4*>(row + column + 4), make_float4(v[4], v[5], v[6], v[7]));
     return;
   }
   for (int i = 0; i < kActivationChunk && column + i < columns; ++i) row[column + i] = v[i];

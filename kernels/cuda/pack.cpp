@@ -31,9 +31,6 @@ struct RowPlace {
   std::byte* super(std::int64_t k_tile) const {
     return row_tile + k_tiles * layout.tile_bytes() + (k_tile >> super_shift) * layout.super_bytes;
   }
-  int lane(int column) const { return 4 * g + column % 8 / 2; }
-  /// The pair of a step that a column belongs to.
-  int pair(int column) const { return 2 * (column % 16 / 8) + upper; }
 };
 
 template <typename T>
@@ -44,47 +41,79 @@ void put(std::byte* at, T value) {
 /// Sets bits of a zero-filled plane.
 void put_bits(std::byte* plane, int bit, int value) { plane[bit / 8] |= static_cast<std::byte>(value << (bit % 8)); }
 
-/// Elements of a plain type, `size` bytes each; columns in pairs.
+void or_word(std::byte* at, std::uint32_t bits) {
+  std::uint32_t word;
+  std::memcpy(&word, at, sizeof word);
+  put(at, word | bits);
+}
+
+/// 64 elements of a plain type, `size` bytes each.
+template <int size>
+void pack_plain_tile(const std::byte* stored, std::byte* tile, const RowPlace& place) {
+  for (int step = 0; step < 4; ++step) {
+    for (int side = 0; side < 2; ++side) {  // columns 0-7 or 8-15 of the step: pairs 2 side + upper
+      const int word = (4 * step + 2 * side + place.upper) * size / 2;  // of the lane's
+      std::byte* at = tile + word / 4 * 512 + 64 * place.g + 4 * (word % 4);
+      const std::byte* from = stored + (16 * step + 8 * side) * size;
+      for (int t = 0; t < 4; ++t) std::memcpy(at + 16 * t, from + 2 * t * size, 2 * size);
+    }
+  }
+}
+
 template <int size>
 void pack_plain_row(const std::byte* stored, std::int64_t columns, const RowPlace& place) {
-  for (std::int64_t column = 0; column < columns; column += 2) {
-    const int within = static_cast<int>(column % kColumnTile);
-    const int word = (4 * (within / 16) + place.pair(within)) * size / 2;  // of the lane's
-    std::byte* at = place.tile(column / kColumnTile) + word / 4 * 512 + 16 * place.lane(within) + 4 * (word % 4);
-    std::memcpy(at, stored + column * size, column + 1 < columns ? 2 * size : size);
+  const std::int64_t whole = columns / kColumnTile;
+  for (std::int64_t k_tile = 0; k_tile < whole; ++k_tile) {
+    pack_plain_tile<size>(stored + k_tile * kColumnTile * size, place.tile(k_tile), place);
   }
+  if (whole == place.k_tiles) return;
+  std::byte last[kColumnTile * size] = {};
+  std::memcpy(last, stored + whole * kColumnTile * size, static_cast<std::size_t>(columns % kColumnTile * size));
+  pack_plain_tile<size>(last, place.tile(whole), place);
 }
 
-void pack_codes(const StoredCodes& from, int first_column, std::byte* tile, const RowPlace& place) {
+/// Codes of columns 0, 1, 8 and 9, `drop` lower bits taken off: column 1 goes half_shift bits up, columns 8 and 9
+/// pair_shift.
+template <int pair_shift, int half_shift>
+std::uint32_t spread(const std::uint8_t* codes, int drop, std::uint32_t mask) {
+  const auto bits = [&](int column) { return (std::uint32_t{codes[column]} >> drop) & mask; };
+  return bits(0) | bits(1) << half_shift | bits(8) << pair_shift | bits(9) << (pair_shift + half_shift);
+}
+
+/// Codes of a lane's columns 16 step + 2 t + {0, 1, 8, 9} of a row.
+void pack_quad(const std::uint8_t* codes, int step, int lane, std::byte* tile, const RowPlace& place) {
   const WeightLayout& layout = place.layout;
+  const int upper = place.upper;
   std::byte* two = tile + layout.main_bytes();
   std::byte* one = two + layout.two_bytes();
-  for (int k = 0; k < kBlock; ++k) {
-    const int column = first_column + k;
-    const int step = column / 16;
-    const int lane = place.lane(column);
-    const int pair = place.pair(column);
-    const int half = column % 2;
-    const int code = from.codes[k];
-    if (layout.bits == 8) {
-      const int byte = 8 * step + 2 * pair + half;
-      tile[byte / 16 * 512 + 16 * lane + byte % 16] = static_cast<std::byte>(code);
-    } else if (layout.main_bits() == 4) {
-      const int nibble = layout.table ? 2 * pair + half : pair + 4 * half;
-      put_bits(tile + 16 * lane + 4 * step, 4 * nibble, code & 15);
-    } else {
-      put_bits(tile + 8 * lane + 4 * (step / 2), 8 * (step % 2) + 2 * pair + 16 * half, code & 3);
-    }
-    if (layout.bits == 6) {
-      put_bits(two + 8 * lane + 4 * (step / 2), 8 * (step % 2) + 2 * pair + 16 * half, code >> 4);
-    }
-    if (layout.one_bytes() > 0) {
-      put_bits(one + 4 * lane, 4 * step + pair + 16 * half, code >> layout.main_bits());
+  const int two_shift = 8 * (step % 2) + 2 * upper;
+  if (layout.bits == 8) {
+    std::byte* at = tile + step / 2 * 512 + 16 * lane + 8 * (step % 2) + 2 * upper;
+    std::memcpy(at, codes, 2);
+    std::memcpy(at + 4, codes + 8, 2);
+  } else if (layout.table) {
+    or_word(tile + 16 * lane + 4 * step, spread<16, 4>(codes, 0, 15) << (8 * upper));
+  } else if (layout.main_bits() == 4) {
+    or_word(tile + 16 * lane + 4 * step, spread<8, 16>(codes, 0, 15) << (4 * upper));
+  } else {
+    or_word(tile + 8 * lane + 4 * (step / 2), spread<4, 16>(codes, 0, 3) << two_shift);
+  }
+  if (layout.bits == 6) or_word(two + 8 * lane + 4 * (step / 2), spread<4, 16>(codes, 4, 3) << two_shift);
+  if (layout.one_bytes() > 0) {
+    or_word(one + 4 * lane, spread<2, 16>(codes, layout.main_bits(), 1) << (4 * step + upper));
+  }
+}
+
+/// Columns 32 part … of a tile.
+void pack_codes(const StoredCodes& from, int part, std::byte* tile, const RowPlace& place) {
+  for (int half = 0; half < 2; ++half) {
+    for (int t = 0; t < 4; ++t) {
+      pack_quad(from.codes + 16 * half + 2 * t, 2 * part + half, 4 * place.g + t, tile, place);
     }
   }
 }
 
-/// Scales of k_tile's columns 32 part …, `q` counting groups of the tile.
+/// Scales of columns 32 part … of a tile.
 void pack_scales(const StoredCodes& from, std::int64_t k_tile, int part, const RowPlace& place) {
   const WeightLayout& layout = place.layout;
   const int row = 2 * place.g + place.upper;
@@ -148,13 +177,16 @@ void pack_scales(const StoredCodes& from, std::int64_t k_tile, int part, const R
 void pack_quantized_row(DType dtype, const std::byte* stored, std::int64_t columns, const RowPlace& place) {
   const DTypeInfo& info = dtype_info(dtype);
   const int parts = info.block_elements / kBlock;
-  for (std::int64_t b = 0; b < columns / kBlock; ++b) {
-    const StoredCodes codes =
-        read_stored(dtype, reinterpret_cast<const std::uint8_t*>(stored) + b / parts * info.block_bytes,
-                    static_cast<int>(b % parts));
-    const std::int64_t k_tile = b / 2;
-    pack_codes(codes, static_cast<int>(b % 2) * kBlock, place.tile(k_tile), place);
-    pack_scales(codes, k_tile, static_cast<int>(b % 2), place);
+  StoredCodes codes[kMostParts];
+  const auto* block = reinterpret_cast<const std::uint8_t*>(stored);
+  for (std::int64_t first = 0; first < columns / kBlock; first += parts, block += info.block_bytes) {
+    read_stored(dtype, block, codes);
+    for (int i = 0; i < parts; ++i) {
+      const std::int64_t k_tile = (first + i) / 2;
+      const int part = static_cast<int>((first + i) % 2);
+      pack_codes(codes[i], part, place.tile(k_tile), place);
+      pack_scales(codes[i], k_tile, part, place);
+    }
   }
 }
 

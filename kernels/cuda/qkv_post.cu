@@ -107,7 +107,7 @@ __device__ void finish_heads(const QkvPostParams& p) {
 #pragma unroll
     for (int k = 0; k < slots; ++k) {
       const int at = (32 * k + lane) * n;
-      if (at < p.head_dim) store_floats(&heads[warp][at], v[k]);
+      if (at < p.head_dim) store_shared(&heads[warp][at], v[k]);
     }
     __syncwarp();
     const int turning = p.second_rope != nullptr ? 2 * p.rotary_dim : p.rotary_dim;

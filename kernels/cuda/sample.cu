@@ -5,6 +5,8 @@
 // exp((logit - max) / temperature) in units of 2^-42 (cut off below), an integer: sums of masses are exact, so they do
 // not depend on who adds them in which order. top_p keeps the shortest run of best tokens whose mass reaches
 // top_p * (mass of what top_k left).
+#include <cfloat>
+
 #include "kernels/cuda/dev/ptx.cuh"
 #include "kernels/cuda/dev/sample_params.h"
 
@@ -23,13 +25,13 @@ constexpr int kList = kThreads;
 constexpr float kLog2E = 1.44269504088896341f;
 constexpr float kLogitBound = 1e30f;
 constexpr float kBanBias = -100.0f;
-constexpr std::uint32_t kBannedOrder = 0xff800000u;  // of -inf
 constexpr Rank kLastRank = ~Rank{0};
-constexpr float kHalfMass = 2097152.0f;  // 2^21: a mass is two halves of 21 bits
+constexpr float kWholeMass = 0x1p42f;
+constexpr float kHalfMass = 0x1p21f;
 
 struct Shared {
-  std::uint32_t low[kBins];  // of each bin's measure
-  std::uint32_t high[kBins];
+  alignas(16) std::uint32_t low[kBins];  // of each bin's measure
+  alignas(16) std::uint32_t high[kBins];
   Rank list[kList];
   Rank exchange[kList];
   Mass segments[kMaxSegments];
@@ -62,14 +64,18 @@ __device__ Rank rank_of(float x, int id) { return static_cast<Rank>(order_of(x))
 __device__ float logit_of(Rank rank) { return logit_of(static_cast<std::uint32_t>(rank >> 32)); }
 
 /// 64 bins for each factor of two of the distance from the largest logit, from 2^-12 to 2^20.
-__device__ int bin_of(float max, float x) {
-  const int bin = static_cast<int>(__float_as_uint(max - x) >> 17) - ((127 - 12) << 6);
-  return min(::max(bin, 0), kBins - 1);
+constexpr int kFirstBin = (127 - 12) << 6;
+__device__ int bin_of(float distance) {
+  return min(max(static_cast<int>(__float_as_uint(distance) >> 17) - kFirstBin, 0), kBins - 1);
+}
+/// The largest distance of a bin.
+__device__ float end_of(int bin) {
+  return bin == kBins - 1 ? INFINITY : __uint_as_float(static_cast<std::uint32_t>(bin + 1 + kFirstBin) << 17);
 }
 
-/// Calls visit(logit, id) for four neighbouring tokens a lane, -inf behind the row's end; whole warps together.
+/// Calls visit(logit, id) for four neighbouring tokens a lane, `behind` behind the row's end; whole warps together.
 template <typename Visit>
-__device__ void visit_segment(const Row& row, int segment, const Visit& visit) {
+__device__ void visit_segment(const Row& row, int segment, const Visit& visit, float behind = -INFINITY) {
   const int end = min(row.vocab, (segment + 1) * kSegment);
 #pragma unroll 2
   for (int start = segment * kSegment; start < end; start += 128) {
@@ -80,16 +86,16 @@ __device__ void visit_segment(const Row& row, int segment, const Visit& visit) {
       x[0] = four.x, x[1] = four.y, x[2] = four.z, x[3] = four.w;
     } else {
 #pragma unroll
-      for (int i = 0; i < 4; ++i) x[i] = id + i < row.vocab ? row.logits[id + i] : -INFINITY;
+      for (int i = 0; i < 4; ++i) x[i] = id + i < row.vocab ? row.logits[id + i] : behind;
     }
 #pragma unroll
     for (int i = 0; i < 4; ++i) visit(x[i], id + i);
   }
 }
 template <typename Visit>
-__device__ void visit_row(const Row& row, const Visit& visit) {
+__device__ void visit_row(const Row& row, const Visit& visit, float behind = -INFINITY) {
   for (int segment = threadIdx.x / 32; segment * kSegment < row.vocab; segment += kWarps) {
-    visit_segment(row, segment, visit);
+    visit_segment(row, segment, visit, behind);
   }
 }
 
@@ -114,18 +120,21 @@ __device__ Mass block_scan(Shared& s, Mass value, Mass* total) {
   return threadIdx.x / 32 > 0 ? value + before : value;
 }
 
-/// The best rank of the row. *finite: no logit is NaN or infinite.
+/// The best rank of the row; an id behind it if all are -inf. *finite: no logit is NaN or infinite.
 __device__ Rank scan_row(Shared& s, const Row& row, bool* finite) {
   float best = -INFINITY;
   int best_id = 0x7fffffff;
-  bool bad = false;
-  visit_row(row, [&](float x, int id) {
-    bad |= (__float_as_uint(x) & 0x7f800000u) == 0x7f800000u && id < row.vocab;
-    if (x > best) best = x, best_id = id;
-  });
+  float zero = 0.0f;  // until it meets a NaN or an infinity
+  visit_row(
+      row,
+      [&](float x, int id) {
+        zero = fmaf(x, 0.0f, zero);
+        if (x > best) best = x, best_id = id;
+      },
+      -FLT_MAX);
   Rank rank = rank_of(best, best_id);
   for (int distance = 16; distance > 0; distance /= 2) rank = min(rank, __shfl_xor_sync(~0u, rank, distance));
-  *finite = __syncthreads_or(bad) == 0;
+  *finite = __syncthreads_or(zero != 0.0f) == 0;
   if (threadIdx.x % 32 == 0) s.ranks[threadIdx.x / 32] = rank;
   __syncthreads();
   rank = s.ranks[threadIdx.x % 32];
@@ -136,43 +145,44 @@ __device__ Rank scan_row(Shared& s, const Row& row, bool* finite) {
 /// Some of a row's tokens, and what each counts.
 struct Measure {
   float max;
-  float scale;    // log2(e) / temperature
-  float least;    // weight
-  Rank first;     // ranks outside [first, last] count nothing
-  Rank last;
-  bool counting;  // 1 for each token instead of its mass
+  float scale;  // log2(e) / temperature
+  float least;  // weight
+  // Tokens with a larger logit than this count, and up to an id those with this one.
+  float lowest = -INFINITY;
+  int last_id = -1;
+  bool only_lowest = false;  // those with a larger logit do not
+  bool counting = false;     // 1 for each token instead of its mass
 
   __device__ float weight(float x) const { return ptx::exp2((x - max) * scale); }
   __device__ bool has(float x, int id) const {
-    const Rank rank = rank_of(x, id);
-    return rank >= first && rank <= last && rank >> 32 < kBannedOrder;
+    return (x > lowest && !only_lowest) || (x == lowest && id <= last_id);
   }
-  /// In halves of 21 bits, of which 2^11 may be added up.
-  __device__ uint2 halves(float x, int id) const {
+  /// High and low part, the high one in units of 2^21; 32 of them may be added up.
+  __device__ uint2 parts(float x, int id) const {
     if (!has(x, id)) return make_uint2(0, 0);
     if (counting) return make_uint2(0, 1);
     const float w = weight(x);
     if (w < least) return make_uint2(0, 0);
+    if (w < 0x1p-16f) return make_uint2(0, static_cast<std::uint32_t>(w * kWholeMass));
     const float scaled = w * kHalfMass;
     const auto high = static_cast<std::uint32_t>(scaled);
     return make_uint2(high, static_cast<std::uint32_t>((scaled - static_cast<float>(high)) * kHalfMass));
   }
-  static __device__ Mass joined(std::uint32_t high, std::uint32_t low) { return (Mass{high} << 21) + low; }
-  __device__ Mass of(float x, int id) const {
-    const uint2 h = halves(x, id);
-    return joined(h.x, h.y);
-  }
+  static __device__ Mass joined(uint2 p) { return (Mass{p.x} << 21) + p.y; }
+  __device__ Mass of(float x, int id) const { return joined(parts(x, id)); }
 };
 
 __device__ void clear_bins(Shared& s) {
   __syncthreads();
-  for (int i = threadIdx.x; i < kBins; i += kThreads) s.low[i] = 0, s.high[i] = 0;
+  *reinterpret_cast<uint2*>(&s.low[2 * threadIdx.x]) = make_uint2(0, 0);
+  *reinterpret_cast<uint2*>(&s.high[2 * threadIdx.x]) = make_uint2(0, 0);
   if (threadIdx.x == 0) s.border = -1;
   __syncthreads();
 }
-__device__ void add_to_bin(Shared& s, int bin, Mass mass) {
+__device__ void add_to_bin(Shared& s, int bin, Mass mass, bool counting) {
   const auto low = static_cast<std::uint32_t>(mass);
   const std::uint32_t old = atomicAdd(&s.low[bin], low);
+  if (counting) return;
   const std::uint32_t high = static_cast<std::uint32_t>(mass >> 32) + (old + low < old ? 1 : 0);
   if (high != 0) atomicAdd(&s.high[bin], high);
 }
@@ -201,14 +211,15 @@ __device__ int locate(Shared& s, const Row& row, const Measure& measure, Mass ta
   for (int segment = threadIdx.x / 32; segment * kSegment < row.vocab; segment += kWarps) {
     std::uint32_t high = 0, low = 0;
     visit_segment(row, segment, [&](float x, int id) {
-      const uint2 h = measure.halves(x, id);
-      high += h.x, low += h.y;
+      const uint2 p = measure.parts(x, id);
+      high += p.x, low += p.y;
     });
+    high += low >> 21, low &= (1u << 21) - 1;
     for (int distance = 16; distance > 0; distance /= 2) {
       high += __shfl_xor_sync(~0u, high, distance);
       low += __shfl_xor_sync(~0u, low, distance);
     }
-    if (threadIdx.x % 32 == 0) s.segments[segment] = Measure::joined(high, low);
+    if (threadIdx.x % 32 == 0) s.segments[segment] = Measure::joined(make_uint2(high, low));
   }
   __syncthreads();
   Mass total;
@@ -260,6 +271,7 @@ __device__ Rank sort_ranks(Shared& s, Rank mine, int size) {
         __syncthreads();
         other = s.exchange[threadIdx.x ^ distance];
       } else {
+        if (threadIdx.x / 32 * 32 >= size) continue;  // a warp of nothing
         other = __shfl_xor_sync(~0u, mine, distance);
       }
       const bool rising = (threadIdx.x & run) == 0, lower = (threadIdx.x & distance) == 0;
@@ -279,8 +291,10 @@ __device__ int sort_size(int count) {
 __device__ int list_tokens(Shared& s, const Row& row, const Measure& measure, int border) {
   if (threadIdx.x == 0) s.listed = 0;
   __syncthreads();
+  const float near = end_of(border);
   visit_row(row, [&](float x, int id) {
-    const bool wanted = measure.has(x, id) && bin_of(measure.max, x) <= border;
+    const float distance = measure.max - x;
+    const bool wanted = distance <= near && measure.has(x, id) && bin_of(distance) <= border;
     const unsigned lanes = __ballot_sync(~0u, wanted);
     if (lanes == 0) return;
     int at = 0;
@@ -299,41 +313,48 @@ __device__ int list_tokens(Shared& s, const Row& row, const Measure& measure, in
   return count;
 }
 
-/// What is left of a row: s.list [count], best first, or, with count 0, all tokens up to rank `last`.
+/// What is left of a row: s.list [count], best first, or, with count 0, all tokens from `lowest` and `last_id` up.
 struct Best {
   int count;
-  Rank last;
+  float lowest;
+  int last_id;
   Mass wanted;  // that was looked for
 };
 
 /// Looks for the shortest run of best tokens among measure's whose sum reaches `wanted`, or `share` of the whole sum
 /// where it counts masses. A list may go on behind the run; a rank does not.
 __device__ Best find_best(Shared& s, const Row& row, Measure measure, Mass wanted, double share) {
-  // Most often the border is near the best token, and the many far ones need no bin.
-  float reach = 17.0f / measure.scale;
+  // Most often the border is near the best token, and the many far ones need no bin. They weigh less than 2^-19.
+  float reach = 20.0f / measure.scale;
 #pragma unroll 1
   for (;; reach = INFINITY) {
     clear_bins(s);
     Mass sum = 0, whole;
+    std::uint32_t far = 0;
     visit_row(row, [&](float x, int id) {
-      const Mass mass = measure.of(x, id);
-      sum += mass;
-      if (mass != 0 && measure.max - x <= reach) add_to_bin(s, bin_of(measure.max, x), mass);
+      const float distance = measure.max - x;
+      if (distance <= reach) {
+        const Mass mass = measure.of(x, id);
+        if (mass == 0) return;
+        sum += mass;
+        add_to_bin(s, bin_of(distance), mass, measure.counting);
+      } else if (!measure.counting && measure.has(x, id)) {
+        far += static_cast<std::uint32_t>(measure.weight(x) * kWholeMass);
+      }
     });
-    block_scan(s, sum, &whole);
+    block_scan(s, sum + far, &whole);
     if (!measure.counting) {
       wanted = max(Mass{1}, min(whole, static_cast<Mass>(__double2ull_ru(share * __ull2double_rn(whole)))));
-    } else if (whole <= wanted) {
-      return {0, measure.last, wanted};
     }
     find_border(s, wanted);
     if (s.border >= 0) break;
+    if (reach == INFINITY) return {0, measure.lowest, measure.last_id, wanted};  // there are no more
   }
   const int border = s.border;
   Mass above = s.above;
   if (!measure.counting || wanted <= kList) {
     const int count = list_tokens(s, row, measure, border);
-    if (count <= kList) return {count, measure.last, wanted};
+    if (count <= kList) return {count, measure.lowest, measure.last_id, wanted};
   }
 
   std::uint32_t order = 0;  // its bits that are known
@@ -343,24 +364,27 @@ __device__ Best find_best(Shared& s, const Row& row, Measure measure, Mass wante
     clear_bins(s);
     visit_row(row, [&](float x, int id) {
       const std::uint32_t here = order_of(x) >> shift;
-      if (bin_of(measure.max, x) != border || (shift < 21 && here >> bits != order)) return;
+      if (bin_of(measure.max - x) != border || (shift < 21 && here >> bits != order)) return;
       const Mass mass = measure.of(x, id);
-      if (mass != 0) add_to_bin(s, here & ((1 << bits) - 1), mass);
+      if (mass != 0) add_to_bin(s, here & ((1 << bits) - 1), mass, measure.counting);
     });
     find_border(s, wanted - above);
     above += s.above;
     order = order << bits | s.border;
   }
   // Equal logits count the same: so many of them, lowest ids first.
-  const Mass each = measure.counting ? 1 : measure.of(logit_of(order), static_cast<int>(measure.last));
+  const float lowest = logit_of(order);
   Measure equal = measure;
-  equal.first = static_cast<Rank>(order) << 32;
-  equal.last = min(measure.last, equal.first | 0xffffffffu);
+  equal.last_id = lowest == measure.lowest ? measure.last_id : 0x7fffffff;
+  equal.lowest = lowest;
+  equal.only_lowest = true;
+  const Mass each = equal.of(lowest, 0);
   equal.counting = true;
-  const int last_id = locate(s, row, equal, (wanted - above + each - 1) / each - 1, false);
-  measure.last = equal.first | static_cast<std::uint32_t>(last_id);
-  if (!measure.counting || wanted > kList) return {0, measure.last, wanted};
-  return {list_tokens(s, row, measure, kBins - 1), measure.last, wanted};
+  measure.last_id = locate(s, row, equal, (wanted - above + each - 1) / each - 1, false);
+  measure.lowest = lowest;
+  const int count =
+      measure.counting && wanted <= kList ? list_tokens(s, row, measure, kBins - 1) : 0;
+  return {count, lowest, measure.last_id, wanted};
 }
 
 /// Philox4x32-10 (Salmon et al., SC 2011): 53 bits for a position of a request with this seed.
@@ -442,11 +466,11 @@ __device__ int draw_from_list(Shared& s, Measure measure, int count, Mass wanted
 }
 
 __device__ int draw(Shared& s, const Row& row, const SampleRules& rules, float max) {
-  Measure measure{max, fminf(kLog2E / rules.temperature, 3e38f), fminf(rules.min_p, 1.0f), 0, kLastRank, false};
+  Measure measure{max, fminf(kLog2E / rules.temperature, 3e38f), fminf(rules.min_p, 1.0f)};
   const std::uint64_t random = draw_bits(rules.seed, rules.position);
   const bool top_k = rules.top_k > 0 && rules.top_k < row.vocab, top_p = rules.top_p < 1.0f;
   const double share = top_p ? fmaxf(rules.top_p, 0.0f) : 1.0;
-  Best best{0, kLastRank, ~Mass{0}};
+  Best best{0, measure.lowest, measure.last_id, 0};
   bool counted = false;
 #pragma unroll 1
   for (int rule = 0; rule < 2 && best.count == 0; ++rule) {
@@ -455,11 +479,14 @@ __device__ int draw(Shared& s, const Row& row, const SampleRules& rules, float m
     Measure looked_at = measure;
     looked_at.counting = counted;
     looked_at.least = 0.0f;
-    looked_at.last = best.last;
+    looked_at.lowest = best.lowest;
+    looked_at.last_id = best.last_id;
     best = find_best(s, row, looked_at, rules.top_k, share);
   }
-  measure.last = best.last;
+  measure.lowest = best.lowest;
+  measure.last_id = best.last_id;
   if (best.count == 0) return locate(s, row, measure, random, true);
+  measure.lowest = -INFINITY;  // the list has its own end
   const int count = counted ? min(best.count, rules.top_k) : best.count;
   return draw_from_list(s, measure, count, best.wanted, share, counted, random);
 }
@@ -467,7 +494,7 @@ __device__ int draw(Shared& s, const Row& row, const SampleRules& rules, float m
 }  // namespace
 
 /// Log-probabilities of the raw row: of the best tokens, and what the drawn one's needs.
-extern "C" __global__ void __launch_bounds__(1024) sample_logprobs(const __grid_constant__ SampleParams p) {
+extern "C" __global__ void __launch_bounds__(1024, 1) sample_logprobs(const __grid_constant__ SampleParams p) {
   __shared__ Shared s;
   const int slot = p.slots[blockIdx.x];
   const int top = slot < 0 ? -1 : p.rules[slot].top_logprobs;
@@ -476,11 +503,14 @@ extern "C" __global__ void __launch_bounds__(1024) sample_logprobs(const __grid_
   bool finite;
   const Rank best = scan_row(s, row, &finite);
   if (!finite) return;
-  Measure measure{logit_of(best), kLog2E, 0.0f, 0, kLastRank, false};
+  Measure measure{logit_of(best), kLog2E, 0.0f};
   Mass sum = 0, whole;
-  visit_row(row, [&](float x, int id) { sum += measure.of(x, id); });
+  visit_row(row, [&](float x, int id) {
+    const float w = measure.weight(x);
+    sum += w < 0x1p-10f ? static_cast<std::uint32_t>(w * kWholeMass) : measure.of(x, id);
+  });
   block_scan(s, sum, &whole);
-  const float log_sum = logf(__ull2float_rn(whole) * (1.0f / kHalfMass / kHalfMass));
+  const float log_sum = logf(__ull2float_rn(whole) * (1.0f / kWholeMass));
   if (threadIdx.x == 0) p.raw[blockIdx.x] = {measure.max, log_sum};
   if (top == 0) return;
   measure.counting = true;
@@ -495,7 +525,7 @@ extern "C" __global__ void __launch_bounds__(1024) sample_logprobs(const __grid_
   p.top_logprobs[at] = logit_of(rank) - measure.max - log_sum;
 }
 
-extern "C" __global__ void __launch_bounds__(1024) sample_tokens(const __grid_constant__ SampleParams p) {
+extern "C" __global__ void __launch_bounds__(1024, 1) sample_tokens(const __grid_constant__ SampleParams p) {
   __shared__ Shared s;
   const int slot = p.slots[blockIdx.x];
   if (slot < 0) return;
@@ -515,7 +545,7 @@ extern "C" __global__ void __launch_bounds__(1024) sample_tokens(const __grid_co
     apply_rules(logits, rules);
     best = scan_row(s, row, &finite);
   }
-  if (best >> 32 >= kBannedOrder) return end(SampleStatus::all_banned, 0);
+  if (static_cast<std::uint32_t>(best) >= static_cast<std::uint32_t>(p.vocab)) return end(SampleStatus::all_banned, 0);
   const int token = rules.temperature > 0.0f ? draw(s, row, rules, logit_of(best)) : static_cast<int>(best);
   end(SampleStatus::token, token);
 

@@ -94,15 +94,8 @@ float take_d(DType dtype, std::uint8_t* block) {
   return f16_to_f32(d);
 }
 
-int table_index(const std::int8_t* table, int value) {
-  int index = 0;
-  while (index < 16 && table[index] != value) ++index;
-  INFERD_CHECK(index < 16);
-  return index;
-}
-
 /// Decodes the block with d = 1 and divides by the scales: the integers are exact, and so is d times a scale.
-StoredCodes read_widened(DType dtype, Bytes stored, int sub) {
+void read_widened(DType dtype, Bytes stored, StoredCodes (&parts)[kMostParts]) {
   std::uint8_t block[kMostBlockBytes];
   const DTypeInfo& info = dtype_info(dtype);
   INFERD_CHECK(info.block_bytes <= kMostBlockBytes);
@@ -111,17 +104,25 @@ StoredCodes read_widened(DType dtype, Bytes stored, int sub) {
   float values[256];
   dequantize_row(dtype, reinterpret_cast<const std::byte*>(block), values, info.block_elements);
   const bool ternary = dtype == DType::tq1_0 || dtype == DType::tq2_0;
-  StoredCodes result;
-  result.zero = ternary ? 1 : 0;
-  for (int half = 0; half < 2; ++half) {
-    const float factor = widened_factor(dtype, block, 2 * sub + half);
-    result.f32_scales[half] = d * factor;
-    for (int k = 16 * half; k < 16 * half + 16; ++k) {
-      const int value = static_cast<int>(values[32 * sub + k] / factor);
-      result.codes[k] = static_cast<std::uint8_t>(ternary ? value + 1 : table_index(code_table(dtype), value));
+  constexpr int kNoCode = 255;
+  std::uint8_t code_of[256];  // by the low byte of the integer
+  std::memset(code_of, kNoCode, sizeof code_of);
+  for (int code = 15; code >= 0; --code) {
+    const int value = ternary ? code - 1 : code_table(dtype)[code];
+    code_of[value & 255] = static_cast<std::uint8_t>(code);
+  }
+  for (int part = 0; part < info.block_elements / 32; ++part) {
+    StoredCodes& to = parts[part];
+    to.zero = ternary ? 1 : 0;
+    for (int half = 0; half < 2; ++half) {
+      const float factor = widened_factor(dtype, block, 2 * part + half);
+      to.f32_scales[half] = d * factor;
+      for (int k = 16 * half; k < 16 * half + 16; ++k) {
+        to.codes[k] = code_of[static_cast<int>(values[32 * part + k] / factor) & 255];
+        INFERD_CHECK(to.codes[k] != kNoCode);
+      }
     }
   }
-  return result;
 }
 
 void read_scales(DType dtype, Bytes block, int sub, StoredCodes& result) {
@@ -197,15 +198,16 @@ const std::int8_t* code_table(DType dtype) {
   }
 }
 
-StoredCodes read_stored(DType dtype, const std::uint8_t* block, int sub) {
-  if (is_widened(dtype)) return read_widened(dtype, block, sub);
-  StoredCodes result;
-  read_codes(dtype, block, sub, result.codes);
-  if (packed_format(dtype).bits == 8) {  // signed there
-    for (std::uint8_t& code : result.codes) code ^= 0x80;
+void read_stored(DType dtype, const std::uint8_t* block, StoredCodes (&parts)[kMostParts]) {
+  if (is_widened(dtype)) return read_widened(dtype, block, parts);
+  const bool is_signed = packed_format(dtype).bits == 8;
+  for (int part = 0; part < dtype_info(dtype).block_elements / 32; ++part) {
+    read_codes(dtype, block, part, parts[part].codes);
+    if (is_signed) {
+      for (std::uint8_t& code : parts[part].codes) code ^= 0x80;
+    }
+    read_scales(dtype, block, part, parts[part]);
   }
-  read_scales(dtype, block, sub, result);
-  return result;
 }
 
 }  // namespace inferd::cuda

@@ -1,4 +1,4 @@
-// Taking stored blocks of quantised types apart for packing: 32 columns as codes, scales and minima.
+// Taking stored blocks of quantised types apart for packing: every 32 columns as codes, scales and minima.
 #pragma once
 
 #include <cstdint>
@@ -25,7 +25,9 @@ bool is_widened(DType dtype);
 /// The 16 integers that codes of table formats stand for.
 const std::int8_t* code_table(DType dtype);
 
-/// Columns 32 sub … of a stored block of a quantised type.
-StoredCodes read_stored(DType dtype, const std::uint8_t* block, int sub);
+inline constexpr int kMostParts = 8;  // of 32 columns in a block
+
+/// All columns of a stored block of a quantised type, 32 a part.
+void read_stored(DType dtype, const std::uint8_t* block, StoredCodes (&parts)[kMostParts]);
 
 }  // namespace inferd::cuda

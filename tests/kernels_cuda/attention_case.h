@@ -165,6 +165,11 @@ inline std::vector<float> attend(SimLauncher& sim, const AttentionShape& shape,
   return step.output();
 }
 
+inline std::vector<float> rows_of(const std::vector<float>& out, int first, int count, const AttentionShape& shape) {
+  const std::ptrdiff_t width = static_cast<std::ptrdiff_t>(shape.heads) * shape.dim;
+  return {out.begin() + first * width, out.begin() + (first + count) * width};
+}
+
 /// softmax(q k^T * scale) v over the keys a query at `position` sees, in fp64: [heads, dim]. `context`: keys there are.
 inline std::vector<double> attention_reference(const AttentionShape& shape, const AttentionSequence& s, int position,
                                                int context) {

@@ -8,14 +8,14 @@
 namespace inferd::cuda::test {
 namespace {
 
+std::uint64_t address(const void* device) { return reinterpret_cast<std::uint64_t>(device); }
+
+}  // namespace
+
 ptxsim::Profile& profile_of(int arch) {
   static std::map<int, ptxsim::Profile> profiles;
   return profiles[arch];
 }
-
-std::uint64_t address(const void* device) { return reinterpret_cast<std::uint64_t>(device); }
-
-}  // namespace
 
 std::vector<int> built_archs() {
   std::vector<int> archs;

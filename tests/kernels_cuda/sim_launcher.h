@@ -67,6 +67,9 @@ std::vector<int> built_archs();
 /// The kernel as ptxas gets it; parsed once a process.
 ptxsim::Module& module_of(Kernel kernel, int arch);
 
+/// What all launches of this process executed on an architecture.
+ptxsim::Profile& profile_of(int arch);
+
 /// What all launches of this process executed of a kernel, per architecture: last test case of a program.
 ptxsim::KernelReport report(Kernel kernel, int arch);
 /// On a GPU always empty. Empty if at least `share` of the kernel's instructions ran on every architecture, else the

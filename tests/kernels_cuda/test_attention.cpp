@@ -1,4 +1,5 @@
 // Attention over the paged cache on the PTX interpreter, by plain arithmetic.
+#include "kernels/cuda/activation.h"
 #include "tests/catch.h"
 #include "tests/kernels_cuda/attention_case.h"
 
@@ -75,15 +76,6 @@ TEST_CASE("attention of wide, narrow and many heads") {
   check(shape, {{&a, 39, 40}, {&a, 0, 5}}, kF32Tolerance);
 }
 
-namespace {
-
-std::vector<float> rows_of(const std::vector<float>& out, int first, int count, const AttentionShape& shape) {
-  const std::ptrdiff_t width = static_cast<std::ptrdiff_t>(shape.heads) * shape.dim;
-  return {out.begin() + first * width, out.begin() + (first + count) * width};
-}
-
-}  // namespace
-
 TEST_CASE("a query's bits do not depend on the batch, the chunks, the blocks or the workspace") {
   for (const AttentionShape& shape :
        {AttentionShape{.heads = 4, .kv_heads = 2, .dim = 16},
@@ -120,6 +112,26 @@ TEST_CASE("attention in a step whose maxima are a bucket's") {
   step.batch.max_context_len = 1500;
   cuda::attention(sim, step.args);
   CHECK(attention_error(shape, chunks, step.output()) <= kF32Tolerance);
+}
+
+TEST_CASE("attention writes an activation") {
+  const AttentionShape shape{.heads = 4, .kv_heads = 2, .dim = 8};
+  const AttentionSequence a(shape, 290, 1);
+  SimLauncher sim(built_archs().front(), kWorkspace, 1);
+  AttentionStep step(sim, shape, {{&a, 289, 290}, {&a, 0, 20}}, 1);
+  cuda::attention(sim, step.args);
+  const std::vector<float> expected = step.output();
+  Activation activation{nullptr, 21, 32, cuda::kF32Form};
+  std::size_t bytes = 0;
+  cuda::activation_planes(nullptr, 21, 32, cuda::kF32Form, &bytes);
+  activation.data = sim.allocate(bytes, "activation");
+  step.args.out = {};
+  step.args.out_activation = activation;
+  cuda::attention(sim, step.args);
+  const std::vector<float> found = sim.get<float>(activation.data, 21 * 64);
+  for (std::size_t row = 0; row < 21; ++row) {
+    for (std::size_t i = 0; i < 64; ++i) REQUIRE(found[row * 64 + i] == (i < 32 ? expected[row * 32 + i] : 0.0f));
+  }
 }
 
 TEST_CASE("a step without tokens launches nothing") {

@@ -1,6 +1,7 @@
 // embedding on the PTX interpreter: which rows, where to, and added to what. Decoding: test_weight_formats.cpp.
 #include "kernels/cuda/cuda_ops.h"
 #include "tests/catch.h"
+#include "tests/kernels_cuda/mutants.h"
 #include "tests/kernels_cuda/sim_weight.h"
 
 using namespace inferd;
@@ -10,10 +11,10 @@ using inferd::testing::StoredMatrix;
 
 namespace {
 
-void check(int arch, DType dtype, std::int64_t columns, int pad, bool accumulate, bool ordered) {
-  CAPTURE(arch, dtype_info(dtype).name, columns, pad, accumulate, ordered);
-  SimLauncher sim(arch, 0, columns <= 256 ? 6 : 1);
-  const StoredMatrix first(dtype, 9, columns, 1), second(DType::f16, 20, columns, 2);
+/// Empty if right, else what is not.
+std::string check(int arch, DType dtype, std::int64_t columns, int pad, bool accumulate, bool ordered) {
+  SimLauncher sim(arch, 0, columns == 256 ? 6 : 1);
+  const StoredMatrix first(dtype, 16, columns, 1), second(DType::f16, 20, columns, 2);
   const auto wide = static_cast<std::size_t>(columns);
   std::vector<std::int32_t> order(wide);
   for (std::size_t i = 0; i < wide; ++i) order[i] = static_cast<std::int32_t>((i + 5) % wide);
@@ -27,7 +28,7 @@ void check(int arch, DType dtype, std::int64_t columns, int pad, bool accumulate
       w[i / wide * wide + static_cast<std::size_t>(order[i % wide])] = stored[i];
   }
   w.insert(w.end(), below.begin(), below.end());
-  const std::vector<std::int32_t> ids{8, 28, 0, 8, 9, 1};
+  const std::vector<std::int32_t> ids{8, 28, 0, 8, 16, 1};
   std::vector<float> before(ids.size() * (wide + static_cast<std::size_t>(pad)));
   for (std::size_t i = 0; i < before.size(); ++i) before[i] = static_cast<float>(i % 64) - 10.25f;
   EmbeddingArgs args;
@@ -46,10 +47,11 @@ void check(int arch, DType dtype, std::int64_t columns, int pad, bool accumulate
       const float value = w[static_cast<std::size_t>(ids[row]) * wide + column];
       expected = accumulate ? before[i] + value : value;
     }
-    if (out[i] != expected)
-      FAIL("row " << row << " column " << column << ": expected " << expected << ", found " << out[i]);
+    if (out[i] == expected) continue;
+    return "row " + std::to_string(row) + " column " + std::to_string(column) + ": expected " +
+           std::to_string(expected) + ", found " + std::to_string(out[i]);
   }
-  SUCCEED();
+  return "";
 }
 
 }  // namespace
@@ -60,8 +62,9 @@ TEST_CASE("embedding writes or adds rows of any part, between strides, in any or
       const std::int64_t block = dtype_info(dtype).block_elements;
       for (const std::int64_t columns : {block == 1 ? 66 : block, 2048 + (block == 1 ? 63 : block)}) {
         for (const int pad : {0, 1, 2}) {
-          check(arch, dtype, columns, pad, pad % 2 == 0, false);
-          check(arch, dtype, columns, pad, pad % 2 != 0, true);
+          CAPTURE(arch, dtype_info(dtype).name, columns, pad);
+          REQUIRE(check(arch, dtype, columns, pad, pad % 2 == 0, false) == "");
+          REQUIRE(check(arch, dtype, columns, pad, pad % 2 != 0, true) == "");
         }
       }
     }
@@ -84,4 +87,17 @@ TEST_CASE("embedding was run whole") {
     const auto kernel = static_cast<cuda::Kernel>(k);
     if (std::string(cuda::kKernels[k].file) == "embedding") CHECK(uncovered(kernel) == "");
   }
+}
+
+TEST_CASE("faults in an embedding kernel are noticed") {
+  const int arch = built_archs()[0];
+  const auto is_right = [arch] {
+    if (check(arch, DType::f32, 2111, 1, true, false) != "") return false;
+    for (int columns = 1; columns <= 66; ++columns) {
+      if (check(arch, DType::f32, columns, columns % 2, columns % 4 < 2, columns % 3 == 0) != "") return false;
+    }
+    return true;
+  };
+  REQUIRE(is_right());
+  CHECK(unlisted_mutants(cuda::Kernel::embedding_f32, "embedding", is_right) == "");
 }

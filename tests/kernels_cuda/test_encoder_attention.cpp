@@ -1,4 +1,5 @@
 // Attention inside the sequences of a batch on the PTX interpreter.
+#include "kernels/cuda/activation.h"
 #include "tests/catch.h"
 #include "tests/kernels_cuda/attention_case.h"
 
@@ -9,7 +10,7 @@ namespace {
 
 /// Whole sequences in one step; returns [T, heads * dim].
 std::vector<float> encode(SimLauncher& sim, const AttentionShape& shape,
-                          const std::vector<const AttentionSequence*>& sequences) {
+                          const std::vector<const AttentionSequence*>& sequences, bool activation = false) {
   BatchTensors batch;
   std::vector<std::int32_t> starts = {0};
   std::vector<float> qkv;
@@ -33,6 +34,14 @@ std::vector<float> encode(SimLauncher& sim, const AttentionShape& shape,
   args.head_dim = shape.dim;
   args.batch = &batch;
   args.scale = shape.scale_or_default();
+  if (activation) {  // f32 rows; width must be a multiple of 64
+    args.out_activation = {nullptr, batch.num_tokens, width, cuda::kF32Form};
+    std::size_t bytes = 0;
+    cuda::activation_planes(nullptr, batch.num_tokens, width, cuda::kF32Form, &bytes);
+    args.out_activation.data = sim.allocate(bytes, "activation");
+    cuda::encoder_attention(sim, args);
+    return sim.get<float>(args.out_activation.data, static_cast<std::size_t>(batch.num_tokens) * width);
+  }
   args.out = sim.output(DType::f32, {batch.num_tokens, width}, "out");
   cuda::encoder_attention(sim, args);
   return sim.get<float>(args.out.data, static_cast<std::size_t>(batch.num_tokens) * width);
@@ -68,6 +77,13 @@ TEST_CASE("encoder_attention of a sequence has the same bits in any batch") {
     const std::vector<float> together = encode(sim, shape, {&b, &a});
     CHECK(std::equal(alone.begin(), alone.end(), together.begin() + 77 * 3 * 32));
   }
+}
+
+TEST_CASE("encoder_attention writes an activation") {
+  const AttentionShape shape = shape_of(2, 32);
+  const AttentionSequence a(shape, 20, 1);
+  SimLauncher sim(built_archs().front(), std::size_t{1} << 16, 1);
+  CHECK(encode(sim, shape, {&a}, true) == encode(sim, shape, {&a}));
 }
 
 TEST_CASE("a step without tokens launches nothing") {

@@ -4,6 +4,7 @@
 #include "kernels/cuda/activation.h"
 #include "tests/catch.h"
 #include "tests/kernels_cuda/linear_check.h"
+#include "tests/kernels_cuda/mutants.h"
 #include "tests/kernels_cuda/sim_weight.h"
 
 using namespace inferd;
@@ -156,21 +157,21 @@ double function_of(ActivationFunction function, double v) {
   return v;
 }
 
-/// A product with an addend, a bias, a function and a residual that is the output itself, columns in another order.
-void check_epilogue(int arch, DType dtype, ActivationFunction function, bool gated, bool plain) {
-  CAPTURE(arch, dtype_info(dtype).name, static_cast<int>(function), gated, plain);
+/// Empty if right: a product with an addend, a bias, a function and a residual that is the output itself, columns in
+/// another order.
+std::string check_epilogue(int arch, DType dtype, ActivationFunction function, bool gated, bool plain) {
   SimLauncher sim(arch, 0, 1);
-  const std::int64_t rows = 10, outs = gated ? rows / 2 : rows;
+  const std::int64_t rows = 18, outs = gated ? rows / 2 : rows;
   const int block = dtype_info(dtype).block_elements;
   const std::int64_t columns = block == 1 ? 70 : block;
   const auto wide = static_cast<std::size_t>(columns);
-  const StoredMatrix first(dtype, 5, columns, 1), second(dtype, 5, columns, 2);
+  const StoredMatrix first(dtype, 9, columns, 1), second(dtype, 9, columns, 2);
   std::vector<std::int32_t> order(wide);
   for (std::size_t i = 0; i < wide; ++i) order[i] = static_cast<std::int32_t>(columns - 1 - static_cast<int>(i));
   std::vector<WeightSource> sources{first.source(), second.source()};
   for (WeightSource& source : sources) source.column_order = plain ? nullptr : order.data();
   const CudaWeight weight = sim_weight(sim, sources, {.gated = gated});
-  REQUIRE(weight.parts().size() == 1);
+  if (weight.parts().size() != 1) return "not one part";
   const std::vector<float> x = random_values(8 * wide, 2);
   const std::vector<float> addend = random_values(static_cast<std::size_t>(8 * rows), 3);
   const std::vector<float> bias = random_values(static_cast<std::size_t>(rows), 4);
@@ -178,7 +179,7 @@ void check_epilogue(int arch, DType dtype, ActivationFunction function, bool gat
   const Tensor out = sim.put(residual, DType::f32, {8, outs}, "out");
   EpilogueParams epilogue = plain_epilogue(out);
   epilogue.function = function;
-  epilogue.half = gated ? 5 : 0;
+  epilogue.half = gated ? 9 : 0;
   if (!plain) {
     epilogue.addend = sim.put(addend, DType::f32, {8, rows}, "addend").as<float>();
     epilogue.addend_stride = rows;
@@ -195,23 +196,23 @@ void check_epilogue(int arch, DType dtype, ActivationFunction function, bool gat
   }
   Products product = products(ordered, x, wide);
   for (std::size_t i = 0; i < product.sums.size() && !plain; ++i) {
-    product.sums[i] += double{addend[i]} + double{bias[i % 10]};
-    product.magnitudes[i] += std::fabs(addend[i]) + std::fabs(bias[i % 10]);
+    product.sums[i] += double{addend[i]} + double{bias[i % 18]};
+    product.magnitudes[i] += std::fabs(addend[i]) + std::fabs(bias[i % 18]);
   }
   std::vector<double> expected, magnitudes;
   for (std::size_t t = 0; t < 8; ++t) {
     for (std::size_t c = 0; c < static_cast<std::size_t>(outs); ++c) {
-      const std::size_t at = 10 * t + c, to = static_cast<std::size_t>(outs) * t + c;
+      const std::size_t at = 18 * t + c, to = static_cast<std::size_t>(outs) * t + c;
       double value = function_of(function, product.sums[at]), magnitude = product.magnitudes[at] * 1.2 + 0.1;
       if (gated) {
-        magnitude = magnitude * std::fabs(product.sums[at + 5]) + product.magnitudes[at + 5] * std::fabs(value);
-        value *= product.sums[at + 5];
+        magnitude = magnitude * std::fabs(product.sums[at + 9]) + product.magnitudes[at + 9] * std::fabs(value);
+        value *= product.sums[at + 9];
       }
       expected.push_back(value + (plain ? 0 : double{residual[to]}));
       magnitudes.push_back(magnitude + std::fabs(residual[to]));
     }
   }
-  REQUIRE(first_difference(sim.get<float>(out.data, expected.size()), expected, magnitudes, tolerance(columns)) == "");
+  return first_difference(sim.get<float>(out.data, expected.size()), expected, magnitudes, tolerance(columns));
 }
 
 }  // namespace
@@ -221,7 +222,10 @@ TEST_CASE("addend, bias, function and residual, gated or not, of every type") {
   for (const int arch : built_archs()) {
     for (const DType dtype : kLinearTypes) {
       for (const F function : {F::none, F::gelu_erf, F::gelu_tanh, F::silu, F::tanh}) {
-        for (const int kind : {0, 1, 2, 3}) check_epilogue(arch, dtype, function, kind % 2 != 0, kind / 2 != 0);
+        for (const int kind : {0, 1, 2, 3}) {
+          CAPTURE(arch, dtype_info(dtype).name, static_cast<int>(function), kind);
+          REQUIRE(check_epilogue(arch, dtype, function, kind % 2 != 0, kind / 2 != 0) == "");
+        }
       }
     }
   }
@@ -280,5 +284,38 @@ TEST_CASE("gates and ups of different types are two parts") {
 TEST_CASE("the exact kernels were run whole") {
   for (int k = 0; k < kNumKernels; ++k) {
     if (std::string(kKernels[k].entry).rfind("linear_exact_", 0) == 0) CHECK(uncovered(static_cast<Kernel>(k)) == "");
+  }
+}
+
+TEST_CASE("faults in the exact kernels are noticed") {
+  using F = ActivationFunction;
+  const int arch = built_archs()[0];
+  const std::pair<DType, Kernel> some[] = {{DType::f32, Kernel::linear_exact_f32},
+                                           {DType::q3_k, Kernel::linear_exact_q3_k}};
+  for (const auto& [dtype, kernel] : some) {
+    CAPTURE(dtype_info(dtype).name);
+    const StoredMatrix small(dtype, 9, 256, 7), large(dtype, 17, 768, 7);
+    const std::vector<float> x = random_values(9 * 768, 8);
+    const auto product_is_right = [&](const StoredMatrix& matrix, std::ptrdiff_t tokens) {
+      SimLauncher sim(arch, 0, tokens == 9 ? 2 : 1);
+      const std::vector<float> some_x(x.begin(), x.begin() + tokens * matrix.columns);
+      const Products expected = products(matrix.widened(), some_x, static_cast<std::size_t>(matrix.columns));
+      return first_difference(run(sim, sim_weight(sim, {matrix.source()}), some_x), expected.sums, expected.magnitudes,
+                              tolerance(matrix.columns)) == "";
+    };
+    const auto is_right = [&, type = dtype] {
+      if (!product_is_right(large, 9)) return false;
+      for (int tokens = 2; tokens < 8; ++tokens) {
+        if (!product_is_right(small, tokens)) return false;
+      }
+      for (const F function : {F::none, F::gelu_erf, F::gelu_tanh, F::silu, F::tanh}) {
+        for (const bool gated : {false, true}) {
+          if (check_epilogue(arch, type, function, gated, false) != "") return false;
+        }
+      }
+      return check_epilogue(arch, type, F::none, true, true) == "";
+    };
+    REQUIRE(is_right());
+    CHECK(unlisted_mutants(kernel, "linear_exact", is_right, "epilogue.cuh") == "");
   }
 }

@@ -6,6 +6,7 @@
 #include "kernels/quant_formats.h"
 #include "tests/catch.h"
 #include "tests/kernels_cuda/linear_check.h"
+#include "tests/kernels_cuda/mutants.h"
 #include "tests/kernels_cuda/sim_weight.h"
 
 using namespace inferd;
@@ -114,36 +115,52 @@ double tolerance(std::int64_t columns) { return (static_cast<double>(columns) / 
 
 }  // namespace
 
+namespace {
+
+/// Rows of three adapters, one without an update, and of none. Empty if right, else what is not.
+std::string check_rows(int arch, std::uint32_t form, std::int64_t columns, std::int64_t rows, int schedules) {
+  SimLauncher sim(arch, 0, schedules);
+  const Update whole({{1, 0, rows}}, columns, 1);
+  const Update parts({{9, 0, (rows + 1) / 2}, {8, rows / 3, rows - rows / 3}}, columns, 20);  // they overlap
+  const Update more({{4, 0, rows}, {6, 0, rows}, {7, 0, rows}}, columns, 40);
+  const auto first = whole.load(sim, rows, columns), second = parts.load(sim, rows, columns),
+             third = more.load(sim, rows, columns);
+  const int slot = columns == 64 ? 3 : kLoraUpdates;  // of a second launch
+  std::vector<const LowRank*> updates(static_cast<std::size_t>(slot) + 1, nullptr);
+  updates[0] = first.get();
+  updates[2] = second.get();
+  updates.back() = third.get();
+  const std::vector<std::int32_t> adapters{2, -1, 0, 1, slot, 2, 2, 0};
+  std::vector<float> x = random_values(adapters.size() * static_cast<std::size_t>(columns), 9);
+  const Activation activation = put_activation(sim, x, columns, form);
+  const std::vector<float> out = run(sim, activation, adapters, updates, rows, 17);
+  std::vector<double> expected, magnitudes;
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    const std::size_t token = i / static_cast<std::size_t>(rows);
+    const Update* update = adapters[token] == 0   ? &whole
+                           : adapters[token] == 2 ? &parts
+                           : adapters[token] > 2  ? &more
+                                                  : nullptr;
+    if (update == nullptr && std::bit_cast<std::uint32_t>(out[i]) != 0x80000000u) return "not -0 without an update";
+    const auto [sum, magnitude] = update == nullptr
+                                      ? std::pair{0.0, 0.0}
+                                      : update->expected(x.data() + token * static_cast<std::size_t>(columns), columns,
+                                                         static_cast<std::int64_t>(i) % rows);
+    expected.push_back(sum);
+    magnitudes.push_back(magnitude);
+  }
+  return first_difference(out, expected, magnitudes, tolerance(columns));
+}
+
+}  // namespace
+
 TEST_CASE("rows of several adapters and of none, from every form") {
   for (const int arch : built_archs()) {
     for (const std::uint32_t form : {kF32Form, kBf16Form, kF16Form}) {
       for (const std::int64_t columns : {1, 64, 200}) {
         for (const std::int64_t rows : {1, 255, 257}) {
           CAPTURE(arch, form, columns, rows);
-          SimLauncher sim(arch, 0, rows == 255 ? 6 : 1);
-          const Update whole({{1, 0, rows}}, columns, 1);
-          const Update parts({{9, 0, (rows + 1) / 2}, {8, rows / 3, rows - rows / 3}}, columns, 20);  // they overlap
-          const auto first = whole.load(sim, rows, columns), second = parts.load(sim, rows, columns);
-          CHECK(second->rank() == 17);
-          const std::vector<std::int32_t> adapters{2, -1, 0, 1, 2, 2, 0};
-          std::vector<float> x = random_values(adapters.size() * static_cast<std::size_t>(columns), 9);
-          const Activation activation = put_activation(sim, x, columns, form);
-          const std::vector<float> out = run(sim, activation, adapters, {first.get(), nullptr, second.get()}, rows, 17);
-          std::vector<double> expected, magnitudes;
-          for (std::size_t i = 0; i < out.size(); ++i) {
-            const std::size_t token = i / static_cast<std::size_t>(rows);
-            const std::int64_t row = static_cast<std::int64_t>(i) % rows;
-            const int adapter = adapters[token];
-            if (adapter < 0 || adapter == 1) REQUIRE(std::bit_cast<std::uint32_t>(out[i]) == 0x80000000u);
-            const Update* update = adapter == 0 ? &whole : adapter == 2 ? &parts : nullptr;
-            const auto [sum, magnitude] =
-                update == nullptr
-                    ? std::pair{0.0, 0.0}
-                    : update->expected(x.data() + token * static_cast<std::size_t>(columns), columns, row);
-            expected.push_back(sum);
-            magnitudes.push_back(magnitude);
-          }
-          REQUIRE(first_difference(out, expected, magnitudes, tolerance(columns)) == "");
+          REQUIRE(check_rows(arch, form, columns, rows, rows == 255 ? 6 : 1) == "");
         }
       }
     }
@@ -194,4 +211,16 @@ TEST_CASE("rows without an adapter are written once, whatever the number of laun
 TEST_CASE("lora was run whole") {
   CHECK(uncovered(Kernel::lora_shrink) == "");
   CHECK(uncovered(Kernel::lora_expand) == "");
+}
+
+TEST_CASE("faults in the adapters' kernels are noticed") {
+  const auto is_right = [] {
+    const int arch = built_archs()[0];
+    for (const std::uint32_t form : {kF32Form, kBf16Form, kF16Form}) {
+      if (check_rows(arch, form, 200, 257, 1) != "" || check_rows(arch, form, 64, 9, 1) != "") return false;
+    }
+    return true;
+  };
+  CHECK(unlisted_mutants(Kernel::lora_shrink, "lora", is_right) == "");
+  CHECK(unlisted_mutants(Kernel::lora_expand, "lora", is_right) == "");
 }

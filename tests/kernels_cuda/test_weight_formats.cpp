@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <limits>
 
+#include "base/errors.h"
+#include "kernels/cuda/activation.h"
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/pack.h"
 #include "tests/catch.h"
@@ -139,4 +141,53 @@ TEST_CASE("columns stored in another order are put back") {
     expected[i / 96 * 96 + static_cast<std::size_t>(order[i % 96])] = stored[i];
   }
   require_rows(sim, sim_weight(sim, {source}), expected);
+}
+
+TEST_CASE("a matrix is packed and uploaded in chunks") {
+  SimLauncher sim(built_archs()[0], 0, 1);
+  const StoredMatrix matrix(DType::f32, 4500, 1024, 11);  // 17.6 MiB
+  const cuda::CudaWeight weight = sim_weight(sim, {matrix.source()});
+  CHECK(weight.bytes() > std::size_t{17} << 20);
+  const std::vector<std::int32_t> ids{0, 4095, 4096, 4499};  // 16 MiB are 4096 rows
+  EmbeddingArgs args;
+  args.weight = &weight;
+  args.ids = sim.put(ids, DType::i32, {4}, "ids");
+  args.out = sim.output(DType::f32, {4, 1024}, "out");
+  cuda::embedding(sim, args);
+  const auto out = sim.get<float>(args.out.data, 4 * 1024);
+  const std::vector<float> expected = matrix.widened();
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    const auto row = expected.begin() + std::int64_t{ids[i]} * 1024;
+    CHECK(std::equal(row, row + 1024, out.begin() + static_cast<std::ptrdiff_t>(i * 1024)));
+  }
+}
+
+TEST_CASE("activation forms follow the format, the mode and the architecture") {
+  SimLauncher sim(built_archs()[0], 0, 1);
+  SimWeightMemory memory(sim);
+  ThreadPool pool(2);
+  const auto forms = [&](DType dtype, ActivationMode mode, int arch) {
+    const StoredMatrix matrix(dtype, 3, 256, 1);
+    const std::vector<WeightSource> sources{matrix.source()};
+    return cuda::CudaWeight(sources, {}, mode, arch, memory, pool).activation_forms();
+  };
+  CHECK(forms(DType::f32, ActivationMode::automatic, 90) == cuda::kF32Form);
+  CHECK(forms(DType::f16, ActivationMode::automatic, 75) == cuda::kF16Form);
+  CHECK(forms(DType::q4_k, ActivationMode::automatic, 80) == cuda::kF16Form);
+  CHECK(forms(DType::bf16, ActivationMode::automatic, 80) == cuda::kBf16Form);
+  CHECK(forms(DType::bf16, ActivationMode::automatic, 75) == cuda::kF32Form);
+  CHECK(forms(DType::q4_k, ActivationMode::f32, 80) == cuda::kF32Form);
+}
+
+TEST_CASE("an order of columns that is no permutation is refused") {
+  SimLauncher sim(built_archs()[0], 0, 1);
+  const StoredMatrix matrix(DType::g4_32, 3, 32, 1);
+  std::vector<std::int32_t> order(32);
+  for (int i = 0; i < 32; ++i) order[static_cast<std::size_t>(i)] = i;
+  WeightSource source = matrix.source();
+  source.column_order = order.data();
+  for (const std::int32_t wrong : {-1, 0, 32}) {
+    order[7] = wrong;
+    CHECK_THROWS_AS(sim_weight(sim, {source}), CheckpointError);
+  }
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "kernels/cuda/dev/attention_params.h"
 #include "kernels/cuda/dev/ptx.cuh"

@@ -38,4 +38,29 @@ struct AttentionParams {
   float cap;                   // softcap * log2(e), or 0
 };
 
+// Tiles of the tensor-core kernels (attention_mma.cuh).
+inline constexpr int kMmaKeys = 64;
+inline constexpr int kMmaRows = 16;
+inline constexpr int kMmaWarps = 4;
+inline constexpr int kMmaThreads = kMmaWarps * 32;
+
+/// Query rows of an attend_tiles block: as wide heads' sums fit the registers.
+constexpr int tile_rows(int head_dim, int arch) {
+  if (arch < 80) return head_dim > 128 ? 16 : head_dim > 96 ? 32 : 64;
+  return head_dim > 128 ? 32 : 64;
+}
+/// Keys and values share a buffer where two do not fit beside the queries.
+constexpr int kv_buffers(int head_dim) { return head_dim <= 128 ? 2 : 1; }
+constexpr int mma_shared_bytes(int head_dim, int rows) {
+  const int scales = 8 * rows;
+  return (rows + kv_buffers(head_dim) * kMmaKeys) * head_dim * 2 + scales;
+}
+/// Dynamic shared memory of attend_tiles and attend_spans. The latter exchange weights and maxima there.
+constexpr int tiles_shared_bytes(int head_dim, int arch) {
+  return mma_shared_bytes(head_dim, tile_rows(head_dim, arch));
+}
+constexpr int spans_shared_bytes(int head_dim) {
+  return mma_shared_bytes(head_dim, kMmaRows) + kMmaRows * kMmaKeys * 2 + kMmaWarps * kMmaRows * 4;
+}
+
 }  // namespace inferd::cuda

@@ -43,7 +43,9 @@ struct LinearMma {
   static constexpr int kFoldStride = T.fold_stride();
   static constexpr bool kOwnX = T.row_warps == 1;  // no other warp reads this warp's x
   static constexpr int kUnit = Weights::kGroup == 64 ? 64 : 32;  // columns whose fragments are in registers at once
-  static constexpr int kBlock = kTokenTiles <= 2 ? kTokenTiles : Weights::kQuantized && T.tokens > 16 ? 2 : 4 / T.row_tiles;  // token tiles that take turns
+  // Token tiles that take turns.
+  static constexpr int kBlock =
+      kTokenTiles <= 2 ? kTokenTiles : !Weights::kQuantized ? 4 / T.row_tiles : Weights::kGroup == 16 ? 1 : 2;
   // Outputs of a thread when slices are folded through shared memory: pairs of rows g and g + 8.
   static constexpr int kPairs = T.block_rows() / 2 * T.tokens;
   static constexpr int kOwnPairs = kSliceWarps == 1 ? 1 : (kPairs + kLinearThreads - 1) / kLinearThreads;

@@ -63,7 +63,7 @@ constexpr LinearTile linear_tile(int index, const WeightLayout& weights) {
     case 2:
       return {32, 2, 1, depth, 3};
     case 3:
-      return {64, 4, 1, 2, 2};
+      return {64, 4, 1, weights.group == 16 && weights.has_min ? 1 : 2, 2};  // or sm_90 has too few registers
     default:
       return {64, 8, weights.bits == 16 ? 2 : 1, 2, 3};
   }

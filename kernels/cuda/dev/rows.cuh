@@ -1,7 +1,7 @@
 // What row kernels share: vectors of floats, and sums over a warp in one fixed order.
 #pragma once
 
-#include <cstdint>
+#include "kernels/cuda/dev/ptx.cuh"
 
 namespace inferd::cuda {
 
@@ -18,12 +18,25 @@ inline __device__ void load_floats(float (&v)[n], const float* from) {
     v[0] = *from;
   }
 }
+/// Likewise to shared memory.
 template <int n>
-inline __device__ void store_floats(float* to, const float (&v)[n]) {
+inline __device__ void store_shared(float* to, const float (&v)[n]) {
   if constexpr (n == 4) {
     *reinterpret_cast<float4*>(to) = make_float4(v[0], v[1], v[2], v[3]);
   } else if constexpr (n == 2) {
     *reinterpret_cast<float2*>(to) = make_float2(v[0], v[1]);
+  } else {
+    *to = v[0];
+  }
+}
+
+/// Likewise to global memory.
+template <int n>
+inline __device__ void store_floats(float* to, const float (&v)[n]) {
+  if constexpr (n == 4) {
+    ptx::store_global(reinterpret_cast<float4*>(to), make_float4(v[0], v[1], v[2], v[3]));
+  } else if constexpr (n == 2) {
+    ptx::store_global(reinterpret_cast<float2*>(to), make_float2(v[0], v[1]));
   } else {
     *to = v[0];
   }
