@@ -10,6 +10,7 @@
 #include "engine/sim/sim_tokenizer.h"
 #include "engine/weights/checkpoint.h"
 #include "server/served_model.h"
+#include "server/tool_formats/formats.h"
 
 namespace inferd {
 namespace {
@@ -71,9 +72,11 @@ void add_stop_ids(ServedModel& model, const std::vector<std::int32_t>& ids) {
   }
 }
 
-void set_template(ServedModel& model, std::unique_ptr<ChatTemplate> chat_template) {
+void set_template(ServedModel& model, std::unique_ptr<ChatTemplate> chat_template, const ModelSpec& spec) {
   model.chat_template = std::move(chat_template);
-  model.thinks = model.chat_template != nullptr && model.chat_template->source().find("</think>") != std::string::npos;
+  if (model.chat_template == nullptr) return;
+  model.reasoning_format = find_reasoning_format(spec.reasoning_parser, model.chat_template->source());
+  model.tool_format = find_tool_format(spec.tool_parser, model.chat_template->source_with_tools());
 }
 
 void add_decoder(ServedModel& model, std::unique_ptr<Model> decoder, Backend& backend, const ModelSpec& spec,
@@ -110,8 +113,10 @@ void load_sim(ServedModel& model, const ModelSpec& spec, const LoadContext& cont
   }
   const std::string source =
       spec.chat_template_file.empty() ? kSimTemplate : read_template_file(spec.chat_template_file);
-  set_template(model, parse_chat_template(source, spec.chat_template_file.empty() ? "sim" : spec.chat_template_file, "",
-                                          "<|im_end|>"));
+  set_template(
+      model,
+      parse_chat_template(source, spec.chat_template_file.empty() ? "sim" : spec.chat_template_file, "", "<|im_end|>"),
+      spec);
   add_stop_ids(model, model.tokenizer->special().stop);
   add_stop_ids(model, {options.eos_token});
   add_decoder(model, make_sim_model(options), context.sim_backend, spec, context);
@@ -159,12 +164,14 @@ void load_files(ServedModel& model, const ModelSpec& spec, const LoadContext& co
     return;
   }
   if (spec.chat_template_file.empty()) {
-    set_template(model, load_chat_template(*checkpoint, *model.tokenizer));
+    set_template(model, load_chat_template(*checkpoint, *model.tokenizer), spec);
   } else {
     const SpecialTokens& special = model.tokenizer->special();
-    set_template(model, parse_chat_template(read_template_file(spec.chat_template_file), spec.chat_template_file,
-                                            special_text(*model.tokenizer, special.bos),
-                                            special_text(*model.tokenizer, special.eos)));
+    set_template(
+        model,
+        parse_chat_template(read_template_file(spec.chat_template_file), spec.chat_template_file,
+                            special_text(*model.tokenizer, special.bos), special_text(*model.tokenizer, special.eos)),
+        spec);
   }
   add_stop_ids(model, model.tokenizer->special().stop);
   add_stop_ids(model, {model.tokenizer->special().eos});

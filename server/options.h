@@ -48,6 +48,8 @@ struct ModelSpec {
   std::string chat_template_file;   // empty: the model's own
   std::int64_t context_length = 0;  // 0: auto
   std::vector<std::string> aliases;
+  std::string reasoning_parser = "auto";  // a name of server/reasoning_formats, "auto" (by the template) or "none"
+  std::string tool_parser = "auto";       // a name of server/tool_formats, "auto" or "none"
 };
 
 }  // namespace inferd

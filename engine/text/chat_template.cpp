@@ -53,7 +53,9 @@ class JinjaChatTemplate final : public ChatTemplate {
   JinjaChatTemplate(const TemplateSource& source, const TemplateSource* with_tools,
                     std::vector<jinja::Variable> model_variables)
       : source_(source.text), model_variables_(std::move(model_variables)), plain_(source, model_variables_) {
-    if (with_tools != nullptr) with_tools_.emplace(*with_tools, model_variables_);
+    if (with_tools == nullptr) return;
+    with_tools_.emplace(*with_tools, model_variables_);
+    tools_source_ = with_tools->text;
   }
 
   MarkedText render(const ChatInput& input) const override {
@@ -73,10 +75,11 @@ class JinjaChatTemplate final : public ChatTemplate {
   }
 
   const std::string& source() const override { return source_; }
+  const std::string& source_with_tools() const override { return with_tools_ ? tools_source_ : source_; }
   bool takes_tools() const override { return with_tools_ ? with_tools_->takes_tools() : plain_.takes_tools(); }
 
  private:
-  std::string source_;
+  std::string source_, tools_source_;
   std::vector<jinja::Variable> model_variables_;
   ProbedTemplate plain_;
   std::optional<ProbedTemplate> with_tools_;

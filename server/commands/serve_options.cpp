@@ -116,6 +116,8 @@ std::vector<ModelSpec> model_specs(const Settings& settings) {
     spec.chat_template_file = model.chat_template;
     spec.context_length = model.context_length;
     spec.aliases = model.aliases;
+    spec.reasoning_parser = model.reasoning_parser.empty() ? settings.reasoning_parser : model.reasoning_parser;
+    spec.tool_parser = model.tool_parser.empty() ? settings.tool_parser : model.tool_parser;
     specs.push_back(std::move(spec));
   }
   return specs;

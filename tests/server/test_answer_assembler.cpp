@@ -2,6 +2,7 @@
 #include "engine/sim/sim_tokenizer.h"
 #include "server/answer_assembler.h"
 #include "server/sse_writer.h"
+#include "server/tool_formats/formats.h"
 #include "tests/catch.h"
 
 using namespace inferd;
@@ -19,7 +20,7 @@ void add(Answer& answer, AnswerPiece piece) {
   if (!piece.content.empty()) answer.contents.push_back(piece.content);
   answer.whole.content += piece.content;
   answer.whole.reasoning += piece.reasoning;
-  for (auto& call : piece.tool_calls) answer.whole.tool_calls.push_back(std::move(call));
+  for (auto& call : piece.tool_calls) add_call_piece(answer.whole.tool_calls, std::move(call));
   for (auto& token : piece.tokens) answer.whole.tokens.push_back(std::move(token));
 }
 
@@ -33,7 +34,7 @@ Answer assemble(const std::string& text, AnswerOptions options) {
     add(answer, assembler.push(event));
     if (assembler.stopped()) break;
   }
-  add(answer, assembler.finish());
+  add(answer, assembler.finish(false));
   answer.stopped = assembler.stopped();
   return answer;
 }
@@ -46,14 +47,14 @@ std::string token_bytes(const Answer& answer) {
 
 AnswerOptions thinking(bool open = false) {
   AnswerOptions options;
-  options.parser.reasoning = true;
+  options.parser.reasoning = find_reasoning_format("think", "");
   options.parser.reasoning_open = open;
   return options;
 }
 
 AnswerOptions tools() {
   AnswerOptions options;
-  options.parser.tool_calls = true;
+  options.parser.tools = &kHermesFormat;
   return options;
 }
 
@@ -124,7 +125,7 @@ TEST_CASE("ids that end an answer are no text") {
   CHECK(assembler.push(event).content == "a");
   event.token = 257;
   CHECK(assembler.push(event).empty());
-  CHECK(assembler.finish().empty());
+  CHECK(assembler.finish(false).empty());
 }
 
 TEST_CASE("reasoning is split off, whether the prompt or the answer opens it") {
