@@ -78,7 +78,8 @@ class Llama3 final : public ObjectFormat {
 };
 
 bool fits(std::string_view source) {
-  return source.find(R"({"name": function name, "parameters": dictionary)") != std::string_view::npos;
+  return source.find("function name, ") != std::string_view::npos &&
+         source.find("dictionary of argument name and its value") != std::string_view::npos;
 }
 
 std::unique_ptr<ToolFormat> make(const ToolSchemas& schemas) { return std::make_unique<Llama3>(schemas); }

@@ -177,6 +177,39 @@ TEST_CASE("what is no call stays text, and parallel calls can be refused") {
   CHECK(assemble(call + call, one).whole.tool_calls.size() == 1);
 }
 
+TEST_CASE("control tokens part calls from text and never show, tokens and all") {
+  const auto checkpoint = Checkpoint::open(std::string(INFERD_SOURCE_DIR) + "/tests/golden/models/chatglm3");
+  const auto tokenizer = load_tokenizer(*checkpoint);
+  const TokenId mark = tokenizer->special_id("<|assistant|>").value();
+  REQUIRE(tokenizer->is_special(mark));
+  const std::vector<TokenId> text = tokenizer->encode(MarkedText::untrusted("see <|assistant|>"), false);
+  const std::vector<TokenId> call =
+      tokenizer->encode(MarkedText::untrusted("get_time\n ```python\ntool_call(x=1)\n```"), false);
+  REQUIRE(std::count(text.begin(), text.end(), mark) == 0);
+  std::vector<TokenId> ids = text;
+  ids.push_back(mark);
+  ids.insert(ids.end(), call.begin(), call.end());
+  ids.push_back(mark);
+  AnswerOptions options;
+  options.parser.tools = &kChatGlm3Format;
+  options.parser.schemas = ToolSchemas(Json::parse(R"([{"type": "function", "function": {"name": "get_time"}}])"));
+  AnswerAssembler assembler(*tokenizer, options);
+  Answer answer;
+  for (const TokenId id : ids) {
+    TokenEvent event;
+    event.token = id;
+    add(answer, assembler.push(event));
+  }
+  add(answer, assembler.finish(false));
+  CHECK(answer.whole.content == "see <|assistant|>");
+  REQUIRE(answer.whole.tool_calls.size() == 1);
+  CHECK(answer.whole.tool_calls[0].name == "get_time");
+  CHECK(answer.whole.tool_calls[0].arguments == "{\"x\":1}");
+  std::vector<TokenId> told;
+  for (const TokenEvent& event : answer.whole.tokens) told.push_back(event.token);
+  CHECK(told == ids);
+}
+
 TEST_CASE("server-sent events are one line of JSON each") {
   StringSink sink;
   SseWriter writer(sink, 1000);
