@@ -29,7 +29,7 @@ class ProbedTemplate {
     const bool has_tools = input.tools.is_array() && !input.tools.empty();
     const Json no_tools = abilities_.null_tools ? Json() : Json::array();
     variables.push_back({"tools", has_tools ? input.tools : no_tools});
-    variables.push_back({"messages", adapt_messages(input.messages, abilities_)});
+    variables.push_back({"messages", adapt_messages(input.messages, has_tools ? input.tools : Json(), abilities_)});
     return parsed_.render(variables, input.now_unix_s);
   }
 

@@ -30,10 +30,7 @@ class Glm4 final : public LineFormat {
   ArgumentObject arguments_;
 };
 
-bool fits(std::string_view source) {
-  return source.find("<|observation|>") != std::string_view::npos &&
-         source.find("请使用 Json 格式表示调用的参数") != std::string_view::npos;
-}
+bool fits(std::string_view source) { return source.find("请使用 Json 格式表示调用的参数") != std::string_view::npos; }
 
 std::unique_ptr<ToolFormat> make(const ToolSchemas& schemas) { return std::make_unique<Glm4>(schemas); }
 
