@@ -226,6 +226,11 @@ void log_served_model(const ServedModel& model) {
                log_safe(info.quantization), megabytes(info.weight_bytes), megabytes(info.resident_bytes),
                model.is_encoder ? "inputs up to" : "context", model.context_length,
                model.is_encoder ? "no KV cache" : "KV cache " + megabytes(model.engine->kv_bytes(model.handle)));
+  if (model.reasoning_format != nullptr || model.tool_format != nullptr) {
+    spdlog::info("model {}: tool calls {}, reasoning {}", log_safe(model.name),
+                 model.tool_format != nullptr ? model.tool_format->name : "none",
+                 model.reasoning_format != nullptr ? model.reasoning_format->name : "none");
+  }
   if (!model.is_encoder && model.chat_template == nullptr) {
     spdlog::warn("model {} has no chat template: /v1/chat/completions will refuse it", log_safe(model.name));
   }
