@@ -120,6 +120,8 @@ std::vector<ModelSpec> model_specs(const Settings& settings) {
     spec.device = model.device.empty() ? settings.device : model.device;
     spec.gpu_layers = model.gpu_layers.empty() ? settings.gpu_layers : model.gpu_layers;
     spec.aliases = model.aliases;
+    spec.reasoning_parser = model.reasoning_parser.empty() ? settings.reasoning_parser : model.reasoning_parser;
+    spec.tool_parser = model.tool_parser.empty() ? settings.tool_parser : model.tool_parser;
     specs.push_back(std::move(spec));
   }
   return specs;
