@@ -20,8 +20,9 @@ void encoder_attention(Launcher& launcher, const EncoderAttentionArgs& args);  /
 void gather_rows(Launcher& launcher, const GatherRowsArgs& args);              // rows.cpp
 void pool(Launcher& launcher, const PoolArgs& args);                           // pool.cpp
 
-/// Workspace that any `linear` needs of at most so many tokens, whose weights have at most max_columns columns, and rows
-/// too, or twice that if gated. (Rows of a weight that stores f32 directly, a language model's head, do not count.)
+/// Workspace that any `linear` needs of at most so many tokens, whose weights have at most max_columns columns, and
+/// rows too, or twice that if gated. (Rows of a weight that stores f32 directly, a language model's head, do not
+/// count.)
 std::size_t linear_workspace_bytes(std::int64_t max_tokens, std::int64_t max_columns);
 
 }  // namespace inferd::cuda
