@@ -206,6 +206,6 @@ TEST_CASE("no tokens, no launch") {
 }
 
 TEST_CASE("the kernels beside the products were run whole") {
-  CHECK(uncovered(Kernel::linear_permute) == "");
-  CHECK(uncovered(Kernel::linear_finish_gated, 0.8) == "");  // no gate is a tanh
+  if (built_archs()[0] >= 80) CHECK(uncovered(Kernel::linear_permute) == "");  // bf16 has no columns to order on sm_75
+  CHECK(uncovered(Kernel::linear_finish_gated, 0.8) == "");                    // no gate is a tanh
 }

@@ -104,8 +104,8 @@ TEST_CASE("every format is multiplied as its widened weights are, alike in every
           if (tile < num_tiles(arch)) REQUIRE(same_bits(layer.run(std::min(9, linear_tile(tile, {}).tokens), tile), y));
         }
       };
-      check(1280, {1, 3, 4});
-      check(3840, {0});  // slices longer than twice the tiles a warp has under way
+      check(1280, {3, 4});
+      check(3840, {0, 1});  // slices longer than twice the tiles a warp has under way
     }
   }
 }
@@ -210,7 +210,10 @@ TEST_CASE("addend, bias, function and residual, gated or not, in every kernel") 
 
 TEST_CASE("the tensor-core kernels were run whole") {
   for (int k = 0; k < kNumKernels; ++k) {
-    const std::string file = kKernels[k].file;
-    if (file.rfind("linear_mma_", 0) == 0) CHECK(uncovered(static_cast<Kernel>(k)) == "");
+    const std::string entry = kKernels[k].entry, file = kKernels[k].file;
+    if (file.rfind("linear_mma_", 0) != 0) continue;
+    const bool not_on_75 = entry.find("_bf16_") != entry.npos || entry.find("_prefill") != entry.npos;
+    if (built_archs()[0] < 80 && not_on_75) continue;
+    CHECK(uncovered(static_cast<Kernel>(k)) == "");
   }
 }
