@@ -63,7 +63,9 @@ extern "C" __global__ void __launch_bounds__(256) normalize_rows(const __grid_co
   __shared__ double sums[256];
   float* row = p.rows + blockIdx.x * p.stride;
   double squares = 0.0;
-  for (int i = threadIdx.x; i < p.columns; i += 256) squares += static_cast<double>(row[i]) * static_cast<double>(row[i]);
+  for (int i = threadIdx.x; i < p.columns; i += 256) {
+    squares += static_cast<double>(row[i]) * static_cast<double>(row[i]);
+  }
   sums[threadIdx.x] = squares;
   for (int distance = 128; distance > 0; distance /= 2) {
     __syncthreads();

@@ -17,7 +17,8 @@ __device__ void store_kv(void* base, std::int64_t at, std::int32_t element, cons
   std::uint16_t bits[n];
 #pragma unroll
   for (int j = 0; j < n; ++j) {
-    bits[j] = element == kKvF16 ? __half_as_ushort(__float2half_rn(v[j])) : __bfloat16_as_ushort(__float2bfloat16_rn(v[j]));
+    bits[j] =
+        element == kKvF16 ? __half_as_ushort(__float2half_rn(v[j])) : __bfloat16_as_ushort(__float2bfloat16_rn(v[j]));
   }
   std::uint16_t* to = static_cast<std::uint16_t*>(base) + at;
   if constexpr (n == 4) {

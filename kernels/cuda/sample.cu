@@ -60,7 +60,9 @@ __device__ std::uint32_t order_of(float x) {
 __device__ float logit_of(std::uint32_t order) {
   return __uint_as_float(static_cast<int>(order) < 0 ? order : ~order & 0x7fffffffu);
 }
-__device__ Rank rank_of(float x, int id) { return static_cast<Rank>(order_of(x)) << 32 | static_cast<std::uint32_t>(id); }
+__device__ Rank rank_of(float x, int id) {
+  return static_cast<Rank>(order_of(x)) << 32 | static_cast<std::uint32_t>(id);
+}
 __device__ float logit_of(Rank rank) { return logit_of(static_cast<std::uint32_t>(rank >> 32)); }
 
 /// 64 bins for each factor of two of the distance from the largest logit, from 2^-12 to 2^20.
@@ -205,8 +207,8 @@ __device__ void find_border(Shared& s, Mass wanted) {
   __syncthreads();
 }
 
-/// The id at which the measure's sum over rising ids passes a target: `target` itself, or, with draws, that many 2^53rds
-/// of the whole sum.
+/// The id at which the measure's sum over rising ids passes a target: `target` itself, or, with draws, that many
+/// 2^53rds of the whole sum.
 __device__ int locate(Shared& s, const Row& row, const Measure& measure, Mass target, bool draws) {
   for (int segment = threadIdx.x / 32; segment * kSegment < row.vocab; segment += kWarps) {
     std::uint32_t high = 0, low = 0;
@@ -382,8 +384,7 @@ __device__ Best find_best(Shared& s, const Row& row, Measure measure, Mass wante
   equal.counting = true;
   measure.last_id = locate(s, row, equal, (wanted - above + each - 1) / each - 1, false);
   measure.lowest = lowest;
-  const int count =
-      measure.counting && wanted <= kList ? list_tokens(s, row, measure, kBins - 1) : 0;
+  const int count = measure.counting && wanted <= kList ? list_tokens(s, row, measure, kBins - 1) : 0;
   return {count, lowest, measure.last_id, wanted};
 }
 
