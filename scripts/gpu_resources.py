@@ -51,6 +51,8 @@ def main():
             faults.append(f"{where}: expected at most {most} registers, found {registers}")
         if spill or stack:
             faults.append(f"{where}: expected no spills and no stack, found {spill} bytes of spills, {stack} of stack")
+        if arch == 75 and re.fullmatch(r"linear_\w+_prefill", name):
+            continue  # never launched there (linear_mma.cpp)
         limit = 65536 if arch == 75 else 101376  # what every chip of that generation gives a block
         if shared + dynamic > limit:
             faults.append(f"{where}: {shared} + {dynamic} bytes of shared memory, a block may have {limit}")

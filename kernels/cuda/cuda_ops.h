@@ -29,8 +29,9 @@ std::size_t sample_workspace_bytes(std::int64_t rows);
 /// sequence. With less it still works, longer contexts then being summed by fewer blocks.
 std::size_t attention_workspace_bytes(std::int64_t max_tokens, std::int64_t max_sequences, std::int64_t max_context_len,
                                       int num_heads, int head_dim);
-/// Workspace that any `linear` needs of at most so many tokens, whose weights have at most max_columns columns, and rows
-/// too, or twice that if gated. (Rows of a weight that stores f32 directly, a language model's head, do not count.)
+/// Workspace that any `linear` needs of at most so many tokens, whose weights have at most max_columns columns, and
+/// rows too, or twice that if gated. (Rows of a weight that stores f32 directly, a language model's head, do not
+/// count.)
 std::size_t linear_workspace_bytes(std::int64_t max_tokens, std::int64_t max_columns);
 
 }  // namespace inferd::cuda

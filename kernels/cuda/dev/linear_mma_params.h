@@ -54,6 +54,8 @@ struct LinearTile {
 inline constexpr int kNumLinearTiles = 5;
 constexpr LinearTile linear_tile(int index, const WeightLayout& weights) {
   const bool narrow = weights.bits <= 6;
+  // Formats whose scales take so many registers that two tiles under way leave too few for 64 tokens.
+  const bool wide_scales = weights.group == 16 && (weights.has_min || weights.scale_bytes >= 256);
   const int depth = weights.bits <= 4 && weights.scale_bytes < 256 ? 4 : 2;
   switch (index) {
     case 0:
@@ -63,7 +65,7 @@ constexpr LinearTile linear_tile(int index, const WeightLayout& weights) {
     case 2:
       return {32, 2, 1, depth, 3};
     case 3:
-      return {64, 4, 1, weights.group == 16 && weights.has_min ? 1 : 2, 2};  // or sm_90 has too few registers
+      return {64, 4, 1, wide_scales ? 1 : 2, 2};
     default:
       return {64, 8, weights.bits == 16 ? 2 : 1, 2, 3};
   }
