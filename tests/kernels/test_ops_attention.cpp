@@ -280,6 +280,30 @@ TEST_CASE("batching, thread counts and block placement do not change a bit") {
   }
 }
 
+TEST_CASE("a step that only decodes gives each sequence the bits it has alone") {
+  for (CpuLevel level : machine_levels()) {
+    for (int window : {0, 90}) {
+      const Shape shape{6, 2, 64, DType::f16, window};
+      Numbers numbers(11);
+      std::vector<Sequence> sequences;
+      for (int length : {700, 1, 64, 65, 17, 300, 256, 257, 130}) sequences.emplace_back(shape, length, numbers);
+      std::vector<Chunk> chunks;
+      std::vector<float> alone;
+      OpsRig one(1, level);
+      for (const Sequence& sequence : sequences) {
+        chunks.push_back({&sequence, sequence.length - 1, sequence.length});
+        const std::vector<float> row = attend(one, shape, {chunks.back()});
+        alone.insert(alone.end(), row.begin(), row.end());
+        CHECK(worst_error(shape, chunks.back(), row, 1) < kTolerance);
+      }
+      for (int threads : {1, 2, 3}) {
+        OpsRig rig(threads, level);
+        CHECK(same_bits(alone, attend(rig, shape, chunks)));
+      }
+    }
+  }
+}
+
 TEST_CASE("long contexts split by partition keep windows and chunks bit-equal") {
   for (CpuLevel level : machine_levels()) {
     for (int window : {0, 300, 700}) {

@@ -129,6 +129,13 @@ AttentionTile make_tile(const Job& job, const TileIndex& index) {
   return tile;
 }
 
+/// `tile`, when it comes to its end, fetches the first keys of a partition of `next`.
+void fetch_next(AttentionTile& tile, const AttentionTile& next, int partition) {
+  tile.next = next.source;
+  tile.next_first = static_cast<std::int64_t>(partition) * kPartitionKeys;
+  tile.next_end = next.num_keys;
+}
+
 /// Few tiles over long contexts (decoding): one task per partition, then the states are merged in the same order in
 /// which a single task would have merged them.
 void run_split(CpuContext& context, const Job& job, const TileShape& shape, std::int64_t tiles,
@@ -142,11 +149,17 @@ void run_split(CpuContext& context, const Job& job, const TileShape& shape, std:
     const std::int64_t row = starts[index.sequence] + index.first_query;
     return partials + (row * partitions + partition) * per_partition + index.first_head * state;
   };
-  context.pool.run(tiles * partitions, [&](std::int64_t task, int) {
+  for_rows(context.pool, tiles * partitions, [&](std::int64_t task, int) {
     const TileIndex index = locate(job, shape, task / partitions);
     AttentionTile tile = make_tile(job, index);
     const int partition = static_cast<int>(task % partitions);
     if (partition < tile.first_partition || partition >= tile.end_partition) return;
+    if (partition + 1 < tile.end_partition) {
+      fetch_next(tile, tile, partition + 1);
+    } else if (task + 1 < tiles * partitions) {
+      const AttentionTile next = make_tile(job, locate(job, shape, (task + 1) / partitions));
+      fetch_next(tile, next, next.first_partition);
+    }
     tile.first_partition = partition;
     tile.end_partition = partition + 1;
     tile.partial = partial_at(index, partition);
@@ -182,8 +195,20 @@ void run_job(CpuContext& context, const Job& job, const Activation& activation) 
     run_split(context, job, shape, tiles, partitions);
   } else {
     const RowKernels& kernels = row_kernels(context.level);
-    context.pool.run(tiles,
-                     [&](std::int64_t task, int) { kernels.attention(make_tile(job, locate(job, shape, task))); });
+    // Decoding: many small tiles of equal size, whose first keys would come as a surprise to the core.
+    if (job.shared.causal && job.batch->max_query_len == 1) {
+      for_rows(context.pool, tiles, [&](std::int64_t task, int) {
+        AttentionTile tile = make_tile(job, locate(job, shape, task));
+        if (task + 1 < tiles) {
+          const AttentionTile next = make_tile(job, locate(job, shape, task + 1));
+          fetch_next(tile, next, next.first_partition);
+        }
+        kernels.attention(tile);
+      });
+    } else {
+      context.pool.run(tiles,
+                       [&](std::int64_t task, int) { kernels.attention(make_tile(job, locate(job, shape, task))); });
+    }
   }
   if (!activation) return;
   for_rows(context.pool, job.batch->num_tokens, [&](std::int64_t row, int) {

@@ -63,6 +63,9 @@ struct AttentionTile {
   KeySource source;
   int first_partition = 0;  // partitions of kPartitionKeys keys to visit: [first, end)
   int end_partition = 0;
+  KeySource next;  // what this worker reads after this tile: keys [next_first, next_end) are fetched meanwhile
+  std::int64_t next_first = 0;
+  std::int64_t next_end = 0;
   float* out = nullptr;  // [num_queries, num_heads, head_dim] by out_stride: softmax(…) v
   std::int64_t out_stride = 0;
   float* partial = nullptr;  // instead of out: [num_queries, num_heads, head_dim + 2]: maximum, sum, weighted values
