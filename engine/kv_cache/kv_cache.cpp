@@ -30,10 +30,29 @@ std::string text(std::int64_t number) { return std::to_string(number); }
 
 }  // namespace
 
+DType kv_layer_dtype(const KvSpec& spec, DType dtype, int layer) {
+  const bool fine = std::binary_search(spec.fine_layers.begin(), spec.fine_layers.end(), layer);
+  return fine && dtype == DType::q8_0 ? DType::f16 : dtype;
+}
+
+std::size_t kv_block_bytes(const KvSpec& spec, DType dtype) {
+  std::size_t bytes = 0;
+  for (int layer = 0; layer < spec.num_layers; ++layer) {
+    bytes += 2 * half_block_bytes(spec, kv_layer_dtype(spec, dtype, layer));
+  }
+  return bytes;
+}
+
 KvPlan plan_kv_cache(const ModelInfo& info, const KvSpec& spec, const EngineOptions& options,
                      std::size_t available_bytes) {
-  if (options.kv_dtype != DType::f16 && options.kv_dtype != DType::f32 && options.kv_dtype != DType::bf16) {
-    throw ConfigError("kv_dtype: expected f16, bf16 or f32, found " + std::string(dtype_info(options.kv_dtype).name));
+  if (options.kv_dtype != DType::f16 && options.kv_dtype != DType::f32 && options.kv_dtype != DType::bf16 &&
+      options.kv_dtype != DType::q8_0) {
+    throw ConfigError("kv_cache_type: expected f16, bf16, f32 or q8_0, found " +
+                      std::string(dtype_info(options.kv_dtype).name));
+  }
+  if (spec.head_dim % dtype_info(options.kv_dtype).block_elements != 0) {
+    throw ConfigError("kv_cache_type: q8_0 needs heads of a multiple of 32 elements, but those of " + info.name +
+                      " have " + text(spec.head_dim));
   }
   if (options.context_length < 0 || options.context_length > info.max_context) {
     throw ConfigError("context_length: expected 1 to " + text(info.max_context) + " (the most " + info.name +
@@ -41,7 +60,7 @@ KvPlan plan_kv_cache(const ModelInfo& info, const KvSpec& spec, const EngineOpti
   }
   const std::int64_t wanted = options.context_length > 0 ? options.context_length : info.max_context;
   KvPlan plan;
-  plan.block_bytes = half_block_bytes(spec, options.kv_dtype) * 2 * static_cast<std::size_t>(spec.num_layers);
+  plan.block_bytes = kv_block_bytes(spec, options.kv_dtype);
   std::size_t pool_bytes = options.kv_cache_bytes;
   if (pool_bytes == 0) {
     pool_bytes = static_cast<std::size_t>(static_cast<double>(available_bytes) * options.kv_memory_fraction);
@@ -69,23 +88,31 @@ KvPlan plan_kv_cache(const ModelInfo& info, const KvSpec& spec, const EngineOpti
 }
 
 KvCache::KvCache(Backend& backend, const KvSpec& spec, DType dtype, const KvPlan& plan) {
-  const std::size_t half = half_block_bytes(spec, dtype) * static_cast<std::size_t>(plan.num_blocks);
-  const std::size_t padded = (half + kTensorAlignment - 1) / kTensorAlignment * kTensorAlignment;
+  const auto blocks = static_cast<std::size_t>(plan.num_blocks);
+  const auto half = [&](int layer) {  // bytes of a layer's keys, or of its values
+    const std::size_t bytes = half_block_bytes(spec, kv_layer_dtype(spec, dtype, layer)) * blocks;
+    return (bytes + kTensorAlignment - 1) / kTensorAlignment * kTensorAlignment;
+  };
   std::size_t total = 0;
-  if (__builtin_mul_overflow(padded, static_cast<std::size_t>(spec.num_layers) * 2, &total)) {
+  if (__builtin_mul_overflow(
+          kv_block_bytes(spec, dtype) + 2 * kTensorAlignment * static_cast<std::size_t>(spec.num_layers), blocks,
+          &total)) {
     throw MemoryError("KV cache: " + text(plan.num_blocks) + " blocks exceed the address space");
   }
+  total = 0;
+  for (int layer = 0; layer < spec.num_layers; ++layer) total += 2 * half(layer);
   memory_ = backend.allocate(total);
   auto* at = static_cast<std::byte*>(memory_->data());
-  const auto next_tensor = [&] {
-    Tensor tensor(at, dtype, {plan.num_blocks, spec.num_kv_heads, kKvBlockTokens, spec.head_dim});
-    at += padded;
+  const auto next_tensor = [&](int layer) {
+    Tensor tensor(at, kv_layer_dtype(spec, dtype, layer),
+                  {plan.num_blocks, spec.num_kv_heads, kKvBlockTokens, spec.head_dim});
+    at += half(layer);
     return tensor;
   };
   for (int layer = 0; layer < spec.num_layers; ++layer) {
     KvLayer entry;
-    entry.keys = next_tensor();
-    entry.values = next_tensor();
+    entry.keys = next_tensor(layer);
+    entry.values = next_tensor(layer);
     entry.block_size = kKvBlockTokens;
     layers_.push_back(entry);
   }

@@ -19,6 +19,12 @@ struct KvPlan {
   std::size_t bytes() const { return static_cast<std::size_t>(num_blocks) * block_bytes; }
 };
 
+/// The type a layer has in a cache of `dtype`.
+DType kv_layer_dtype(const KvSpec& spec, DType dtype, int layer);
+
+/// Bytes of keys and values of one block over all layers.
+std::size_t kv_block_bytes(const KvSpec& spec, DType dtype);
+
 /// Sizes the pool: kv_cache_bytes, or the automatic amount (options.h).
 /// Throws MemoryError (with the bytes needed and there) when not even one block or
 /// the explicit context_length fits, ConfigError when context_length exceeds the model's own.

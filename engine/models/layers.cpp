@@ -181,6 +181,7 @@ void Decoder::attention_block(const AttentionBlock& block, const BatchTensors& b
                      .rotary_dim = config_.rope.rotary_dim,
                      .style = config_.rope.style,
                      .q_scale = weights_.q_scales.buffer ? work_.q_scale.first_rows(batch.num_tokens) : Tensor(),
+                     .k_shift = block.k_shift.tensor(),
                      .kv = kv,
                      .slots = batch.slots});
   backend_.attention({.qkv = qkv,

@@ -87,7 +87,9 @@ EngineOptions engine_options(const Settings& settings) {
       settings.max_concurrent_requests > 0 ? settings.max_concurrent_requests : kConcurrentOnCpu;
   options.max_queued_requests = settings.max_queued_requests;
   options.kv_cache_bytes = static_cast<std::size_t>(settings.kv_cache_memory);
-  options.kv_dtype = settings.kv_cache_type == "f32" ? DType::f32 : DType::f16;
+  options.kv_dtype = settings.kv_cache_type == "f32"    ? DType::f32
+                     : settings.kv_cache_type == "q8_0" ? DType::q8_0
+                                                        : DType::f16;
   options.queue_wait_s = settings.queue_wait_s;
   options.prefix_cache = settings.prefix_cache;
   options.max_adapters = max_adapters(settings);

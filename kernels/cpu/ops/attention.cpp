@@ -108,9 +108,8 @@ AttentionTile make_tile(const Job& job, const TileIndex& index) {
   tile.out = job.out + first_row * job.out_stride + static_cast<std::int64_t>(index.first_head) * job.head_dim;
   tile.out_stride = job.out_stride;
   if (tile.alibi_slopes != nullptr) tile.alibi_slopes += index.first_head;
-  const std::size_t element = tile.source.element == KvElement::f32 ? 4 : 2;
-  const auto advance = [&](const void* base, std::int64_t elements) -> const void* {
-    return static_cast<const std::byte*>(base) + elements * static_cast<std::int64_t>(element);
+  const auto advance = [&](const void* base, std::int64_t units) -> const void* {
+    return static_cast<const std::byte*>(base) + units * kv_unit_bytes(tile.source.element);
   };
   std::int64_t skip = 0;
   if (tile.causal) {
@@ -118,7 +117,8 @@ AttentionTile make_tile(const Job& job, const TileIndex& index) {
     if (job.batch->prefix_lens) tile.prefix = job.batch->prefix_lens.as<const std::int32_t>()[index.sequence];
     tile.first_position = tile.num_keys - query_count(*job.batch, index.sequence) + index.first_query;
     tile.source.block_table += index.sequence * job.batch->block_tables.row_stride;
-    skip = static_cast<std::int64_t>(index.kv_head) * tile.source.block_size * job.head_dim;
+    skip =
+        kv_units(tile.source.element, static_cast<std::int64_t>(index.kv_head) * tile.source.block_size * job.head_dim);
   } else {
     tile.num_keys = query_count(*job.batch, index.sequence);
     skip = starts[index.sequence] * tile.source.row_stride + static_cast<std::int64_t>(index.kv_head) * job.head_dim;
@@ -255,9 +255,10 @@ void cpu_attention(CpuContext& context, const AttentionArgs& args) {
   source.element = kv_element(args.kv.keys.dtype);
   source.block_table = args.batch->block_tables.as<const std::int32_t>();
   source.block_size = args.kv.block_size;
-  INFERD_CHECK(args.kv.block_size % 16 == 0);
+  INFERD_CHECK(args.kv.block_size % 16 == 0 && (source.element != KvElement::q8_0 || args.head_dim % 32 == 0));
   source.row_stride = args.head_dim;
-  source.block_stride = static_cast<std::int64_t>(args.num_kv_heads) * args.kv.block_size * args.head_dim;
+  source.block_stride =
+      kv_units(source.element, static_cast<std::int64_t>(args.num_kv_heads) * args.kv.block_size * args.head_dim);
   set_out(context, job, args.out);
   run_job(context, job, args.out_activation);
 }

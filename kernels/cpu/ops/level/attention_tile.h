@@ -299,6 +299,9 @@ void attention_tile(const AttentionTile& tile) {
       case KvElement::bf16:
         run_partition<Bfloat>(tile, s, rows, padded, begin, end, limit);
         break;
+      case KvElement::q8_0:
+        run_partition<Q8>(tile, s, rows, padded, begin, end, limit);
+        break;
     }
     for (int row = 0; row < rows; ++row) {
       merge_state(s.total_state[row], s.total + static_cast<std::int64_t>(row) * padded, s.current_state[row],
