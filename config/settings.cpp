@@ -49,25 +49,6 @@ std::optional<double> to_number(std::string_view text) {
   return value;
 }
 
-std::optional<std::int64_t> to_bytes(std::string_view text) {
-  static constexpr std::pair<std::string_view, double> kUnits[] = {
-      {"KiB", 1024.0}, {"MiB", 1048576.0}, {"GiB", 1073741824.0}, {"TiB", 1099511627776.0},
-      {"KB", 1e3},     {"MB", 1e6},        {"GB", 1e9},           {"TB", 1e12},
-      {"B", 1.0}};
-  double factor = 1;
-  for (const auto& [unit, size] : kUnits) {
-    if (text.size() > unit.size() && text.ends_with(unit)) {
-      factor = size;
-      text.remove_suffix(unit.size());
-      break;
-    }
-  }
-  while (!text.empty() && text.back() == ' ') text.remove_suffix(1);
-  const auto number = to_number(text);
-  if (!number || *number < 0 || *number * factor > 9e18) return std::nullopt;
-  return static_cast<std::int64_t>(*number * factor);
-}
-
 std::optional<bool> to_boolean(std::string_view text) {
   if (text == "true" || text == "yes" || text == "on" || text == "1") return true;
   if (text == "false" || text == "no" || text == "off" || text == "0") return false;
@@ -113,6 +94,25 @@ bool valid_gpu_layers(const std::string& layers) {
 }
 
 }  // namespace
+
+std::optional<std::int64_t> size_from_text(std::string_view text) {
+  static constexpr std::pair<std::string_view, double> kUnits[] = {
+      {"KiB", 1024.0}, {"MiB", 1048576.0}, {"GiB", 1073741824.0}, {"TiB", 1099511627776.0},
+      {"KB", 1e3},     {"MB", 1e6},        {"GB", 1e9},           {"TB", 1e12},
+      {"B", 1.0}};
+  double factor = 1;
+  for (const auto& [unit, size] : kUnits) {
+    if (text.size() > unit.size() && text.ends_with(unit)) {
+      factor = size;
+      text.remove_suffix(unit.size());
+      break;
+    }
+  }
+  while (!text.empty() && text.back() == ' ') text.remove_suffix(1);
+  const auto number = to_number(text);
+  if (!number || *number < 0 || *number * factor > 9e18) return std::nullopt;
+  return static_cast<std::int64_t>(*number * factor);
+}
 
 const SettingKey* find_setting(std::string_view name) {
   for (const SettingKey& key : setting_keys()) {
@@ -170,7 +170,7 @@ void set_value(Settings& settings, const SettingKey& key, const std::string& tex
         field = 0;
         return;
       }
-      const auto value = key.type == KeyType::bytes ? to_bytes(text) : to_integer(text);
+      const auto value = key.type == KeyType::bytes ? size_from_text(text) : to_integer(text);
       if (!value || out_of_range(static_cast<double>(*value))) bad_value(where, key.name, allowed_text(key), text);
       field = *value;
       return;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -76,6 +77,9 @@ std::string allowed_text(const SettingKey& key);
 /// "WHERE: KEY: expected ALLOWED, found 'TEXT'".
 void set_value(Settings& settings, const SettingKey& key, const std::string& text, const std::string& where);
 void set_list(Settings& settings, const SettingKey& key, std::vector<std::string> items, const std::string& where);
+
+/// Bytes in "2GiB", "1.5GB" or "4096"; nothing for other texts.
+std::optional<std::int64_t> size_from_text(std::string_view text);
 
 /// Settings with every key at its default.
 Settings default_settings();

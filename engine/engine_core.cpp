@@ -33,14 +33,14 @@ std::int64_t step_rows(const EngineOptions& options, const Model& model) {
   return std::max<std::int64_t>({1, options.max_batch_tokens, longest > 0 ? longest + effective_running(options) : 0});
 }
 
-SchedulerLimits scheduler_limits(const EngineOptions& options, const Model& model) {
+SchedulerLimits scheduler_limits(const EngineOptions& options, const Model& model, std::uint64_t instance) {
   SchedulerLimits limits;
   limits.max_step_tokens = step_rows(options, model);
   limits.max_batch_tokens = std::max<std::int64_t>(1, options.max_batch_tokens);
   limits.max_running = effective_running(options);
   limits.max_logit_rows = logit_rows_of_step(options);
   limits.prefix_cache = options.prefix_cache;
-  limits.model_instance = next_model_instance();
+  limits.model_instance = instance;
   limits.kv_dtype = options.kv_dtype;
   limits.speculation = options.speculation;
   return limits;
@@ -49,6 +49,19 @@ SchedulerLimits scheduler_limits(const EngineOptions& options, const Model& mode
 BatchLimits batch_limits(const EngineOptions& options, const KvPlan& plan, const Model& model) {
   return {step_rows(options, model), effective_running(options), blocks_for_tokens(plan.context_length),
           logit_rows_of_step(options), model.has_places()};
+}
+
+/// Rows of the captured step for `rows` sequences; `most` is the largest.
+std::int64_t captured_rows(std::int64_t rows, std::int64_t most) {
+  constexpr std::int64_t kRows[] = {1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256};
+  const auto* found = std::find_if(std::begin(kRows), std::end(kRows), [rows](std::int64_t r) { return r >= rows; });
+  return found == std::end(kRows) ? most : std::min(*found, most);
+}
+
+/// The pool, with a spare block behind it if steps are captured.
+KvPlan with_spare(KvPlan plan, bool captures) {
+  if (captures) ++plan.num_blocks;
+  return plan;
 }
 
 double seconds_between(TimePoint from, TimePoint to) { return std::chrono::duration<double>(to - from).count(); }
@@ -60,11 +73,15 @@ EngineCore::EngineCore(std::unique_ptr<Model> model, Backend& backend, const Eng
       backend_(backend),
       options_(options),
       clock_(clock),
-      kv_plan_(plan_kv_cache(model_->info(), model_->kv_spec(), options, backend.available_bytes())),
+      kv_plan_(plan_kv_cache(model_->info(), model_->kv_spec(), options, backend.available_bytes(),
+                             model_->host() != nullptr ? model_->host()->available_bytes() : 0)),
       max_running_(effective_running(options)),
-      cache_(backend, model_->kv_spec(), options.kv_dtype, kv_plan_),
+      instance_(next_model_instance()),
+      captures_(backend.captures() && model_->capturable()),
+      spare_block_(static_cast<std::int32_t>(kv_plan_.num_blocks)),
+      cache_(backend, model_->kv_spec(), options.kv_dtype, with_spare(kv_plan_, captures_), model_->host()),
       blocks_(kv_plan_.num_blocks),
-      scheduler_(blocks_, HashKey::random(), scheduler_limits(options, *model_)),
+      scheduler_(blocks_, HashKey::random(), scheduler_limits(options, *model_, instance_)),
       batch_(backend, batch_limits(options, kv_plan_, *model_)),
       sampler_(model_->info().vocab_size),
       hook_([this](int) { at_layer(); }),
@@ -227,9 +244,10 @@ std::optional<EngineCore::Ticket> EngineCore::launch() {
     if (!sequence->admitted) sequence->admitted = now;
   }
   assemble();
+  const std::optional<std::uint64_t> key = round_step();
   const BatchTensors tensors = batch_.upload();
   try {
-    logits_ = model_->forward(tensors, cache_.layers(), batch_.logit_rows(), hook_);
+    forward(tensors, key);
   } catch (const ForwardAbandoned&) {
     // Nothing of this step counts: the written blocks belong to cancelled requests alone and are not published.
     backend_.synchronize();
@@ -238,6 +256,33 @@ std::optional<EngineCore::Ticket> EngineCore::launch() {
   }
   in_flight_ = true;
   return Ticket{totals_.steps};
+}
+
+std::optional<std::uint64_t> EngineCore::round_step() {
+  const auto decodes = [](const Chunk& chunk) {
+    return chunk.count == 1 && chunk.logit_rows() == 1 && chunk.sequence->request.adapter == 0;
+  };
+  if (!captures_ || !std::all_of(plan_.chunks.begin(), plan_.chunks.end(), decodes)) return std::nullopt;
+  const std::int64_t rows = captured_rows(batch_.num_tokens(), max_running_);
+  constexpr TokenId kAnyToken = 0;
+  while (batch_.num_tokens() < rows) {
+    batch_.append({&kAnyToken, 1}, 0, {&spare_block_, 1});
+    if (model_->has_places()) batch_.apply_places(*model_, {.length = 1});
+    batch_.want_logits(1);
+  }
+  const std::int64_t width = batch_.round_shape();
+  return instance_ << 40 | static_cast<std::uint64_t>(rows) << 28 | static_cast<std::uint64_t>(width);
+}
+
+void EngineCore::forward(const BatchTensors& tensors, std::optional<std::uint64_t> key) {
+  if (!key) {
+    logits_ = model_->forward(tensors, cache_.layers(), batch_.logit_rows(), hook_);
+    return;
+  }
+  Tensor& logits = captured_logits_[*key];
+  backend_.captured(*key,
+                    [&] { logits = model_->forward(tensors, cache_.layers(), batch_.logit_rows(), LayerHook()); });
+  logits_ = logits;
 }
 
 void EngineCore::load_row(const std::byte* device_row) {
@@ -340,7 +385,7 @@ void EngineCore::collect(Ticket ticket) {
   backend_.synchronize();
   const TimePoint now = clock_.now();
   INFERD_CHECK(plan_.num_logit_rows == 0 ||
-               (logits_.dim(0) == plan_.num_logit_rows && logits_.dim(1) == info().vocab_size));
+               (logits_.dim(0) >= plan_.num_logit_rows && logits_.dim(1) == info().vocab_size));
   for (const Chunk& chunk : plan_.chunks) {
     Sequence& sequence = *chunk.sequence;
     totals_.prompt_tokens +=

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <variant>
@@ -80,6 +81,9 @@ class EngineCore {
  private:
   void sweep(TimePoint now);
   void assemble();
+  /// Makes a step that only decodes one of few shapes. Returns its key for Backend::captured; nothing for other steps.
+  std::optional<std::uint64_t> round_step();
+  void forward(const BatchTensors& tensors, std::optional<std::uint64_t> key);
   void at_layer();
   void collect_chunk(const Chunk& chunk, const std::byte* first_row, TimePoint now);
   bool score_prompt_rows(const Chunk& chunk, const std::byte* first_row);
@@ -102,6 +106,9 @@ class EngineCore {
   const Clock& clock_;
   const KvPlan kv_plan_;
   const std::int64_t max_running_;
+  const std::uint64_t instance_;    // among all cores ever
+  const bool captures_;             // steps that only decode are captured
+  const std::int32_t spare_block_;  // behind the scheduler's; where rows that fill a captured step up write
   KvCache cache_;
   BlockManager blocks_;
   Scheduler scheduler_;
@@ -111,6 +118,7 @@ class EngineCore {
   std::vector<TokenId> with_draft_;  // scratch of assemble
   LayerHook hook_;
   Tensor logits_;
+  std::map<std::uint64_t, Tensor> captured_logits_;  // by key
   bool in_flight_ = false;
   std::vector<std::pair<const Sequence*, FinishReason>> ended_;  // in this step
   std::vector<AdapterSlot> adapter_slots_;                       // as the model's

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -89,6 +90,13 @@ class Backend {
   virtual void upload(void* device, const void* host, std::size_t bytes) = 0;
   virtual void download(void* host, const void* device, std::size_t bytes) = 0;
   virtual void synchronize() = 0;
+
+  /// Whether `captured` saves time here (CUDA graphs).
+  virtual bool captures() const { return false; }
+  /// Does `work`, which calls operations of this backend only, always the same ones with the same arguments for one
+  /// key; their buffers' contents may differ. May repeat what it queued for the key before instead of calling it. Keys
+  /// are forgotten when an allocation could have moved what they refer to (reserve_workspace).
+  virtual void captured(std::uint64_t key, const std::function<void()>& work);
 
   virtual void embedding(const EmbeddingArgs& args) = 0;
   virtual void norm(const NormArgs& args) = 0;

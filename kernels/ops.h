@@ -34,6 +34,7 @@ struct BatchTensors {
   Tensor prefix_lens;  // [S] i32, first tokens of a sequence that all its queries see, before them or not; absent: 0
   Tensor type_ids;     // [T] i32, part of its input each token belongs to (encoders); absent: all 0
   Tensor adapters;     // [T] i32, slot of the adapter each row goes through, -1: none; absent: none at all
+  const BatchTensors* host = nullptr;  // the same arrays in host memory, for layers that run there; or null
   std::int32_t num_tokens = 0;
   std::int32_t num_sequences = 0;
   std::int32_t max_query_len = 0;

@@ -23,6 +23,7 @@ constexpr Command kCommands[] = {
     {"check-config", "read a configuration file and say whether it is good", run_check_config},
     {"bench", "measure how fast this machine runs a model (bench --help lists the options)", run_bench},
     {"doctor", "say what this machine can serve", run_doctor},
+    {"plan", "say what a model takes on each device, and which contexts fit (plan --help lists the options)", run_plan},
     {"inspect", "say what a model's or an adapter's files hold (--json for programs)", run_inspect},
     {"version", "print the version", run_version},
 };

@@ -12,6 +12,7 @@ namespace inferd {
 namespace {
 
 constexpr std::size_t kTensorAlignment = 256;
+constexpr double kHostFraction = 0.5;  // of free RAM, for layers beside those on a GPU
 // Slots are 32-bit: block * kKvBlockTokens + offset.
 constexpr std::int64_t kMaxBlocks = std::numeric_limits<std::int32_t>::max() / kKvBlockTokens;
 
@@ -28,6 +29,24 @@ std::size_t half_block_bytes(const KvSpec& spec, DType dtype) {
 
 std::string text(std::int64_t number) { return std::to_string(number); }
 
+/// Bytes the pool may take of `available` bytes when nobody said how many.
+std::size_t share_of(std::size_t available, double fraction) {
+  return static_cast<std::size_t>(static_cast<double>(available) * fraction);
+}
+
+/// Blocks that a budget holds of whose layers it has `bytes` a block.
+std::int64_t blocks_in(std::size_t budget, std::size_t bytes) {
+  if (bytes == 0) return kMaxBlocks;
+  return std::min(static_cast<std::int64_t>(budget / bytes), kMaxBlocks);
+}
+
+/// Bytes of one block in layers [first, end).
+std::size_t layers_block_bytes(const KvSpec& spec, DType dtype, int first, int end) {
+  std::size_t bytes = 0;
+  for (int layer = first; layer < end; ++layer) bytes += 2 * half_block_bytes(spec, kv_layer_dtype(spec, dtype, layer));
+  return bytes;
+}
+
 }  // namespace
 
 DType kv_layer_dtype(const KvSpec& spec, DType dtype, int layer) {
@@ -36,15 +55,11 @@ DType kv_layer_dtype(const KvSpec& spec, DType dtype, int layer) {
 }
 
 std::size_t kv_block_bytes(const KvSpec& spec, DType dtype) {
-  std::size_t bytes = 0;
-  for (int layer = 0; layer < spec.num_layers; ++layer) {
-    bytes += 2 * half_block_bytes(spec, kv_layer_dtype(spec, dtype, layer));
-  }
-  return bytes;
+  return layers_block_bytes(spec, dtype, 0, spec.num_layers);
 }
 
 KvPlan plan_kv_cache(const ModelInfo& info, const KvSpec& spec, const EngineOptions& options,
-                     std::size_t available_bytes) {
+                     std::size_t available_bytes, std::size_t host_bytes) {
   if (options.kv_dtype != DType::f16 && options.kv_dtype != DType::f32 && options.kv_dtype != DType::bf16 &&
       options.kv_dtype != DType::q8_0) {
     throw ConfigError("kv_cache_type: expected f16, bf16, f32 or q8_0, found " +
@@ -63,18 +78,27 @@ KvPlan plan_kv_cache(const ModelInfo& info, const KvSpec& spec, const EngineOpti
   plan.block_bytes = kv_block_bytes(spec, options.kv_dtype);
   std::size_t pool_bytes = options.kv_cache_bytes;
   if (pool_bytes == 0) {
-    pool_bytes = static_cast<std::size_t>(static_cast<double>(available_bytes) * options.kv_memory_fraction);
+    const std::int64_t fitting =
+        std::min(blocks_in(share_of(available_bytes, options.kv_memory_fraction),
+                           layers_block_bytes(spec, options.kv_dtype, spec.host_layers, spec.num_layers)),
+                 blocks_in(share_of(host_bytes, kHostFraction),
+                           layers_block_bytes(spec, options.kv_dtype, 0, spec.host_layers)));
+    pool_bytes = static_cast<std::size_t>(fitting) * plan.block_bytes;
     std::size_t useful = 0;
     const bool overflow = __builtin_mul_overflow(
         static_cast<std::size_t>(blocks_for(wanted) * std::max<std::int64_t>(options.kv_full_contexts, 0)),
         plan.block_bytes, &useful);
     if (options.kv_full_contexts > 0 && !overflow) pool_bytes = std::min(pool_bytes, useful);
   }
-  if (options.kv_cache_bytes > available_bytes) {
-    throw MemoryError("kv_cache_memory: " + std::to_string(options.kv_cache_bytes) +
-                      " bytes were asked for, but only " + std::to_string(available_bytes) + " bytes are available");
-  }
   plan.num_blocks = std::min(static_cast<std::int64_t>(pool_bytes / plan.block_bytes), kMaxBlocks);
+  const int own_layers = spec.num_layers - spec.host_layers;
+  for (const auto& [layers, available] : {std::pair(own_layers, available_bytes), {spec.host_layers, host_bytes}}) {
+    const std::size_t asked =
+        options.kv_cache_bytes / static_cast<std::size_t>(spec.num_layers) * static_cast<std::size_t>(layers);
+    if (options.kv_cache_bytes == 0 || asked <= available) continue;
+    throw MemoryError("kv_cache_memory: " + std::to_string(asked) + " bytes were asked for, but only " +
+                      std::to_string(available) + " bytes are available");
+  }
   const std::int64_t needed_blocks = options.context_length > 0 ? blocks_for(options.context_length) : 1;
   if (plan.num_blocks < needed_blocks) {
     throw MemoryError(
@@ -87,29 +111,36 @@ KvPlan plan_kv_cache(const ModelInfo& info, const KvSpec& spec, const EngineOpti
   return plan;
 }
 
-KvCache::KvCache(Backend& backend, const KvSpec& spec, DType dtype, const KvPlan& plan) {
+KvCache::KvCache(Backend& backend, const KvSpec& spec, DType dtype, const KvPlan& plan, Backend* host) {
+  INFERD_CHECK(spec.host_layers == 0 || host != nullptr);
+  if (spec.host_layers > 0) add_layers(*host, spec.host_layers, spec, dtype, plan);
+  if (spec.host_layers < spec.num_layers) add_layers(backend, spec.num_layers - spec.host_layers, spec, dtype, plan);
+}
+
+void KvCache::add_layers(Backend& backend, int count, const KvSpec& spec, DType dtype, const KvPlan& plan) {
   const auto blocks = static_cast<std::size_t>(plan.num_blocks);
+  const int first = static_cast<int>(layers_.size()), end = first + count;
   const auto half = [&](int layer) {  // bytes of a layer's keys, or of its values
     const std::size_t bytes = half_block_bytes(spec, kv_layer_dtype(spec, dtype, layer)) * blocks;
     return (bytes + kTensorAlignment - 1) / kTensorAlignment * kTensorAlignment;
   };
   std::size_t total = 0;
   if (__builtin_mul_overflow(
-          kv_block_bytes(spec, dtype) + 2 * kTensorAlignment * static_cast<std::size_t>(spec.num_layers), blocks,
+          layers_block_bytes(spec, dtype, first, end) + 2 * kTensorAlignment * static_cast<std::size_t>(count), blocks,
           &total)) {
     throw MemoryError("KV cache: " + text(plan.num_blocks) + " blocks exceed the address space");
   }
   total = 0;
-  for (int layer = 0; layer < spec.num_layers; ++layer) total += 2 * half(layer);
-  memory_ = backend.allocate(total);
-  auto* at = static_cast<std::byte*>(memory_->data());
+  for (int layer = first; layer < end; ++layer) total += 2 * half(layer);
+  memory_.push_back(backend.allocate(total));
+  auto* at = static_cast<std::byte*>(memory_.back()->data());
   const auto next_tensor = [&](int layer) {
     Tensor tensor(at, kv_layer_dtype(spec, dtype, layer),
                   {plan.num_blocks, spec.num_kv_heads, kKvBlockTokens, spec.head_dim});
     at += half(layer);
     return tensor;
   };
-  for (int layer = 0; layer < spec.num_layers; ++layer) {
+  for (int layer = first; layer < end; ++layer) {
     KvLayer entry;
     entry.keys = next_tensor(layer);
     entry.values = next_tensor(layer);

@@ -25,21 +25,24 @@ DType kv_layer_dtype(const KvSpec& spec, DType dtype, int layer);
 /// Bytes of keys and values of one block over all layers.
 std::size_t kv_block_bytes(const KvSpec& spec, DType dtype);
 
-/// Sizes the pool: kv_cache_bytes, or the automatic amount (options.h).
+/// Sizes the pool: kv_cache_bytes, or the automatic amount (options.h); of a model on two backends so that the share of
+/// either fits there. `available_bytes`: on the model's own backend, `host_bytes`: where spec.host_layers are.
 /// Throws MemoryError (with the bytes needed and there) when not even one block or
 /// the explicit context_length fits, ConfigError when context_length exceeds the model's own.
 KvPlan plan_kv_cache(const ModelInfo& info, const KvSpec& spec, const EngineOptions& options,
-                     std::size_t available_bytes);
+                     std::size_t available_bytes, std::size_t host_bytes = 0);
 
-/// Allocates once, through the backend. Engine thread only. Owned by EngineCore.
+/// Allocates once, through the backends. Engine thread only. Owned by EngineCore.
 class KvCache {
  public:
   /// Throws MemoryError.
-  KvCache(Backend& backend, const KvSpec& spec, DType dtype, const KvPlan& plan);
+  KvCache(Backend& backend, const KvSpec& spec, DType dtype, const KvPlan& plan, Backend* host = nullptr);
   const std::vector<KvLayer>& layers() const { return layers_; }
 
  private:
-  std::unique_ptr<DeviceBuffer> memory_;
+  void add_layers(Backend& backend, int count, const KvSpec& spec, DType dtype, const KvPlan& plan);
+
+  std::vector<std::unique_ptr<DeviceBuffer>> memory_;  // one a backend
   std::vector<KvLayer> layers_;
 };
 

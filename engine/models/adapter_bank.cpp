@@ -60,13 +60,13 @@ void check_fit(const LoraPair& pair, const Linear& linear, const LinearSlice& sl
 
 }  // namespace
 
-AdapterBank::AdapterBank(Backend& backend, std::vector<Linear*> linears, int slots)
-    : backend_(backend), slots_(slots), owned_(static_cast<std::size_t>(slots)) {
+AdapterBank::AdapterBank(const std::vector<AdapterLayer>& layers, int slots)
+    : slots_(slots), owned_(static_cast<std::size_t>(slots)) {
   if (slots == 0) return;
-  for (Linear* linear : linears) {
+  for (const auto& [linear, backend] : layers) {
     if (linear->slices.empty()) continue;
     linear->adapter_index = static_cast<int>(layers_.size());
-    layers_.push_back({linear, std::vector<const LowRank*>(static_cast<std::size_t>(slots)), 0});
+    layers_.push_back({linear, backend, std::vector<const LowRank*>(static_cast<std::size_t>(slots)), 0});
   }
 }
 
@@ -84,7 +84,7 @@ void AdapterBank::set(int slot, const LoraAdapter& adapter) {
   }
   std::map<std::size_t, std::vector<std::pair<const LoraPair*, const LinearSlice*>>> wanted;  // by layer
   std::map<std::string, const LoraPair*> seen;
-  std::size_t bytes = 0;
+  std::map<Backend*, std::size_t> bytes;
   for (const LoraPair& pair : adapter.pairs) {
     const std::string module = canonical_module(pair.module);
     const auto found = slices.find(module);
@@ -97,11 +97,12 @@ void AdapterBank::set(int slot, const LoraAdapter& adapter) {
     const auto& [layer, slice] = found->second;
     check_fit(pair, *layers_[layer].linear, *slice);
     wanted[layer].emplace_back(&pair, slice);
-    bytes += static_cast<std::size_t>(pair.a.elements() + pair.b.elements()) * sizeof(float);
+    bytes[layers_[layer].backend] += static_cast<std::size_t>(pair.a.elements() + pair.b.elements()) * sizeof(float);
   }
-  if (bytes > backend_.available_bytes()) {
-    throw MemoryError(log_safe(adapter.path) + ": needs " + std::to_string(bytes) + " bytes, " +
-                      std::to_string(backend_.available_bytes()) + " are available");
+  for (const auto& [backend, needed] : bytes) {
+    if (needed <= backend->available_bytes()) continue;
+    throw MemoryError(log_safe(adapter.path) + ": needs " + std::to_string(needed) + " bytes on " + backend->name() +
+                      ", " + std::to_string(backend->available_bytes()) + " are available");
   }
   std::vector<std::pair<std::size_t, std::unique_ptr<LowRank>>> loaded;
   for (const auto& [layer, pairs] : wanted) {
@@ -119,7 +120,7 @@ void AdapterBank::set(int slot, const LoraAdapter& adapter) {
                             std::to_string(rank));
     }
     const Weight& weight = *layers_[layer].linear->weight;
-    loaded.emplace_back(layer, backend_.load_low_rank(sources, weight.rows(), weight.columns()));
+    loaded.emplace_back(layer, layers_[layer].backend->load_low_rank(sources, weight.rows(), weight.columns()));
   }
   for (auto& [layer, update] : loaded) {
     layers_[layer].by_slot[static_cast<std::size_t>(slot)] = update.get();

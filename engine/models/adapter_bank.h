@@ -11,11 +11,17 @@
 
 namespace inferd {
 
+/// A layer that adapters may update, and where it is.
+struct AdapterLayer {
+  Linear* linear = nullptr;
+  Backend* backend = nullptr;
+};
+
 /// Loaded adapters of one model. A slot's updates are read by forwards from set() to drop(). Engine thread only.
 class AdapterBank {
  public:
   /// Numbers the layers (Linear::adapter_index); only those with slices can be updated. `slots` may be 0: no adapters.
-  AdapterBank(Backend& backend, std::vector<Linear*> linears, int slots);
+  AdapterBank(const std::vector<AdapterLayer>& layers, int slots);
 
   int slots() const { return slots_; }
   /// Widest product and largest rank of an update, for the workspace; 0 without slots.
@@ -33,10 +39,10 @@ class AdapterBank {
   static constexpr std::int64_t kMaxUpdateRank = 3 * kMaxAdapterRank;  // q, k and v together
   struct Layer {
     const Linear* linear = nullptr;
+    Backend* backend = nullptr;
     std::vector<const LowRank*> by_slot;  // [slots]
     int used = 0;
   };
-  Backend& backend_;
   const int slots_;
   std::vector<Layer> layers_;                                 // by Linear::adapter_index
   std::vector<std::vector<std::unique_ptr<LowRank>>> owned_;  // by slot

@@ -106,6 +106,7 @@ ModelOptions encoder_options(const ModelConfig& config, const DecoderRole& role,
   ModelOptions out = options;
   out.features = true;
   out.max_adapters = 0;
+  out.host_layers = 0;
   out.max_batch_tokens = (std::max(options.max_batch_tokens, longest) + kBlock - 1) / kBlock * kBlock;
   out.max_logit_rows = out.max_batch_tokens;
   return out;

@@ -67,7 +67,7 @@ GatedMlp load_mlp(WeightLoader& loader, const std::string& layer, const ModelCon
 }
 
 void load_layer(WeightLoader& loader, const ModelConfig& config, int index, const DecoderLayerOptions& options,
-                const RopeVariants& rope, DecoderWeights& weights) {
+                DecoderWeights& weights) {
   const std::string layer = "model.layers." + std::to_string(index) + ".";
   const std::int64_t hidden = config.hidden_size;
   const std::int64_t q_rows = static_cast<std::int64_t>(config.num_heads) * config.head_dim;
@@ -75,7 +75,7 @@ void load_layer(WeightLoader& loader, const ModelConfig& config, int index, cons
   AttentionBlock& attention = out.attention;
   attention.norm = loader.vector(layer + "input_layernorm.weight", hidden);
   attention.qkv = load_qkv(loader, layer, config, options);
-  const KeyShift shift = load_key_shift(loader, layer, config, options, rope);
+  const KeyShift shift = load_key_shift(loader, layer, config, options, weights.rope);
   if (!shift.mean.empty()) attention.k_shift = loader.upload(shift.mean);
   if (shift.swing > kLargestSwing) weights.fine_kv_layers.push_back(index);
   if (options.qk_norm) {
@@ -98,24 +98,25 @@ void load_layer(WeightLoader& loader, const ModelConfig& config, int index, cons
 
 }  // namespace
 
-void DecoderWeights::set_rope(WeightLoader& loader, RopeVariants variants) {
-  rope = std::move(variants);
-  inv_freq = loader.upload(rope.inv_freq);
-  rope.inv_freq = {};
-}
-
-DecoderWeights load_decoder_weights(WeightLoader& loader, const ModelConfig& config,
-                                    const DecoderLayerOptions& options) {
+DecoderWeights load_decoder_weights(WeightLoader& loader, const ModelConfig& config, Backend& backend,
+                                    const ModelOptions& options, const DecoderLayerOptions& layer_options) {
+  const bool divided = options.host_layers > 0;
   DecoderWeights weights;
-  if (options.experts != nullptr) weights.experts = *options.experts;
+  if (layer_options.experts != nullptr) weights.experts = *layer_options.experts;
+  if (divided) loader.use(*options.host);
   weights.embedding = loader.embedding("model.embed_tokens.weight", config.vocab_size, config.hidden_size);
-  RopeVariants rope = rope_variants(config);
-  for (int i = 0; i < config.num_layers; ++i) load_layer(loader, config, i, options, rope, weights);
+  weights.rope = rope_variants(config);
+  for (int i = 0; i < config.num_layers; ++i) {
+    if (i == options.host_layers) loader.use(backend);
+    load_layer(loader, config, i, layer_options, weights);
+  }
+  loader.use(backend);
   weights.norm = loader.vector("model.norm.weight", config.hidden_size);
   if (!config.tie_word_embeddings) {
     weights.output = loader.linear({{"lm_head", config.vocab_size}}, config.hidden_size, Bias::optional);
+  } else if (divided) {
+    weights.output = loader.linear({{"model.embed_tokens", config.vocab_size}}, config.hidden_size, Bias::optional);
   }
-  weights.set_rope(loader, std::move(rope));
   // Tied files may hold the matrix twice; old ones the frequencies, which follow from the configuration.
   loader.finish({"lm_head.weight", "rotary_emb.inv_freq", "rotary_pos_emb.inv_freq", "rope_freqs.weight",
                  "rope_factors_long.weight", "rope_factors_short.weight", "score.weight"});
@@ -125,7 +126,7 @@ DecoderWeights load_decoder_weights(WeightLoader& loader, const ModelConfig& con
 LoadedModel load_decoder(const Checkpoint& checkpoint, const ModelConfig& config, Backend& backend,
                          const ModelOptions& options, const DecoderLayerOptions& layer_options) {
   WeightLoader loader(checkpoint, backend, options);
-  DecoderWeights weights = load_decoder_weights(loader, config, layer_options);
+  DecoderWeights weights = load_decoder_weights(loader, config, backend, options, layer_options);
   LoadedModel model;
   model.decoder = std::make_unique<Decoder>(checkpoint, config, backend, options, std::move(weights), loader);
   return model;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "base/check.h"
 #include "base/errors.h"
@@ -24,6 +25,57 @@ Expert load_expert(WeightLoader& loader, const std::string& module, std::int64_t
   return out;
 }
 
+Expert load_stacked_expert(WeightLoader& loader, const std::string& module, int index, std::int64_t hidden,
+                           const ExpertOptions& options) {
+  Expert out;
+  out.gate_up = loader.expert_linear({{module + ".gate_proj", options.width}, {module + ".up_proj", options.width}},
+                                     index, options.num_experts, hidden, {.gated = true});
+  out.down = loader.expert_linear({{module + ".down_proj", hidden}}, index, options.num_experts, options.width);
+  return out;
+}
+
+/// A key of the file's architecture, if it has it.
+std::optional<std::int64_t> gguf_integer(const Checkpoint& checkpoint, const ModelConfig& config,
+                                         const std::string& name, std::int64_t low, std::int64_t high) {
+  const std::string key = config.model_type + "." + name;
+  const auto value = checkpoint.metadata()->integer(key);
+  if (value && (*value < low || *value > high)) {
+    throw CheckpointError(log_safe(checkpoint.path()), key,
+                          "an integer from " + std::to_string(low) + " to " + std::to_string(high),
+                          std::to_string(*value));
+  }
+  return value;
+}
+
+std::int64_t require_gguf_integer(const Checkpoint& checkpoint, const ModelConfig& config, const std::string& name,
+                                  std::int64_t high) {
+  const auto value = gguf_integer(checkpoint, config, name, 1, high);
+  if (!value) {
+    throw CheckpointError(log_safe(checkpoint.path()), config.model_type + "." + name, "a value", "none");
+  }
+  return *value;
+}
+
+/// A file's layers have experts where they have a router.
+ExpertOptions read_gguf_options(const Checkpoint& checkpoint, const ModelConfig& config, bool shared) {
+  ExpertOptions out;
+  out.num_experts = static_cast<int>(require_gguf_integer(checkpoint, config, "expert_count", kMaxExperts));
+  out.top_k = static_cast<int>(require_gguf_integer(checkpoint, config, "expert_used_count", out.num_experts));
+  out.width = gguf_integer(checkpoint, config, "expert_feed_forward_length", 1, kMaxWidth)
+                  .value_or(std::max<std::int64_t>(config.intermediate_size / out.top_k, 1));
+  if (shared) {
+    out.shared_width = gguf_integer(checkpoint, config, "expert_shared_feed_forward_length", 1, kMaxWidth)
+                           .value_or(config.intermediate_size);
+  }
+  out.normalize = !shared;  // no key says so: Qwen3's weights sum to 1, Qwen2's do not
+  for (int layer = 0; layer < config.num_layers; ++layer) {
+    if (checkpoint.find("blk." + std::to_string(layer) + ".ffn_gate_inp.weight") == nullptr) {
+      out.dense_layers.push_back(layer);
+    }
+  }
+  return out;
+}
+
 }  // namespace
 
 bool ExpertOptions::sparse(int layer) const {
@@ -32,6 +84,7 @@ bool ExpertOptions::sparse(int layer) const {
 }
 
 ExpertOptions read_expert_options(const Checkpoint& checkpoint, const ModelConfig& config, bool shared) {
+  if (checkpoint.metadata() != nullptr) return read_gguf_options(checkpoint, config, shared);
   const std::string file = log_safe(checkpoint.path()) + "/config.json";
   const auto json = checkpoint.json("config.json");
   if (!json || !json->is_object()) throw CheckpointError(file, "top level", "an object", "none");
@@ -59,8 +112,11 @@ std::unique_ptr<ExpertMlp> load_expert_mlp(WeightLoader& loader, const std::stri
                                            const ExpertOptions& options) {
   auto out = std::make_unique<ExpertMlp>();
   out->router = loader.linear({{layer + "mlp.gate", options.num_experts}}, hidden_size, Bias::optional);
+  const std::string all = layer + "mlp.experts";
+  const bool stacked = loader.has_stacked_experts();
   for (int i = 0; i < options.num_experts; ++i) {
-    out->experts.push_back(load_expert(loader, layer + "mlp.experts." + std::to_string(i), hidden_size, options.width));
+    out->experts.push_back(stacked ? load_stacked_expert(loader, all, i, hidden_size, options)
+                                   : load_expert(loader, all + "." + std::to_string(i), hidden_size, options.width));
   }
   if (options.shared_width > 0) {
     out->shared = load_expert(loader, layer + "mlp.shared_expert", hidden_size, options.shared_width);

@@ -21,7 +21,7 @@ struct ExpertOptions {
   bool sparse(int layer) const;
 };
 
-/// Reads config.json of a Qwen mixture. Throws CheckpointError.
+/// Reads config.json, or a GGUF file's keys, of a Qwen mixture. Throws CheckpointError.
 ExpertOptions read_expert_options(const Checkpoint& checkpoint, const ModelConfig& config, bool shared);
 
 /// W_down(silu(W_gate h) * W_up h).

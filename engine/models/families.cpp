@@ -3,6 +3,7 @@
 
 #include <array>
 
+#include "base/check.h"
 #include "base/errors.h"
 #include "base/log.h"
 #include "engine/models/decoder_encoder.h"
@@ -16,8 +17,8 @@ constexpr std::array<Family, 18> kFamilies = {{
     {"mistral", "mistral", "", RopeStyle::half, RopeStyle::half, load_llama},
     {"qwen2", "qwen2", "qwen2", RopeStyle::half, RopeStyle::half, load_qwen2},
     {"qwen3", "qwen3", "qwen3", RopeStyle::half, RopeStyle::half, load_qwen3},
-    {"qwen2_moe", "qwen2_moe", "", RopeStyle::half, RopeStyle::half, load_qwen2_moe},
-    {"qwen3_moe", "qwen3_moe", "", RopeStyle::half, RopeStyle::half, load_qwen3_moe},
+    {"qwen2_moe", "qwen2_moe", "qwen2moe", RopeStyle::half, RopeStyle::half, load_qwen2_moe},
+    {"qwen3_moe", "qwen3_moe", "qwen3moe", RopeStyle::half, RopeStyle::half, load_qwen3_moe},
     {"qwen", "qwen", "qwen", RopeStyle::half, RopeStyle::half, load_qwen},
     {"glm", "glm", "", RopeStyle::interleaved, RopeStyle::interleaved, load_glm},
     {"glm4", "glm4", "glm4", RopeStyle::interleaved, RopeStyle::interleaved, load_glm4},
@@ -47,6 +48,11 @@ const Family& find_family(const Checkpoint& checkpoint, const ModelConfig& confi
 
 bool is_encoder(const Family& family) { return family.load == load_bert; }
 
+/// Whether its layers can be divided between two backends (Decoder).
+bool divides(const Family& family) {
+  return !is_encoder(family) && family.load != load_bloom && family.load != load_chatglm1;
+}
+
 /// What the kernels take for granted.
 void check_sizes(const Checkpoint& checkpoint, const ModelConfig& config) {
   constexpr int kMaxHeadDim = 256;
@@ -69,6 +75,11 @@ LoadedModel load_model(const Checkpoint& checkpoint, const ModelConfig& config, 
                        const ModelOptions& options) {
   const Family& family = find_family(checkpoint, config);
   check_sizes(checkpoint, config);
+  if (options.host_layers > 0 && !divides(family)) {
+    throw ConfigError("gpu_layers: " + log_safe(checkpoint.path()) + ": a model of family " + std::string(family.name) +
+                      " cannot be divided between devices");
+  }
+  INFERD_CHECK(options.host_layers <= config.num_layers && (options.host_layers == 0 || options.host != nullptr));
   ModelConfig resolved = config;
   resolved.family = family.name;
   resolved.rope.interleaved_rows = checkpoint.format() == CheckpointFormat::gguf && family.gguf_rope != family.hf_rope;

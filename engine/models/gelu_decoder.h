@@ -49,6 +49,7 @@ class GeluDecoder : public Model {
 
   const ModelInfo& info() const override { return info_; }
   KvSpec kv_spec() const override { return {config_.num_layers, config_.num_kv_heads, config_.head_dim}; }
+  bool capturable() const override { return true; }
   Tensor forward(const BatchTensors& batch, const std::vector<KvLayer>& kv, const Tensor& logit_rows,
                  const LayerHook& hook) override;
 

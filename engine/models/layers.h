@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "engine/models/adapter_bank.h"
@@ -39,20 +40,14 @@ struct DecoderLayer {
 
 /// Weights of a decoder with rotary attention and gated MLPs.
 struct DecoderWeights {
-  /// The layers adapters may update.
-  std::vector<Linear*> linears();
-  std::vector<const ExpertMlp*> mixtures() const;
-
   std::unique_ptr<Weight> embedding;  // [vocab_size, hidden_size]; also the output matrix if tied
   std::vector<DecoderLayer> layers;
   std::vector<std::int32_t> fine_kv_layers;  // KvSpec::fine_layers
   DeviceVector norm;                         // [hidden_size]
   Linear output;                             // [vocab_size, hidden_size]; no weight if tied
-  RopeVariants rope;                         // its numbers are on the device only
-  DeviceVector inv_freq;                     // [rope.rows, rotary_dim / 2]
-  ExpertOptions experts;                     // of the mixtures, if any layer has one
-  DeviceVector q_scales;                     // [max_position_embeddings] or absent: factors on queries by position
-  void set_rope(WeightLoader& loader, RopeVariants variants);
+  RopeVariants rope;
+  std::vector<float> q_scales;  // [max_position_embeddings] or empty: factors on queries by position
+  ExpertOptions experts;        // of the mixtures, if any layer has one
   const Weight& output_weight() const { return output.weight ? *output.weight : *embedding; }
 };
 
@@ -66,14 +61,23 @@ struct DecoderLayerOptions {
   const ExpertOptions* experts = nullptr;  // or null: no layer has experts
 };
 
-/// Loads all weights under their Hugging Face names; layers from max_window_layers on slide.
-DecoderWeights load_decoder_weights(WeightLoader& loader, const ModelConfig& config,
-                                    const DecoderLayerOptions& options);
+/// Loads all weights under their Hugging Face names, to ModelOptions::host what belongs there and the rest to
+/// `backend`; layers from max_window_layers on slide.
+DecoderWeights load_decoder_weights(WeightLoader& loader, const ModelConfig& config, Backend& backend,
+                                    const ModelOptions& options, const DecoderLayerOptions& layer_options);
 
-/// Device memory of one forward, allocated once for the largest step. T = max_batch_tokens, R = max_logit_rows.
+/// What runs on one backend: consecutive layers, and perhaps the output.
+struct DecoderPart {
+  Backend& backend;
+  std::span<const DecoderLayer> layers;
+  const Weight* output = nullptr;  // or null: another part's
+};
+
+/// Device memory of one part of a forward, allocated once for the largest step. T = max_batch_tokens,
+/// R = max_logit_rows.
 class DecoderWorkspace {
  public:
-  DecoderWorkspace(Backend& backend, const ModelConfig& config, const DecoderWeights& weights,
+  DecoderWorkspace(const DecoderPart& part, const ModelConfig& config, const DecoderWeights& weights,
                    const AdapterBank& adapters, const ModelOptions& options);
 
   Tensor hidden;            // [T, hidden_size] f32: the residual stream
@@ -84,7 +88,7 @@ class DecoderWorkspace {
   Activation normed;        // [T, hidden_size]
   Activation attended;      // [T, num_heads * head_dim]
   Activation gated;         // [T, intermediate_size]
-  Tensor logit_hidden;      // [R, hidden_size] f32
+  Tensor logit_hidden;      // [R, hidden_size] f32; these three where the output is
   Activation logit_normed;  // [R, hidden_size]
   Tensor logits;            // [R, vocab_size] f32
   Tensor shrunk;            // [T, AdapterBank::max_rank()] f32
@@ -92,7 +96,7 @@ class DecoderWorkspace {
 
  private:
   /// Sets all views from `base` on (null: only measures). Returns the bytes they take.
-  std::size_t lay_out(void* base, const Backend& backend, const ModelConfig& config, const DecoderWeights& weights,
+  std::size_t lay_out(void* base, const DecoderPart& part, const ModelConfig& config, const DecoderWeights& weights,
                       const AdapterBank& adapters, const ModelOptions& options);
   std::unique_ptr<DeviceBuffer> memory_;
 };
@@ -110,8 +114,10 @@ class Decoder : public Model {
   void set_adapter(int slot, const LoraAdapter& adapter) override { adapters_.set(slot, adapter); }
   void drop_adapter(int slot) override { adapters_.drop(slot); }
   KvSpec kv_spec() const override {
-    return {config_.num_layers, config_.num_kv_heads, config_.head_dim, weights_.fine_kv_layers};
+    return {config_.num_layers, config_.num_kv_heads, config_.head_dim, host_layers_, weights_.fine_kv_layers};
   }
+  bool capturable() const override { return !lower_ && !upper_->experts; }
+  Backend* host() const override { return lower_ ? &lower_->backend : nullptr; }
   PromptTraits prompt_traits(std::span<const std::int32_t> prompt) const override;
   bool has_places() const override { return weights_.rope.rows > 1; }
   TokenPlace place(const PromptTraits& traits, std::int64_t position) const override;
@@ -119,8 +125,10 @@ class Decoder : public Model {
                  const LayerHook& hook) override;
 
  protected:
-  /// x = embedding of the tokens; cos and sin of their positions.
-  void begin(const BatchTensors& batch);
+  /// x = embedding of the tokens.
+  void embed(const BatchTensors& batch);
+  /// cos and sin of the positions, where the current part runs.
+  void rotate(const BatchTensors& batch);
   void attention_block(const AttentionBlock& block, const BatchTensors& batch, const KvLayer& kv);
   void gated_mlp(const GatedMlp& block, const BatchTensors& batch);
   void expert_mlp(const DecoderLayer& layer, const BatchTensors& batch);
@@ -137,11 +145,26 @@ class Decoder : public Model {
   /// What the adapters of this step's rows add to the product of `linear`; absent if none does.
   Tensor addend(const Linear& linear, const Activation& x, const BatchTensors& batch);
 
-  Backend& backend_;
+  /// One part with all that its stages need.
+  struct Place {
+    Place(const DecoderPart& part, const ModelConfig& config, const DecoderWeights& weights,
+          const AdapterBank& adapters, const ModelOptions& options);
+    Backend& backend;
+    DecoderWorkspace work;
+    DeviceVector inv_freq;                  // [rope.rows, rotary_dim / 2]
+    DeviceVector q_scales;                  // [max_position_embeddings] or absent
+    std::unique_ptr<ExpertRunner> experts;  // if any of its layers has experts
+  };
+
+  /// Takes the residual stream along to the next part.
+  void move_to(Place& next, const BatchTensors& batch);
+
+  const int host_layers_;
   ModelInfo info_;
   AdapterBank adapters_;
-  DecoderWorkspace work_;
-  std::unique_ptr<ExpertRunner> experts_;  // if any layer has experts
+  std::unique_ptr<Place> lower_;  // where the first host_layers_ run; null: all on upper_
+  std::unique_ptr<Place> upper_;
+  Place* at_ = nullptr;  // of the stages that run now
   const bool features_;
 };
 

@@ -23,7 +23,7 @@ Linear WeightLoader::linear_by_head(const std::string& module, int heads, int he
   }
   const WeightSource source{rows.data(), tensor.dtype, 3 * third, columns};
   Linear linear;
-  linear.weight = backend_.load_weight({&source, 1}, {});
+  linear.weight = backend_->load_weight({&source, 1}, {});
   resident_bytes_ += linear.weight->bytes();
   taken(tensor);
   linear.bias = upload(stacked);

@@ -34,6 +34,7 @@ struct KvSpec {
   int num_layers = 0;
   int num_kv_heads = 0;
   int head_dim = 0;
+  int host_layers = 0;                         // the first of them, which are ModelOptions::host's
   std::vector<std::int32_t> fine_layers = {};  // ascending; they stay f16 in a q8_0 cache, which would not do for them
 };
 
@@ -46,7 +47,11 @@ struct ModelOptions {
   std::int64_t max_logit_rows = 64;     // rows whose logits one forward may return
   // A decoder's forward returns what its output matrix would read, [rows, hidden_size] f32, instead of logits.
   bool features = false;
-  int max_adapters = 0;                        // adapters a decoder may have loaded at a time
+  int max_adapters = 0;  // adapters a decoder may have loaded at a time
+  // The embedding and so many first layers of a decoder live on `host`, whose memory is the process's own; the other
+  // layers and the output on the model's backend. Families that cannot be divided refuse it.
+  int host_layers = 0;
+  Backend* host = nullptr;                     // set if host_layers > 0; outlives the model
   std::int32_t yes_token = -1, no_token = -1;  // ids of the words by which a decoder reranks; -1: not in the vocabulary
   std::function<void(std::size_t done_bytes, std::size_t total_bytes)> progress;  // or empty
 };
@@ -73,6 +78,8 @@ class Model {
   virtual ~Model() = default;
   virtual const ModelInfo& info() const = 0;
   virtual KvSpec kv_spec() const = 0;
+  /// Where the first kv_spec().host_layers layers are; null if there are none.
+  virtual Backend* host() const { return nullptr; }
 
   /// Slots for adapters, whose numbers stand in BatchTensors::adapters; 0: this decoder takes none.
   virtual int max_adapters() const { return 0; }
@@ -95,8 +102,12 @@ class Model {
     return {.position = static_cast<std::int32_t>(position)};
   }
 
-  /// Runs all layers over one step. kv has one KvLayer per layer. Writes logits [logit_rows.dim(0), vocab_size] f32 for
-  /// the given rows of the batch (indices into T) and returns a view of them, valid until the next call.
+  /// Whether forwards call operations of the backend only, and for steps of one shape always the same.
+  virtual bool capturable() const { return false; }
+
+  /// Runs all layers over one step. kv has one KvLayer per layer, in the memory of the layer's backend. Writes logits
+  /// [logit_rows.dim(0), vocab_size] f32 for the given rows of the batch (indices into T) and returns a view of them,
+  /// valid until the next call.
   virtual Tensor forward(const BatchTensors& batch, const std::vector<KvLayer>& kv, const Tensor& logit_rows,
                          const LayerHook& hook) = 0;
 };

@@ -27,16 +27,17 @@ std::vector<float> log_n_factors(std::int64_t positions, std::int64_t trained_le
 LoadedModel load_qwen(const Checkpoint& checkpoint, const ModelConfig& config, Backend& backend,
                       const ModelOptions& options) {
   WeightLoader loader(checkpoint, backend, options);
-  DecoderWeights weights = load_decoder_weights(loader, config, {.qkv_bias = Bias::required, .fused_qkv = true});
+  DecoderWeights weights =
+      load_decoder_weights(loader, config, backend, options, {.qkv_bias = Bias::required, .fused_qkv = true});
   const auto json = checkpoint.json("config.json");
   if (json && json->is_object()) {
     const JsonFields fields(*json, log_safe(checkpoint.path()) + "/config.json");
     const auto trained = fields.integer({"seq_length"}, 2, config.max_position_embeddings);
     if (trained && fields.boolean({"use_dynamic_ntk"}).value_or(false)) {
-      weights.set_rope(loader, qwen_rope_variants(config, *trained));
+      weights.rope = qwen_rope_variants(config, *trained);
     }
     if (trained && fields.boolean({"use_logn_attn"}).value_or(false)) {
-      weights.q_scales = loader.upload(log_n_factors(config.max_position_embeddings, *trained));
+      weights.q_scales = log_n_factors(config.max_position_embeddings, *trained);
     }
   }
   LoadedModel model;

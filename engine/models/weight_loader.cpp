@@ -11,7 +11,7 @@ namespace inferd {
 
 WeightLoader::WeightLoader(const Checkpoint& checkpoint, Backend& backend, const ModelOptions& options)
     : checkpoint_(checkpoint),
-      backend_(backend),
+      backend_(&backend),
       options_(options),
       names_(checkpoint),
       quantization_(read_quantization_config(checkpoint)),
@@ -42,7 +42,13 @@ WeightLoader::Matrix WeightLoader::matrix(const std::string& module, std::int64_
 
 const StoredTensor& WeightLoader::require_matrix(const std::string& stored_name, std::int64_t rows,
                                                  std::int64_t columns) {
-  const StoredTensor& tensor = checkpoint_.require(stored_name, {rows, columns});
+  const StoredTensor* found = checkpoint_.find(stored_name);
+  const bool flat = rows == 1 && found != nullptr && found->shape.size() == 1;
+  return require_matrix_type(flat ? checkpoint_.require(stored_name, {columns})
+                                  : checkpoint_.require(stored_name, {rows, columns}));
+}
+
+const StoredTensor& WeightLoader::require_matrix_type(const StoredTensor& tensor) const {
   const bool plain = tensor.dtype == DType::f32 || tensor.dtype == DType::f16 || tensor.dtype == DType::bf16;
   if (!plain && !dtype_info(tensor.dtype).quantized) {
     throw CheckpointError(tensor.file, log_safe(tensor.name), "a matrix of F32, F16, BF16 or a block type",
@@ -67,12 +73,32 @@ Linear WeightLoader::linear(std::initializer_list<MatrixPart> parts, std::int64_
     sources.push_back(matrices.back().source);  // what it points into stays where it is when the Matrix moves
   }
   Linear linear;
-  linear.weight = backend_.load_weight(sources, weight_options);
+  linear.weight = backend_->load_weight(sources, weight_options);
   resident_bytes_ += linear.weight->bytes();
   for (const Matrix& from : matrices) {
     for (const StoredTensor* tensor : from.tensors) taken(*tensor);
   }
   linear.bias = stacked_bias(parts, bias);
+  return linear;
+}
+
+Linear WeightLoader::expert_linear(std::initializer_list<MatrixPart> parts, int expert, int num_experts,
+                                   std::int64_t columns, WeightOptions weight_options) {
+  std::vector<const StoredTensor*> tensors;
+  std::vector<WeightSource> sources;
+  for (const MatrixPart& part : parts) {
+    const StoredTensor& all = require_matrix_type(
+        checkpoint_.require(names_.stored(part.module + ".weight"), {num_experts, part.rows, columns}));
+    const std::size_t expert_bytes = static_cast<std::size_t>(part.rows) * row_bytes(all.dtype, columns);
+    sources.push_back({all.data + static_cast<std::size_t>(expert) * expert_bytes, all.dtype, part.rows, columns});
+    tensors.push_back(&all);
+  }
+  Linear linear;
+  linear.weight = backend_->load_weight(sources, weight_options);
+  resident_bytes_ += linear.weight->bytes();
+  if (expert + 1 == num_experts) {
+    for (const StoredTensor* tensor : tensors) taken(*tensor);
+  }
   return linear;
 }
 
@@ -86,7 +112,7 @@ Linear WeightLoader::gated_linear(const std::string& module, std::int64_t half_r
   const bool swapped = order == HalfOrder::up_first;
   if (swapped) std::swap(gate.data, up.data);
   Linear linear;
-  linear.weight = backend_.load_weight(std::array{gate, up}, {.gated = true});
+  linear.weight = backend_->load_weight(std::array{gate, up}, {.gated = true});
   resident_bytes_ += linear.weight->bytes();
   for (const StoredTensor* tensor : both.tensors) taken(*tensor);
   if (swapped && has(module + ".bias")) {
@@ -119,7 +145,7 @@ std::unique_ptr<Weight> WeightLoader::embedding(std::string_view name, std::int6
   const StoredTensor& tensor = require_matrix(names_.stored(name), rows, columns);
   const std::size_t offset = static_cast<std::size_t>(skipped) * row_bytes(tensor.dtype, columns);
   const WeightSource source{tensor.data + offset, tensor.dtype, rows - skipped, columns};
-  auto weight = backend_.load_weight({&source, 1}, {.also_embedding = true});
+  auto weight = backend_->load_weight({&source, 1}, {.also_embedding = true});
   resident_bytes_ += weight->bytes();
   taken(tensor);
   return weight;
@@ -141,8 +167,8 @@ DeviceVector WeightLoader::vector(std::string_view name, std::int64_t size, floa
 DeviceVector WeightLoader::upload(const std::vector<float>& from) {
   DeviceVector out;
   out.size = static_cast<std::int64_t>(from.size());
-  out.buffer = backend_.allocate(from.size() * sizeof(float));
-  backend_.upload(out.buffer->data(), from.data(), from.size() * sizeof(float));
+  out.buffer = backend_->allocate(from.size() * sizeof(float));
+  backend_->upload(out.buffer->data(), from.data(), from.size() * sizeof(float));
   resident_bytes_ += out.buffer->bytes();
   return out;
 }

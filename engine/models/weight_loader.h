@@ -61,10 +61,17 @@ class WeightLoader {
   /// All arguments outlive the loader.
   WeightLoader(const Checkpoint& checkpoint, Backend& backend, const ModelOptions& options);
 
+  /// What is loaded from now on goes to `backend`.
+  void use(Backend& backend) { backend_ = &backend; }
   bool has(std::string_view name) const;
+  /// True for files that store each matrix of all experts of a layer as one tensor.
+  bool has_stacked_experts() const { return checkpoint_.format() == CheckpointFormat::gguf; }
   /// The parts stacked by rows, all with `columns` inputs. Parts without a bias beside parts with one get zeros.
   Linear linear(std::initializer_list<MatrixPart> parts, std::int64_t columns, Bias bias,
                 WeightOptions weight_options = {});
+  /// The same of matrix `expert` of parts that are stored together for all experts, [num_experts, rows, columns].
+  Linear expert_linear(std::initializer_list<MatrixPart> parts, int expert, int num_experts, std::int64_t columns,
+                       WeightOptions weight_options = {});
   /// One stored matrix of 2 * `half_rows` rows for the gated epilogues. A bias can only be loaded with the gate first.
   Linear gated_linear(const std::string& module, std::int64_t half_rows, std::int64_t columns, Bias bias,
                       HalfOrder order = HalfOrder::gate_first);
@@ -93,13 +100,15 @@ class WeightLoader {
     std::vector<const StoredTensor*> tensors;
   };
   Matrix matrix(const std::string& module, std::int64_t rows, std::int64_t columns);
+  /// Of exactly this shape; [1, columns] may be stored as [columns].
   const StoredTensor& require_matrix(const std::string& stored_name, std::int64_t rows, std::int64_t columns);
+  const StoredTensor& require_matrix_type(const StoredTensor& tensor) const;
   DeviceVector stacked_bias(std::initializer_list<MatrixPart> parts, Bias bias);
   std::vector<float> values(const StoredTensor& tensor);
   void taken(const StoredTensor& tensor);
 
   const Checkpoint& checkpoint_;
-  Backend& backend_;
+  Backend* backend_;
   const ModelOptions& options_;
   TensorNames names_;
   QuantizationConfig quantization_;

@@ -2,6 +2,7 @@
 #include "engine/scheduler/batch.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "base/check.h"
 #include "engine/options.h"
@@ -45,6 +46,7 @@ void Batch::clear() {
   adapted_ = false;
   query_starts_.push_back(0);
   max_query_len_ = max_context_len_ = 0;
+  least_width_ = 1;
 }
 
 void Batch::append(std::span<const TokenId> tokens, std::int64_t start, std::span<const std::int32_t> blocks,
@@ -94,6 +96,14 @@ void Batch::apply_places(const Model& model, const PromptTraits& traits) {
   prefix_lens_.push_back(traits.context);
 }
 
+std::int64_t Batch::round_shape() {
+  std::size_t needed = 16;
+  for (const auto& table : tables_) needed = std::max(needed, table.size());
+  least_width_ = std::min(std::bit_ceil(needed), static_cast<std::size_t>(limits_.max_blocks));
+  max_context_len_ = static_cast<std::int32_t>(least_width_) * kKvBlockTokens;
+  return static_cast<std::int64_t>(least_width_);
+}
+
 void Batch::want_logits(std::int64_t count) {
   INFERD_CHECK(count <= num_tokens() && num_logit_rows() + count <= limits_.max_logit_rows);
   for (std::int64_t row = num_tokens() - count; row < num_tokens(); ++row) {
@@ -114,7 +124,7 @@ BatchTensors Batch::upload() {
   out.positions = send(positions_, device_positions_);
   out.query_starts = send(query_starts_, device_query_starts_);
   if (limits_.max_blocks > 0) {
-    std::size_t width = 1;
+    std::size_t width = least_width_;
     for (const auto& table : tables_) width = std::max(width, table.size());
     block_tables_.assign(tables_.size() * width, 0);
     for (std::size_t i = 0; i < tables_.size(); ++i) {
@@ -137,6 +147,23 @@ BatchTensors Batch::upload() {
   out.num_sequences = static_cast<std::int32_t>(num_sequences());
   out.max_query_len = max_query_len_;
   out.max_context_len = max_context_len_;
+  host_ = out;
+  using Field = Tensor BatchTensors::*;
+  for (const auto& [field, array] :
+       std::initializer_list<std::pair<Field, Array*>>{{&BatchTensors::tokens, &tokens_},
+                                                       {&BatchTensors::positions, &positions_},
+                                                       {&BatchTensors::slots, &slots_},
+                                                       {&BatchTensors::query_starts, &query_starts_},
+                                                       {&BatchTensors::context_lens, &context_lens_},
+                                                       {&BatchTensors::block_tables, &block_tables_},
+                                                       {&BatchTensors::block_positions, &block_positions_},
+                                                       {&BatchTensors::rope_rows, &rope_rows_},
+                                                       {&BatchTensors::prefix_lens, &prefix_lens_},
+                                                       {&BatchTensors::type_ids, &types_},
+                                                       {&BatchTensors::adapters, &adapters_}}) {
+    if (host_.*field) (host_.*field).data = array->data();
+  }
+  out.host = &host_;
   return out;
 }
 

@@ -35,6 +35,9 @@ class Batch {
   void use_adapter(std::int32_t slot);
   /// Gives the tokens of the last sequence appended the places that `model` tells.
   void apply_places(const Model& model, const PromptTraits& traits);
+  /// Rounds what operations take from the host up, so that few shapes occur: the width of the block tables to a power
+  /// of two, the longest context to as many tokens. Returns that width.
+  std::int64_t round_shape();
   /// Asks for the logits of the last `count` rows appended.
   void want_logits(std::int64_t count);
   std::int64_t num_tokens() const { return static_cast<std::int64_t>(tokens_.size()); }
@@ -52,12 +55,14 @@ class Batch {
 
   Backend& backend_;
   BatchLimits limits_;
+  BatchTensors host_;  // views of the arrays below, after upload()
   Array tokens_, positions_, slots_, query_starts_, context_lens_, block_tables_, logit_rows_;
   Array block_positions_, rope_rows_, prefix_lens_;  // with places
   Array types_;                                      // [tokens], encoders only
   Array adapters_;                                   // [tokens], decoders only
   bool adapted_ = false;
   std::vector<std::span<const std::int32_t>> tables_;  // of the callers, until upload
+  std::size_t least_width_ = 1;                        // of the block tables
   std::int32_t max_query_len_ = 0;
   std::int32_t max_context_len_ = 0;
   std::unique_ptr<DeviceBuffer> device_tokens_, device_positions_, device_slots_, device_query_starts_,

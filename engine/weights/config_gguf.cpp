@@ -87,7 +87,8 @@ void read_sizes(const Checkpoint& checkpoint, const ArchitectureKeys& keys, Mode
   config->hidden_size = keys.require_integer("embedding_length", 1, Limits::kWidth);
   config->num_layers = as_int(keys.require_integer("block_count", 1, Limits::kLayers));
   config->max_position_embeddings = keys.require_integer("context_length", 1, Limits::kContext);
-  const auto width = keys.uniform("feed_forward_length", 1, Limits::kWidth);
+  auto width = keys.uniform("feed_forward_length", 1, Limits::kWidth);
+  if (!width) width = keys.integer("expert_feed_forward_length", 1, Limits::kWidth);  // no layer without experts
   if (!width) throw CheckpointError(keys.file(), keys.key("feed_forward_length"), "a value", "none");
   config->intermediate_size = *width;
   if (config->model_type == "qwen") halve_intermediate_size(config, keys.file(), keys.key("feed_forward_length"));

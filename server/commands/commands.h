@@ -13,6 +13,9 @@ int run_check_config(std::span<const std::string> args);
 /// `inferd inspect PATH [--json]`: what a model's or an adapter's files hold.
 int run_inspect(std::span<const std::string> args);
 
+/// `inferd plan PATH […]`: what a model takes on each device, and what context and concurrency fit.
+int run_plan(std::span<const std::string> args);
+
 /// `inferd bench --model PATH …`: speed of prompts and generation on this machine.
 int run_bench(std::span<const std::string> args);
 /// `inferd version`

@@ -1,4 +1,9 @@
 // Checkpoints that lie about themselves are refused with the tensor or setting named.
+#include <unistd.h>
+
+#include <cstring>
+#include <fstream>
+
 #include "base/errors.h"
 #include "engine/models/families.h"
 #include "engine/models/pooling_config.h"
@@ -164,6 +169,33 @@ TEST_CASE("encoders that compute something else are refused by the setting that 
   check_mentions(encoder_error("xlmr", "architectures", {"XLMRobertaForSequenceClassification"}), {"pooler.dense"});
   check_mentions(encoder_error("qwen3_embedding", "is_causal", false), {"is_causal"});
   check_mentions(encoder_error("qwen3_score", "architectures", {"Qwen3ForCausalLM"}), {"no error"});  // a plain decoder
+}
+
+/// What a mixture in GGUF says with one of its integer keys changed.
+std::string gguf_error(const std::string& file, const std::string& key, std::uint32_t value) {
+  std::ifstream in(golden_dir() / "gguf" / file, std::ios::binary);
+  std::string bytes((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
+  const std::size_t at = bytes.find(key) + key.size() + 4;  // behind the type
+  REQUIRE(at < bytes.size());
+  std::memcpy(bytes.data() + at, &value, sizeof value);
+  const auto path = std::filesystem::temp_directory_path() / ("inferd-moe-" + std::to_string(::getpid()) + ".gguf");
+  std::ofstream(path, std::ios::binary) << bytes;
+  const std::string error = load_error(path);
+  std::filesystem::remove(path);
+  return error;
+}
+
+TEST_CASE("mixtures in GGUF whose keys and tensors disagree are refused by name") {
+  const std::string file = "qwen2_moe.bf16.gguf";
+  check_mentions(gguf_error(file, "qwen2moe.expert_count", 0), {"qwen2moe.expert_count", "1 to 1024", "0"});
+  check_mentions(gguf_error(file, "qwen2moe.expert_count", 7), {"blk.0.ffn_gate_inp.weight", "[7, 64]", "[8, 64]"});
+  check_mentions(gguf_error(file, "qwen2moe.expert_used_count", 9), {"qwen2moe.expert_used_count", "1 to 8", "9"});
+  check_mentions(gguf_error(file, "qwen2moe.expert_feed_forward_length", 31),
+                 {"blk.0.ffn_gate_exps.weight", "[8, 31, 64]", "[8, 32, 64]"});
+  check_mentions(gguf_error(file, "qwen2moe.expert_shared_feed_forward_length", 47),
+                 {"blk.0.ffn_gate_shexp.weight", "[47, 64]"});
+  check_mentions(gguf_error("qwen3_moe.bf16.gguf", "qwen3moe.expert_used_count", 4'000'000'000u),
+                 {"qwen3moe.expert_used_count", "1 to 8"});
 }
 
 }  // namespace

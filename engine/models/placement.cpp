@@ -1,0 +1,106 @@
+// Weighing a decoder's parts by the names of its tensors, and dividing its layers.
+#include "engine/models/placement.h"
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+
+#include "base/check.h"
+
+namespace inferd {
+namespace {
+
+/// The number between dots in "model.layers.12.mlp.up_proj.weight"; -1 outside the layers.
+int layer_of(std::string_view name) {
+  for (std::size_t begin = 0; begin < name.size();) {
+    const std::size_t end = std::min(name.find('.', begin), name.size());
+    const std::string_view part = name.substr(begin, end - begin);
+    const bool digits = !part.empty() && part.size() < 6 && part.find_first_not_of("0123456789") == part.npos;
+    if (digits && begin > 0) {
+      int number = 0;
+      for (const char c : part) number = 10 * number + (c - '0');
+      return number;
+    }
+    begin = end + 1;
+  }
+  return -1;
+}
+
+bool has_any(std::string_view name, std::initializer_list<std::string_view> marks) {
+  return std::any_of(marks.begin(), marks.end(), [&](std::string_view mark) { return name.find(mark) != name.npos; });
+}
+
+bool is_output(std::string_view name) {
+  return name == "output.weight" || has_any(name, {"lm_head.", "output_layer."});
+}
+
+bool is_embedding(std::string_view name) {
+  return name == "token_embd.weight" || has_any(name, {"embed_tokens.", "word_embeddings.", ".wte."});
+}
+
+std::size_t sum(const std::vector<std::size_t>& values, std::size_t begin, std::size_t end) {
+  std::size_t total = 0;
+  for (std::size_t i = begin; i < end; ++i) total += values[i];
+  return total;
+}
+
+}  // namespace
+
+std::size_t DecoderFootprint::weights() const { return embedding + output + shared + sum(layers, 0, layers.size()); }
+
+std::size_t DecoderFootprint::output_matrix() const { return output > 0 ? output : embedding; }
+
+DecoderFootprint measure_decoder(const Checkpoint& checkpoint, const ModelConfig& config, DType kv_dtype,
+                                 std::int64_t max_batch_tokens, std::int64_t logit_rows) {
+  DecoderFootprint out;
+  out.layers.resize(static_cast<std::size_t>(config.num_layers));
+  for (const StoredTensor& tensor : checkpoint.tensors()) {
+    const int layer = layer_of(tensor.name);
+    if (layer >= 0 && layer < config.num_layers) {
+      out.layers[static_cast<std::size_t>(layer)] += tensor.bytes;
+    } else if (is_output(tensor.name)) {
+      if (!config.tie_word_embeddings) out.output += tensor.bytes;
+    } else {
+      (is_embedding(tensor.name) ? out.embedding : out.shared) += tensor.bytes;
+    }
+  }
+  const std::int64_t kv_width = static_cast<std::int64_t>(config.num_kv_heads) * config.head_dim;
+  const std::int64_t attention = static_cast<std::int64_t>(config.num_heads) * config.head_dim;
+  out.kv_per_token = 2 * row_bytes(kv_dtype, kv_width);
+  // f32 residual stream and q, k, v; activations of at most four bytes an element; products before their epilogue.
+  const std::int64_t row = 3 * config.hidden_size + 2 * attention + 2 * kv_width + 3 * config.intermediate_size;
+  out.workspace = static_cast<std::size_t>(max_batch_tokens * row) * sizeof(float);
+  out.output_workspace =
+      static_cast<std::size_t>(logit_rows * (config.vocab_size + 2 * config.hidden_size)) * sizeof(float);
+  return out;
+}
+
+Placement place_layers(const DecoderFootprint& decoder, int host_layers) {
+  const std::size_t count = decoder.layers.size(), below = static_cast<std::size_t>(host_layers);
+  INFERD_CHECK(below <= count);
+  Placement out{.host_layers = host_layers};
+  const std::size_t all = decoder.weights() + decoder.workspace + decoder.output_workspace;
+  if (below == 0) {
+    out.gpu_bytes = all;
+  } else if (below == count) {
+    out.host_bytes = all;
+  } else {
+    out.gpu_bytes = sum(decoder.layers, below, count) + decoder.output_matrix() + decoder.shared + decoder.workspace +
+                    decoder.output_workspace;
+    out.host_bytes = sum(decoder.layers, 0, below) + decoder.embedding + decoder.workspace;
+  }
+  return out;
+}
+
+Placement choose_placement(const DecoderFootprint& decoder, std::size_t gpu_bytes, std::int64_t kv_tokens) {
+  const int count = static_cast<int>(decoder.layers.size());
+  for (int below = 0; below < count; ++below) {
+    const Placement placement = place_layers(decoder, below);
+    const std::size_t kv =
+        static_cast<std::size_t>(count - below) * decoder.kv_per_token * static_cast<std::size_t>(kv_tokens);
+    if (placement.gpu_bytes + kv <= gpu_bytes) return placement;
+  }
+  return place_layers(decoder, count);
+}
+
+}  // namespace inferd
