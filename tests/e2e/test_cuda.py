@@ -14,7 +14,7 @@ MODELS = ("--model", f"qwen={QWEN}", "--model", f"bert={BERT}", "--context-lengt
 pytestmark = pytest.mark.skipif(not os.path.exists(os.path.join(BUILD, "cuda", "rows.fatbin")), reason="built without nvcc")
 
 
-def gpu(more=""):
+def gpu(more=",memory=268435456"):
     return {"LD_LIBRARY_PATH": os.path.join(BUILD, "fake_cuda"),
             "INFERD_FAKE_CUDA": f"manifest={os.path.join(BUILD, 'cuda', 'manifest.txt')}" + more}
 
@@ -49,7 +49,7 @@ def test_answers_and_embeddings_are_those_of_the_cpu():
 
 def test_auto_takes_a_gpu_that_fits_and_says_so():
     with Daemon(*MODELS, environment=gpu()) as daemon:
-        assert "model qwen: GPU 0 (Simulated GPU 0 (sm_80), sm_80, 4.0 GiB)" in daemon.log()
+        assert "model qwen: GPU 0 (Simulated GPU 0 (sm_80), sm_80, 0.2 GiB)" in daemon.log()
         assert ask(daemon.url).status_code == 200
 
 
@@ -70,9 +70,9 @@ def test_a_model_that_does_not_fit_ends_with_both_numbers():
     ended = run_until_exit(*MODELS, "--device", "cuda", environment=gpu(",memory=400000"))
     assert ended.returncode == 71
     assert "bytes of device memory" in ended.stderr and "are free" in ended.stderr
-    ended = run_until_exit(*MODELS, "--device", "cuda", "--kv-cache-memory", "64GiB", environment=gpu())
+    ended = run_until_exit(*MODELS, "--device", "cuda", "--kv-cache-memory", "1GiB", environment=gpu())
     assert ended.returncode == 71
-    assert "68719476736 bytes were asked for" in ended.stderr and "bytes are available" in ended.stderr
+    assert "1073741824 bytes were asked for" in ended.stderr and "bytes are available" in ended.stderr
 
 
 def test_a_device_that_cannot_be_used_ends_with_the_reason():
