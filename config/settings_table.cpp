@@ -34,8 +34,8 @@ constexpr SettingKey kKeys[] = {
      "embedding inputs that may wait; further ones get 429", 2048, 1e6},
     {"kv_cache_memory", KeyType::bytes, &S::kv_cache_memory, "auto", "bytes",
      "memory of the KV cache of each model, e.g. 2GiB; auto: a quarter of free RAM, at most 8 full contexts; on a GPU "
-     "what gpu_memory_fraction leaves", 1 << 20,
-     64 * kTera, true},
+     "what gpu_memory_fraction leaves",
+     1 << 20, 64 * kTera, true},
     {"kv_cache_type", KeyType::choice, &S::kv_cache_type, "f16", "",
      "number format of the KV cache; q8_0 is half of f16, at a small price in answers", 0, 0, false, "f16|f32|q8_0"},
     {"prefix_cache", KeyType::boolean, &S::prefix_cache, "true", "",

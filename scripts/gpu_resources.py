@@ -23,7 +23,8 @@ def registry():
 def measured(build):
     """(kernel, arch) -> (registers, stack, spill bytes, static shared bytes)."""
     found = {}
-    for path in sorted((pathlib.Path(build) / "cuda").glob("*.ptxas.txt")):
+    manifest = (pathlib.Path(build) / "cuda/manifest.txt").read_text()  # reports of kernels that are gone may lie about
+    for path in (pathlib.Path(line.split()[2]).with_suffix(".ptxas.txt") for line in manifest.splitlines()):
         entry = None
         for line in path.read_text().splitlines():
             if m := re.search(r"Compiling entry function '(\w+)' for 'sm_(\d+)a?'", line):

@@ -40,12 +40,9 @@ DeviceChoice choose_device(const ModelSpec& spec, const GpuList& gpus) {
   const std::string& device = spec.device;
   const std::string& layers = spec.gpu_layers;
   const auto refuse = [&](const std::string& why) { throw ConfigError("model " + log_safe(spec.name) + ": " + why); };
-  if (layers != "auto" && layers != "all" && layers != "0") {
-    refuse("gpu_layers: " + layers + ": a model cannot be split between GPU and CPU yet; use auto, all or 0");
-  }
-  const bool cuda = device.starts_with("cuda");
+  const bool cuda = device.starts_with("cuda"), some = layers != "auto" && layers != "0";
   if (cuda && layers == "0") refuse("gpu_layers: 0 leaves nothing for device " + device);
-  if (device == "cpu" && layers == "all") refuse("gpu_layers: all needs a GPU, but device is cpu");
+  if (device == "cpu" && some) refuse("gpu_layers: " + layers + " needs a GPU, but device is cpu");
   if (!may_use_gpu(spec)) return {};
   const auto usable = std::find_if(gpus.gpus.begin(), gpus.gpus.end(), [](const auto& g) { return g.problem.empty(); });
   std::string problem = gpus.problem;
@@ -54,11 +51,17 @@ DeviceChoice choose_device(const ModelSpec& spec, const GpuList& gpus) {
     std::from_chars(device.data() + kOrdinal.size(), device.data() + device.size(), ordinal);
     problem = ordinal_problem(ordinal, gpus);
   }
-  if (!cuda && layers != "all") return {ordinal, ordinal >= 0};
+  if (!cuda && !some) return {.gpu = ordinal, .may_fall_back = ordinal >= 0};
   if (!problem.empty()) {
-    refuse((cuda ? "device: " + device : "gpu_layers: all") + " needs a usable NVIDIA GPU: " + problem);
+    refuse((cuda ? "device: " + device : "gpu_layers: " + layers) + " needs a usable NVIDIA GPU: " + problem);
   }
-  return {ordinal, false};
+  DeviceChoice choice{.gpu = ordinal};
+  if (layers == "all") {
+    choice.gpu_layers = kAllLayers;
+  } else if (some) {
+    std::from_chars(layers.data(), layers.data() + layers.size(), choice.gpu_layers);
+  }
+  return choice;
 }
 
 std::string describe_choice(const DeviceChoice& choice, const GpuList& gpus) {
@@ -88,6 +91,11 @@ DeviceGroup& DeviceGroups::group(int gpu) {
   made.engine_options = options_.gpu_engine;
   made.gpu = true;
   return gpus_.emplace(gpu, std::move(made)).first->second;
+}
+
+Backend& DeviceGroups::host_of(DeviceGroup& group) {
+  if (!group.host) group.host = make_cpu_backend(options_.cpu);
+  return *group.host;
 }
 
 void DeviceGroups::start() {

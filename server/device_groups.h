@@ -9,13 +9,15 @@
 #include "engine/sim/sim_backend.h"
 #include "kernels/backend.h"
 #include "server/options.h"
+#include "server/served_model.h"
 
 namespace inferd {
 
 /// Where a model goes.
 struct DeviceChoice {
-  int gpu = -1;                // ordinal; -1: the processor
-  bool may_fall_back = false;  // nobody asked for that GPU: the processor will do
+  int gpu = -1;                  // ordinal; -1: the processor
+  bool may_fall_back = false;    // nobody asked for that GPU: the processor will do
+  int gpu_layers = kAutoLayers;  // how many of its last layers go to the GPU
 };
 
 /// True if `spec` could go to a GPU if there is one.
@@ -37,6 +39,7 @@ struct DeviceOptions {
 /// Models on one device share its backend and its engine's thread.
 struct DeviceGroup {
   std::unique_ptr<Backend> backend;  // of the processor: null until a model needs it
+  std::unique_ptr<Backend> host;     // of a GPU: for layers that stay on the processor; null until a model needs it
   std::unique_ptr<Engine> engine;
   EngineOptions engine_options;
   bool gpu = false;
@@ -49,6 +52,8 @@ class DeviceGroups {
 
   /// The group of a device, its backend made and logged at first use. Throws ConfigError, MemoryError.
   DeviceGroup& group(int gpu);
+  /// The group's own backend on the processor, which its engine's thread alone uses. Made at first use.
+  Backend& host_of(DeviceGroup& group);
   /// Where simulated models run: the processor's engine, which has no backend until a real model needs one.
   DeviceGroup& processor() { return processor_; }
   SimBackend& sim_backend() { return sim_backend_; }

@@ -6,6 +6,8 @@
 
 #include "base/errors.h"
 #include "base/log.h"
+#include "engine/models/families.h"
+#include "engine/models/placement.h"
 #include "engine/sim/sim_model.h"
 #include "engine/sim/sim_tokenizer.h"
 #include "engine/weights/checkpoint.h"
@@ -130,6 +132,29 @@ void set_encoder(ServedModel& model, const EncoderModel& encoder, const Checkpoi
   model.rerank_form = RerankForm::qwen3;
 }
 
+/// How many of its first layers a model leaves on the processor. Throws MemoryError if nothing of it fits on the GPU.
+int host_layers_of(const Checkpoint& checkpoint, const ModelConfig& config, const ModelSpec& spec,
+                   const LoadContext& context) {
+  constexpr std::int64_t kContextTokens = 4096;  // room for one request of so many tokens, if nobody says how many
+  if (context.gpu_layers >= config.num_layers) return 0;
+  if (context.gpu_layers != kAutoLayers) return config.num_layers - context.gpu_layers;
+  if (!can_divide(checkpoint, config)) return 0;
+  const EngineOptions& engine = context.engine_options;
+  const std::int64_t asked = spec.context_length > 0 ? spec.context_length : engine.context_length;
+  const std::int64_t tokens = std::min(asked > 0 ? asked : kContextTokens, config.max_position_embeddings);
+  const DecoderFootprint footprint =
+      measure_decoder(checkpoint, config, engine.kv_dtype, engine.max_batch_tokens, engine.max_logit_rows);
+  const std::size_t available = context.backend->available_bytes();
+  const int below = choose_placement(footprint, available, tokens).host_layers;
+  if (below == config.num_layers) {
+    const Placement least = place_layers(footprint, config.num_layers - 1);
+    throw MemoryError("model " + log_safe(spec.name) + ": its last layer and its output alone need " +
+                      std::to_string(least.gpu_bytes) + " bytes of device memory, " + std::to_string(available) +
+                      " are available");
+  }
+  return below;
+}
+
 LoadedModel load_files(ServedModel& model, const ModelSpec& spec, const LoadContext& context) {
   const std::unique_ptr<Checkpoint> checkpoint = Checkpoint::open(spec.path);
   const ModelConfig config = read_model_config(*checkpoint);
@@ -145,6 +170,12 @@ LoadedModel load_files(ServedModel& model, const ModelSpec& spec, const LoadCont
   options.no_token = word_id(*model.tokenizer, "no");
   if (context.progress) {
     options.progress = [&](std::size_t done, std::size_t total) { context.progress(spec.name, done, total); };
+  }
+  if (context.host) options.host_layers = host_layers_of(*checkpoint, config, spec, context);
+  if (options.host_layers > 0) {
+    options.host = &context.host();
+    spdlog::info("model {}: the first {} of its {} layers stay on the CPU", log_safe(spec.name), options.host_layers,
+                 config.num_layers);
   }
   LoadedModel loaded = load_model(*checkpoint, config, *context.backend, options);
   if (loaded.encoder) {

@@ -51,7 +51,10 @@ class Startup {
             .engine_options = group.engine_options,
             .max_queued_inputs = options_.max_queued_inputs,
             .build = options_.build,
-            .progress = options_.progress};
+            .progress = options_.progress,
+            .host = group.gpu ? [this, &group]() -> Backend& { return groups_.host_of(group); }
+                              : std::function<Backend&()>(),
+            .gpu_layers = item.choice.gpu_layers};
   }
 
   /// Decoders on the GPU of item `first` that have no KV cache yet, that item included.

@@ -103,6 +103,9 @@ class ModelTable {
   std::map<std::string, ServedAdapter, std::less<>> adapters_;
 };
 
+inline constexpr int kAutoLayers = -1;        // as many as fit
+inline constexpr int kAllLayers = 1'000'000;  // whether they fit or not
+
 /// What loading shares between models.
 struct LoadContext {
   Engine& engine;
@@ -112,6 +115,8 @@ struct LoadContext {
   std::int64_t max_queued_inputs = 4096;
   std::string build;  // goes into the fingerprint
   std::function<void(const std::string& model, std::size_t done_bytes, std::size_t total_bytes)> progress;
+  std::function<Backend&()> host = {};  // on a GPU: where layers go that stay on the processor
+  int gpu_layers = kAutoLayers;         // with host: how many of the last layers `backend` gets
 };
 
 /// A model with its weights on its device, which has no place in an engine yet.

@@ -19,7 +19,7 @@ constexpr int kRequests = 16;
 EngineOptions options_with(std::int64_t batch_tokens, std::size_t kv_cache_bytes) {
   EngineOptions options;
   options.max_batch_tokens = batch_tokens;
-  options.context_length = 64;
+  options.context_length = 96;
   options.kv_cache_bytes = kv_cache_bytes;
   options.max_adapters = 2;
   return options;
@@ -61,46 +61,66 @@ struct GpuCore {
   EngineCore core;
 };
 
-Request some_request(int i, std::int64_t vocab, std::int64_t outputs = 6) {
+Request some_request(int i, std::int64_t vocab, std::int64_t outputs = 0) {
   Request request;
   for (int t = 0; t < 3 + (i * 11) % 45; ++t) {
     request.prompt.push_back(static_cast<TokenId>((i / 4 * 17 + t * 29 + 5) % vocab));
   }
-  request.max_output_tokens = outputs;
+  request.max_output_tokens = outputs > 0 ? outputs : 4 + i % 8;
   request.sampling.seed = i;
   request.sampling.temperature = i % 3 == 0 ? 0.0f : 1.0f;
   request.top_logprobs = 3;
   return request;
 }
 
-TEST_CASE("the same answers alone, together, in small chunks, after preemption and on prefix hits") {
-  const auto backend = gpu_backend();
-  for (const char* path : {"models/qwen2", "gguf/llama2.Q4_0.gguf", "models/qwen3"}) {
-    INFO(path);
-    EngineOptions alone_options = options_with(256, 1 << 20);
-    alone_options.prefix_cache = false;
-    std::vector<Answer> expected;
-    std::size_t block_bytes = 0;
-    {
-      GpuCore alone(*backend, path, alone_options);
-      block_bytes = alone.core.kv_plan().block_bytes;
-      for (int i = 0; i < kRequests; ++i) expected.push_back(alone.answer(some_request(i, 300)));
-    }
-    for (const auto& [batch_tokens, blocks] : {std::pair{256, 100}, {16, 100}, {40, 6}}) {
-      INFO("batch of " << batch_tokens << " tokens, " << blocks << " blocks");
-      GpuCore together(*backend, path, options_with(batch_tokens, static_cast<std::size_t>(blocks) * block_bytes));
-      std::vector<std::shared_ptr<TokenStream>> streams;
-      for (int i = 0; i < kRequests; ++i) streams.push_back(together.submit(some_request(i, 300)));
-      // Again, when the prefixes of the first are there.
-      for (int i = 0; i < 4; ++i) streams.push_back(together.submit(some_request(i, 300)));
-      for (std::size_t i = 0; i < streams.size(); ++i) {
-        CHECK(equal_events(together.finish(streams[i]).events, expected[i % kRequests].events));
-      }
-      if (blocks == 100) CHECK(together.core.stats().cached_prompt_tokens > 0);
-      if (blocks == 6) CHECK(together.core.stats().preemptions > 0);
-      CHECK(together.core.stats().kv_blocks_used == 0);
-    }
+std::vector<Answer> answers_alone(Backend& backend, const std::string& path, std::size_t* block_bytes) {
+  EngineOptions options = options_with(256, 1 << 20);
+  options.prefix_cache = false;
+  GpuCore alone(backend, path, options);
+  *block_bytes = alone.core.kv_plan().block_bytes;
+  std::vector<Answer> answers;
+  for (int i = 0; i < kRequests; ++i) answers.push_back(alone.answer(some_request(i, 300)));
+  return answers;
+}
+
+/// All requests at once, then some again, whose prefixes are there.
+DecoderStats check_together(Backend& backend, const std::string& path, const EngineOptions& options,
+                            const std::vector<Answer>& expected) {
+  GpuCore together(backend, path, options);
+  std::vector<std::shared_ptr<TokenStream>> streams;
+  for (int i = 0; i < kRequests + 4; ++i) streams.push_back(together.submit(some_request(i % kRequests, 300)));
+  for (std::size_t i = 0; i < streams.size(); ++i) {
+    CHECK(equal_events(together.finish(streams[i]).events, expected[i % kRequests].events));
   }
+  CHECK(together.core.stats().kv_blocks_used == 0);
+  return together.core.stats();
+}
+
+TEST_CASE("the same answers alone, together, in small chunks and on prefix hits") {
+  const auto backend = gpu_backend();
+  for (const char* path : {"gguf/llama2.Q4_0.gguf", "models/qwen3"}) {
+    INFO(path);
+    std::size_t block_bytes = 0;
+    const std::vector<Answer> expected = answers_alone(*backend, path, &block_bytes);
+    CHECK(check_together(*backend, path, options_with(16, 100 * block_bytes), expected).cached_prompt_tokens > 0);
+  }
+}
+
+TEST_CASE("the same answers alone, in one great step, and after preemption") {
+  const auto backend = gpu_backend();
+  std::size_t block_bytes = 0;
+  const std::vector<Answer> expected = answers_alone(*backend, "models/qwen2", &block_bytes);
+  CHECK(check_together(*backend, "models/qwen2", options_with(256, 100 * block_bytes), expected).preemptions == 0);
+  // Answers of more than a block beyond the one that admission keeps spare.
+  GpuCore alone(*backend, "models/qwen2", options_with(64, 100 * block_bytes));
+  GpuCore narrow(*backend, "models/qwen2", options_with(64, 7 * block_bytes));
+  std::vector<std::shared_ptr<TokenStream>> streams;
+  for (int i = 0; i < 3; ++i) streams.push_back(narrow.submit(some_request(i, 300, 40)));
+  for (int i = 0; i < 3; ++i) {
+    const Answer answer = narrow.finish(streams[static_cast<std::size_t>(i)]);
+    CHECK(equal_events(answer.events, alone.answer(some_request(i, 300, 40)).events));
+  }
+  CHECK(narrow.core.stats().preemptions > 0);
 }
 
 TEST_CASE("guessing ahead changes no bit of an answer") {
@@ -158,7 +178,7 @@ TEST_CASE("a context the GPU has no room for is refused with both numbers") {
   } catch (const MemoryError& error) {
     const std::string text = error.what();
     INFO(text);
-    CHECK(text.find("64 tokens of context need 16384 bytes") != std::string::npos);
+    CHECK(text.find("96 tokens of context need 24576 bytes") != std::string::npos);
     CHECK(text.find("bytes are available for it") != std::string::npos);
   }
 }

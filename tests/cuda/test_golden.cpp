@@ -23,7 +23,8 @@ struct Gpu {
     check_golden_decoder(*automatic, model, expected, kAutomatic);
   }
   void check_folders(std::initializer_list<const char*> names) const {
-    for (const char* name : names) check(golden_dir() / "models" / name, golden_dir() / "models" / name / "expected.json");
+    for (const char* name : names)
+      check(golden_dir() / "models" / name, golden_dir() / "models" / name / "expected.json");
   }
   std::unique_ptr<Backend> exact, automatic;
 };
@@ -48,7 +49,7 @@ TEST_CASE("GGUF files agree with the reference") {
     const std::string expected = std::string(name) + ".expected.json";
     const Json json = read_golden(folder / expected);
     gpu.check(folder / (std::string(name) + ".gguf"),
-                folder / (json.contains("cases") ? expected : json["same_results_as"].get<std::string>()));
+              folder / (json.contains("cases") ? expected : json["same_results_as"].get<std::string>()));
   }
 }
 

@@ -108,7 +108,8 @@ TEST_CASE("many small uploads reuse the chunks only after they were copied") {
 TEST_CASE("memory to be filled is not what a copy still reads, and grows with what is asked for") {
   const Gpu gpu;
   Staging staging(gpu.stream);
-  const std::vector<std::size_t> sizes = {1000, 0, 1, Staging::kLeastChunk, 700'000, 700'000, 3 * Staging::kLeastChunk, 5};
+  const std::vector<std::size_t> sizes = {1000, 0, 1, Staging::kLeastChunk, 700'000, 700'000, 3 * Staging::kLeastChunk,
+                                          5};
   std::vector<DeviceMemory> memory;
   const std::vector<std::byte> data = pattern(4 * Staging::kLeastChunk);
   for (std::size_t i = 0; i < sizes.size(); ++i) {

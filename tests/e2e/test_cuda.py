@@ -14,7 +14,7 @@ MODELS = ("--model", f"qwen={QWEN}", "--model", f"bert={BERT}", "--context-lengt
 pytestmark = pytest.mark.skipif(not os.path.exists(os.path.join(BUILD, "cuda", "rows.fatbin")), reason="built without nvcc")
 
 
-def gpu(more=""):
+def gpu(more=",memory=268435456"):
     return {"LD_LIBRARY_PATH": os.path.join(BUILD, "fake_cuda"),
             "INFERD_FAKE_CUDA": f"manifest={os.path.join(BUILD, 'cuda', 'manifest.txt')}" + more}
 
@@ -47,9 +47,20 @@ def test_answers_and_embeddings_are_those_of_the_cpu():
         assert max(abs(a - b) for a, b in zip(one, other)) < 1e-4
 
 
+def test_a_model_divided_between_gpu_and_cpu_answers_as_either():
+    exact = ("--activations", "f32", "--kv-cache-type", "f32", "--context-length", "256", "--model", f"qwen={QWEN}")
+    said = []
+    for device, layers, environment in (("cpu", "0", {}), ("cuda", "1", gpu())):
+        with Daemon(*exact, "--device", device, "--gpu-layers", layers, environment=environment) as daemon:
+            said.append([ask(daemon.url, messages=[{"role": "user", "content": text}]).json()["choices"][0]["message"]
+                         ["content"] for text in ("hi", "a longer one, to be sure")])
+            assert ("the first 1 of its 2 layers stay on the CPU" in daemon.log()) == (device == "cuda")
+    assert said[0] == said[1]
+
+
 def test_auto_takes_a_gpu_that_fits_and_says_so():
     with Daemon(*MODELS, environment=gpu()) as daemon:
-        assert "model qwen: GPU 0 (Simulated GPU 0 (sm_80), sm_80, 4.0 GiB)" in daemon.log()
+        assert "model qwen: GPU 0 (Simulated GPU 0 (sm_80), sm_80, 0.2 GiB)" in daemon.log()
         assert ask(daemon.url).status_code == 200
 
 
@@ -62,17 +73,21 @@ def test_auto_without_a_usable_gpu_runs_on_the_cpu_and_says_why(more, why):
 
 def test_auto_falls_back_where_the_model_does_not_fit():
     with Daemon(*MODELS, environment=gpu(",memory=400000")) as daemon:
-        assert "model qwen runs on the CPU: GPU 0" in daemon.log()
+        assert "model qwen runs on the CPU: model qwen: its last layer and its output alone need" in daemon.log()
+        assert "model bert runs on the CPU: GPU 0" in daemon.log()
         assert ask(daemon.url).status_code == 200
 
 
 def test_a_model_that_does_not_fit_ends_with_both_numbers():
     ended = run_until_exit(*MODELS, "--device", "cuda", environment=gpu(",memory=400000"))
     assert ended.returncode == 71
-    assert "bytes of device memory" in ended.stderr and "are free" in ended.stderr
-    ended = run_until_exit(*MODELS, "--device", "cuda", "--kv-cache-memory", "64GiB", environment=gpu())
+    assert "bytes of device memory" in ended.stderr and "are available" in ended.stderr
+    ended = run_until_exit(*MODELS, "--device", "cuda", "--gpu-layers", "all", environment=gpu(",memory=400000"))
     assert ended.returncode == 71
-    assert "68719476736 bytes were asked for" in ended.stderr and "bytes are available" in ended.stderr
+    assert "bytes of device memory" in ended.stderr and "are free" in ended.stderr
+    ended = run_until_exit(*MODELS, "--device", "cuda", "--kv-cache-memory", "1GiB", environment=gpu())
+    assert ended.returncode == 71
+    assert "1073741824 bytes were asked for" in ended.stderr and "bytes are available" in ended.stderr
 
 
 def test_a_device_that_cannot_be_used_ends_with_the_reason():

@@ -8,11 +8,11 @@ namespace inferd::testing {
 
 /// How near to the reference a backend must come, and how much of it is looked at.
 struct GoldenBar {
-  double error = 2e-3;                 // relative error of a row of logits
-  double gap = 1e-3;                   // a greedy choice closer than this may go either way
-  std::size_t positions = SIZE_MAX;    // prompt and output tokens of one case
-  std::size_t cases = SIZE_MAX;        // first cases of the file
-  std::size_t steps = SIZE_MAX;        // greedy steps of a case
+  double error = 2e-3;               // relative error of a row of logits
+  double gap = 1e-3;                 // a greedy choice closer than this may go either way
+  std::size_t positions = SIZE_MAX;  // prompt and output tokens of one case
+  std::size_t cases = SIZE_MAX;      // first cases of the file
+  std::size_t steps = SIZE_MAX;      // greedy steps of a case
 };
 
 inline float largest(const std::vector<float>& row) {
@@ -22,7 +22,8 @@ inline float largest(const std::vector<float>& row) {
 }
 
 /// Prompt in one piece, then greedy steps, teacher-forced where the reference's gap is below the tolerance.
-inline void check_case(Sequences& sequences, int id, const Json& expected, std::size_t vocab, const GoldenBar& bar = {}) {
+inline void check_case(Sequences& sequences, int id, const Json& expected, std::size_t vocab,
+                       const GoldenBar& bar = {}) {
   const std::vector<std::int32_t> prompt = ids_of(expected["input_ids"]);
   std::vector<float> row = sequences.step({{id, prompt}}).at(0);
   REQUIRE(row.size() == vocab);

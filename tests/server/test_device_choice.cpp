@@ -59,6 +59,9 @@ TEST_CASE("a GPU that was asked for is taken or refused with the reason") {
     CHECK_FALSE(choice.may_fall_back);
   }
   CHECK_FALSE(choose_device(spec_of("auto", "all"), two_gpus()).may_fall_back);
+  CHECK(choose_device(spec_of("auto", "all"), two_gpus()).gpu_layers == kAllLayers);
+  CHECK(choose_device(spec_of("cuda", "12"), two_gpus()).gpu_layers == 12);
+  CHECK(choose_device(spec_of("cuda"), two_gpus()).gpu_layers == kAutoLayers);
   CHECK(refusal(spec_of("cuda:0"), two_gpus()) ==
         "model m: device: cuda:0 needs a usable NVIDIA GPU: this GPU is sm_70; built: sm_80");
   CHECK(refusal(spec_of("cuda:2"), two_gpus()) ==
@@ -70,10 +73,10 @@ TEST_CASE("a GPU that was asked for is taken or refused with the reason") {
         "model m: gpu_layers: all needs a usable NVIDIA GPU: no NVIDIA driver (libcuda.so.1 not found)");
 }
 
-TEST_CASE("settings that contradict each other or ask for a split are refused") {
+TEST_CASE("settings that contradict each other are refused") {
   CHECK(refusal(spec_of("cuda", "0"), two_gpus()) == "model m: gpu_layers: 0 leaves nothing for device cuda");
   CHECK(refusal(spec_of("cpu", "all"), two_gpus()) == "model m: gpu_layers: all needs a GPU, but device is cpu");
-  CHECK(refusal(spec_of("auto", "12"), two_gpus()).starts_with("model m: gpu_layers: 12: a model cannot be split"));
+  CHECK(refusal(spec_of("cpu", "3"), two_gpus()) == "model m: gpu_layers: 3 needs a GPU, but device is cpu");
 }
 
 TEST_CASE("simulated models have no use for a GPU, but a device that is not there is not passed over") {
