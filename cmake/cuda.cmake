@@ -38,9 +38,13 @@ function(inferd_cuda_images target)
   set(blobs "")
   set(fatbins "")
   set(manifest "")
+  set(archs "")
   file(MAKE_DIRECTORY ${INFERD_CUDA_DIR})
   if(INFERD_NVCC)
-    list(GET INFERD_CUDA_ARCHS -1 newest)
+    set(sorted ${INFERD_CUDA_ARCHS})
+    list(SORT sorted COMPARE NATURAL)
+    list(GET sorted -1 newest)
+    string(REPLACE ";" ", " archs "${sorted}")
     foreach(source ${ARGN})
       get_filename_component(name ${source} NAME_WE)
       set(fatbin ${INFERD_CUDA_DIR}/${name}.fatbin)
@@ -74,8 +78,10 @@ namespace inferd::cuda {
 namespace {
 const std::vector<Image> kImages = {
 @table@};
+const std::vector<int> kArchs = {@archs@};
 }  // namespace
 const std::vector<Image>& images() { return kImages; }
+const std::vector<int>& image_archs() { return kArchs; }
 }  // namespace inferd::cuda
 ")
   file(CONFIGURE OUTPUT ${INFERD_CUDA_DIR}/manifest.txt CONTENT "${manifest}")

@@ -19,6 +19,8 @@ struct ModelSettings {
   std::string gpu_layers;           // empty: the global `gpu_layers`
   std::string quantization;         // empty: the global `quantization`
   std::string chat_template;        // a Jinja file; empty: the model's own
+  std::string reasoning_parser;     // empty: the global `reasoning_parser`
+  std::string tool_parser;          // empty: the global `tool_parser`
   std::int64_t context_length = 0;  // 0: the global `context_length`
   std::vector<std::string> aliases;
 };
@@ -36,13 +38,14 @@ struct Settings {
   std::vector<ModelSettings> models;
   std::vector<AdapterSettings> adapters;
   std::string host, device, gpu_layers, isa, activations, kv_cache_type, speculative, log_level, api_key_file,
-      chat_template;
+      chat_template, reasoning_parser, tool_parser;
   std::string adapters_dir, quantization, cache_dir;
   std::int64_t port = 0, threads = 0, context_length = 0, max_batch_tokens = 0, max_concurrent_requests = 0;
   std::int64_t max_queued_requests = 0, max_queued_inputs = 0, max_connections = 0, kv_cache_memory = 0;
   std::int64_t speculative_tokens = 0;
   std::int64_t default_max_tokens = 0, max_body_bytes = 0, max_header_bytes = 0, max_messages = 0, max_tools = 0,
                max_adapters = 0;
+  double gpu_memory_fraction = 0;
   double queue_wait_s = 0, request_deadline_s = 0, drain_s = 0, stuck_s = 0, header_timeout_s = 0, body_timeout_s = 0;
   double keep_alive_s = 0, write_timeout_s = 0, sse_ping_s = 0;
   bool prefix_cache = true, allow_unauthenticated = false, strict_fields = false, parse_special = true;

@@ -215,11 +215,15 @@ class Applier {
       else if (name == "gpu_layers")
         model.gpu_layers = scalar(node, key);
       else if (name == "quantization")
-        model.quantization = quantization(node, key);
+        model.quantization = choice(node, name).quantization;
       else if (name == "chat_template")
         model.chat_template = scalar(node, key);
+      else if (name == "reasoning_parser")
+        model.reasoning_parser = choice(node, name).reasoning_parser;
+      else if (name == "tool_parser")
+        model.tool_parser = choice(node, name).tool_parser;
       else if (name == "context_length")
-        model.context_length = context_length(node, key);
+        model.context_length = choice(node, name).context_length;
       else if (name == "aliases")
         model.aliases = aliases(node, key);
       else
@@ -228,15 +232,11 @@ class Applier {
     if (model.path.empty()) fail(item, "models: path is missing");
     return model;
   }
-  std::string quantization(const YamlNode& node, const std::string& key) const {
+  /// Settings that hold a model's own value of the global key `name`.
+  Settings choice(const YamlNode& node, const std::string& name) const {
     Settings scratch;
-    set_value(scratch, *find_setting("quantization"), scalar(node, key), where(node) + ": models");
-    return scratch.quantization;
-  }
-  std::int64_t context_length(const YamlNode& node, const std::string& key) const {
-    Settings scratch;
-    set_value(scratch, *find_setting("context_length"), scalar(node, key), where(node) + ": models");
-    return scratch.context_length;
+    set_value(scratch, *find_setting(name), scalar(node, "models: " + name), where(node) + ": models");
+    return scratch;
   }
   std::vector<std::string> aliases(const YamlNode& node, const std::string& key) const {
     if (node.kind != YamlNode::Kind::sequence) fail(node, key + ": expected a list");

@@ -81,6 +81,7 @@ struct Engine::Impl {
   bool parked = false;
   bool started = false;
   std::string failure;
+  ExitCode failure_code = ExitCode::ok;
   std::atomic<std::int64_t> progress_ns{0};
   std::thread thread;
 };
@@ -206,10 +207,12 @@ void Engine::Impl::run() {
     end_all(FinishReason::shutdown);
   } catch (const std::exception& error) {
     spdlog::critical("engine stopped: {}", error.what());
+    const auto* fatal = dynamic_cast<const FatalError*>(&error);
     {
       const std::lock_guard lock(mutex);
       draining = true;
       failure = error.what();
+      failure_code = fatal != nullptr ? fatal->code : ExitCode::internal;
     }
     end_all(FinishReason::error);
   }
@@ -379,6 +382,11 @@ TimePoint Engine::last_progress() const {
 std::string Engine::failure() const {
   const std::lock_guard lock(impl_->mutex);
   return impl_->failure;
+}
+
+ExitCode Engine::failure_code() const {
+  const std::lock_guard lock(impl_->mutex);
+  return impl_->failure_code;
 }
 
 std::size_t Engine::kv_bytes(ModelHandle decoder) const {

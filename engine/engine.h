@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "base/errors.h"
 #include "engine/models/model.h"
 #include "engine/options.h"
 #include "engine/request.h"
@@ -109,6 +110,8 @@ class Engine {
   /// Why the engine thread gave up (a lost device, a broken invariant), or empty. From then on everything in flight
   /// has ended with FinishReason::error and every submit is rejected with draining.
   std::string failure() const;
+  /// The exit code that failure asks for; ok without one.
+  ExitCode failure_code() const;
   /// Size of the KV pool in bytes, for the log line; 0 for encoders.
   std::size_t kv_bytes(ModelHandle decoder) const;
   /// Bytes one token takes in the KV pool.

@@ -109,6 +109,9 @@ class Backend {
   virtual void encoder_attention(const EncoderAttentionArgs& args) = 0;
   virtual void gather_rows(const GatherRowsArgs& args) = 0;
   virtual void pool(const PoolArgs& args) = 0;
+  /// Whether `sample` works here; elsewhere the rows of logits are downloaded and sampled on the host.
+  virtual bool samples_on_device() const { return false; }
+  virtual void sample(const SampleArgs& args);
 };
 
 /// Instruction levels of the CPU backend, best last.
@@ -124,5 +127,32 @@ struct CpuBackendOptions {
 CpuLevel best_cpu_level();
 /// Throws ConfigError naming the levels if options.isa is unknown or beyond this machine.
 std::unique_ptr<Backend> make_cpu_backend(const CpuBackendOptions& options);
+
+struct GpuInfo {
+  int ordinal = 0;  // N of "cuda:N"
+  std::string name;
+  std::size_t memory_bytes = 0;
+  int arch = 0;         // compute capability: major * 10 + minor
+  std::string problem;  // why kernels of this build do not run on it; empty if they do
+};
+
+/// The GPUs of this machine, in the driver's order.
+struct GpuList {
+  std::vector<GpuInfo> gpus;
+  int cuda_version = 0;  // what the driver supports, 13000: CUDA 13.0; 0 without one
+  std::string problem;   // why none of them can be used; empty if one can
+};
+
+/// Never throws for want of a driver or a GPU: the list says so.
+GpuList list_gpus();
+
+struct CudaBackendOptions {
+  int ordinal = 0;
+  ActivationMode activations = ActivationMode::automatic;
+  double memory_fraction = 0.9;  // of the memory free at the start, what available_bytes() counts as there
+};
+
+/// Throws ConfigError with the reason if that GPU cannot be used, MemoryError.
+std::unique_ptr<Backend> make_cuda_backend(const CudaBackendOptions& options);
 
 }  // namespace inferd

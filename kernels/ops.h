@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "kernels/sample_rules.h"
 #include "kernels/tensor.h"
 
 namespace inferd {
@@ -45,7 +46,7 @@ struct BatchTensors {
 struct KvLayer {
   // Inside a block the order of a head's keys is the backend's own (the CPU's: [head_dim, block_size]), so blocks are
   // copied whole or not at all.
-  Tensor keys;          // [num_blocks, num_kv_heads, block_size, head_dim] f16 | bf16 | f32
+  Tensor keys;          // [num_blocks, num_kv_heads, block_size, head_dim] f16 | bf16 | f32 | q8_0
   Tensor values;        // same shape
   int block_size = 16;  // a multiple of 16
 };
@@ -148,8 +149,11 @@ struct QkvPostArgs {
   int rotary_dim = 0;  // elements per head that rotate, even, ≤ head_dim; the rest pass through
   RopeStyle style = RopeStyle::half;
   Tensor q_scale;  // [T] f32 factor on q after rotation (Qwen-1 log-n) or absent
-  KvLayer kv;      // or absent: its keys are
-  Tensor slots;    // [T] i32; absent without kv
+  /// [num_kv_heads * head_dim] f32 or absent: what a q8_0 cache keeps keys without. Moving all keys of a head by one
+  /// vector moves all scores of a query by one number, which softmax does not see; not for models that cap scores.
+  Tensor k_shift;
+  KvLayer kv;    // or absent: its keys are
+  Tensor slots;  // [T] i32; absent without kv
 };
 
 /// Causal attention of this step's queries over the paged cache (their own keys were just written). Keys below
@@ -197,6 +201,21 @@ struct PoolArgs {
   PoolingKind kind = PoolingKind::mean;
   bool normalize = false;  // divide by the L2 norm
   Tensor out;              // [S, columns] f32
+};
+
+/// The next token of each row, for backends whose samples_on_device(). Rules apply in this order: log-probabilities of
+/// the raw row are noted; biases; bans; repetition, presence and frequency penalties; temperature; top_k; top_p (over
+/// what top_k left); min_p (relative to the best); draw, walking the ids that are left in rising order until the
+/// random number of (seed, position) is used up. Every row's result depends on that row and its rules alone.
+struct SampleArgs {
+  Tensor logits;                 // [R, vocab] f32; rules that change logits change them here
+  Tensor slots;                  // [R] i32, index into rules, none twice; < 0: a row of padding, nothing is drawn
+  SampleRules* rules = nullptr;  // device memory; positions and counts go on to the next step
+  Tensor tokens;                 // [R] i32; 0 without a token
+  Tensor status;                 // [R] i32, SampleStatus
+  Tensor logprobs;               // [R] f32, of the token, where the rules ask for it; absent: they never do
+  Tensor top_tokens;             // [R, kSampleTopLogprobs] i32, best first; absent with logprobs
+  Tensor top_logprobs;           // [R, kSampleTopLogprobs] f32; what the rules do not ask for stays as it was
 };
 
 }  // namespace inferd

@@ -23,7 +23,8 @@ def registry():
 def measured(build):
     """(kernel, arch) -> (registers, stack, spill bytes, static shared bytes)."""
     found = {}
-    for path in sorted((pathlib.Path(build) / "cuda").glob("*.ptxas.txt")):
+    manifest = (pathlib.Path(build) / "cuda/manifest.txt").read_text()  # reports of kernels that are gone may lie about
+    for path in (pathlib.Path(line.split()[2]).with_suffix(".ptxas.txt") for line in manifest.splitlines()):
         entry = None
         for line in path.read_text().splitlines():
             if m := re.search(r"Compiling entry function '(\w+)' for 'sm_(\d+)a?'", line):
@@ -51,6 +52,8 @@ def main():
             faults.append(f"{where}: expected at most {most} registers, found {registers}")
         if spill or stack:
             faults.append(f"{where}: expected no spills and no stack, found {spill} bytes of spills, {stack} of stack")
+        if arch == 75 and re.fullmatch(r"linear_\w+_prefill", name):
+            continue  # never launched there (linear_mma.cpp)
         limit = 65536 if arch == 75 else 101376  # what every chip of that generation gives a block
         if shared + dynamic > limit:
             faults.append(f"{where}: {shared} + {dynamic} bytes of shared memory, a block may have {limit}")

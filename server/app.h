@@ -1,4 +1,4 @@
-// App: what endpoints share: models, engine, options, keys, metrics, and whether requests are taken.
+// App: what endpoints share: models, options, keys, metrics, and whether requests are taken.
 #pragma once
 
 #include <atomic>
@@ -7,7 +7,6 @@
 #include <mutex>
 #include <string>
 
-#include "engine/engine.h"
 #include "server/auth.h"
 #include "server/metrics.h"
 #include "server/options.h"
@@ -19,13 +18,9 @@ enum class ServerState { loading, ready, draining, failed };
 
 /// Owned by main. Thread-safe: models and options do not change once the state is ready, keys are swapped whole.
 struct App {
-  App(Engine& shared_engine, Metrics& shared_metrics, ApiOptions api_options, AccessOptions access_options)
-      : engine(shared_engine),
-        metrics(shared_metrics),
-        api(std::move(api_options)),
-        access(std::move(access_options)) {}
+  App(Metrics& shared_metrics, ApiOptions api_options, AccessOptions access_options)
+      : metrics(shared_metrics), api(std::move(api_options)), access(std::move(access_options)) {}
 
-  Engine& engine;
   Metrics& metrics;
   const ApiOptions api;
   const AccessOptions access;

@@ -6,11 +6,14 @@
 
 #include "base/errors.h"
 #include "base/log.h"
+#include "engine/models/families.h"
+#include "engine/models/placement.h"
 #include "engine/quantize/quantized_checkpoint.h"
 #include "engine/sim/sim_model.h"
 #include "engine/sim/sim_tokenizer.h"
 #include "engine/weights/checkpoint.h"
 #include "server/served_model.h"
+#include "server/tool_formats/formats.h"
 
 namespace inferd {
 namespace {
@@ -72,22 +75,14 @@ void add_stop_ids(ServedModel& model, const std::vector<std::int32_t>& ids) {
   }
 }
 
-void set_template(ServedModel& model, std::unique_ptr<ChatTemplate> chat_template) {
+void set_template(ServedModel& model, std::unique_ptr<ChatTemplate> chat_template, const ModelSpec& spec) {
   model.chat_template = std::move(chat_template);
-  model.thinks = model.chat_template != nullptr && model.chat_template->source().find("</think>") != std::string::npos;
+  if (model.chat_template == nullptr) return;
+  model.reasoning_format = find_reasoning_format(spec.reasoning_parser, model.chat_template->source());
+  model.tool_format = find_tool_format(spec.tool_parser, model.chat_template->source_with_tools());
 }
 
-void add_decoder(ServedModel& model, std::unique_ptr<Model> decoder, Backend& backend, const ModelSpec& spec,
-                 const LoadContext& context) {
-  EngineOptions options = context.engine_options;
-  if (spec.context_length > 0) options.context_length = spec.context_length;
-  // A limit given for all models does not stretch one whose weights allow less.
-  const std::int64_t most = decoder->info().max_context;
-  if (spec.context_length == 0 && options.context_length > most && most > 0) options.context_length = most;
-  model.handle = context.engine.add_decoder(std::move(decoder), backend, options);
-}
-
-void load_sim(ServedModel& model, const ModelSpec& spec, const LoadContext& context) {
+LoadedModel load_sim(ServedModel& model, const ModelSpec& spec, const LoadContext& context) {
   const bool encoder = spec.path.starts_with(kSimEncoder);
   const std::string options_text = spec.path.substr(encoder ? kSimEncoder.size() : kSim.size());
   SimOptions options = parse_sim_options(options_text);
@@ -106,16 +101,17 @@ void load_sim(ServedModel& model, const ModelSpec& spec, const LoadContext& cont
     model.is_encoder = true;
     model.kind = ModelKind::embedder;
     model.embedding_dim = sim->embedding_dim();
-    model.handle = context.engine.add_encoder(std::move(sim), context.sim_backend, context.max_queued_inputs);
-    return;
+    return {.decoder = nullptr, .encoder = std::move(sim)};
   }
   const std::string source =
       spec.chat_template_file.empty() ? kSimTemplate : read_template_file(spec.chat_template_file);
-  set_template(model, parse_chat_template(source, spec.chat_template_file.empty() ? "sim" : spec.chat_template_file, "",
-                                          "<|im_end|>"));
+  set_template(
+      model,
+      parse_chat_template(source, spec.chat_template_file.empty() ? "sim" : spec.chat_template_file, "", "<|im_end|>"),
+      spec);
   add_stop_ids(model, model.tokenizer->special().stop);
   add_stop_ids(model, {options.eos_token});
-  add_decoder(model, make_sim_model(options), context.sim_backend, spec, context);
+  return {.decoder = make_sim_model(options), .encoder = nullptr};
 }
 
 /// The id of a word that is one token, else -1.
@@ -149,7 +145,30 @@ std::unique_ptr<Checkpoint> open_files(const ModelSpec& spec, const LoadContext&
   return quantize_checkpoint(std::move(checkpoint), options);
 }
 
-void load_files(ServedModel& model, const ModelSpec& spec, const LoadContext& context) {
+/// How many of its first layers a model leaves on the processor. Throws MemoryError if nothing of it fits on the GPU.
+int host_layers_of(const Checkpoint& checkpoint, const ModelConfig& config, const ModelSpec& spec,
+                   const LoadContext& context) {
+  constexpr std::int64_t kContextTokens = 4096;  // room for one request of so many tokens, if nobody says how many
+  if (context.gpu_layers >= config.num_layers) return 0;
+  if (context.gpu_layers != kAutoLayers) return config.num_layers - context.gpu_layers;
+  if (!can_divide(checkpoint, config)) return 0;
+  const EngineOptions& engine = context.engine_options;
+  const std::int64_t asked = spec.context_length > 0 ? spec.context_length : engine.context_length;
+  const std::int64_t tokens = std::min(asked > 0 ? asked : kContextTokens, config.max_position_embeddings);
+  const DecoderFootprint footprint =
+      measure_decoder(checkpoint, config, engine.kv_dtype, engine.max_batch_tokens, engine.max_logit_rows);
+  const std::size_t available = context.backend->available_bytes();
+  const int below = choose_placement(footprint, available, tokens).host_layers;
+  if (below == config.num_layers) {
+    const Placement least = place_layers(footprint, config.num_layers - 1);
+    throw MemoryError("model " + log_safe(spec.name) + ": its last layer and its output alone need " +
+                      std::to_string(least.gpu_bytes) + " bytes of device memory, " + std::to_string(available) +
+                      " are available");
+  }
+  return below;
+}
+
+LoadedModel load_files(ServedModel& model, const ModelSpec& spec, const LoadContext& context) {
   const std::unique_ptr<Checkpoint> checkpoint = open_files(spec, context);
   const ModelConfig config = read_model_config(*checkpoint);
   model.tokenizer = load_tokenizer(*checkpoint);
@@ -165,24 +184,31 @@ void load_files(ServedModel& model, const ModelSpec& spec, const LoadContext& co
   if (context.progress) {
     options.progress = [&](std::size_t done, std::size_t total) { context.progress(spec.name, done, total); };
   }
+  if (context.host) options.host_layers = host_layers_of(*checkpoint, config, spec, context);
+  if (options.host_layers > 0) {
+    options.host = &context.host();
+    spdlog::info("model {}: the first {} of its {} layers stay on the CPU", log_safe(spec.name), options.host_layers,
+                 config.num_layers);
+  }
   LoadedModel loaded = load_model(*checkpoint, config, *context.backend, options);
   if (loaded.encoder) {
     set_encoder(model, *loaded.encoder, *checkpoint);
-    model.handle = context.engine.add_encoder(std::move(loaded.encoder), *context.backend, context.max_queued_inputs);
-    return;
+    return loaded;
   }
   if (spec.chat_template_file.empty()) {
-    set_template(model, load_chat_template(*checkpoint, *model.tokenizer));
+    set_template(model, load_chat_template(*checkpoint, *model.tokenizer), spec);
   } else {
     const SpecialTokens& special = model.tokenizer->special();
-    set_template(model, parse_chat_template(read_template_file(spec.chat_template_file), spec.chat_template_file,
-                                            special_text(*model.tokenizer, special.bos),
-                                            special_text(*model.tokenizer, special.eos)));
+    set_template(
+        model,
+        parse_chat_template(read_template_file(spec.chat_template_file), spec.chat_template_file,
+                            special_text(*model.tokenizer, special.bos), special_text(*model.tokenizer, special.eos)),
+        spec);
   }
   add_stop_ids(model, model.tokenizer->special().stop);
   add_stop_ids(model, {model.tokenizer->special().eos});
   add_stop_ids(model, config.eos_token_ids);
-  add_decoder(model, std::move(loaded.decoder), *context.backend, spec, context);
+  return loaded;
 }
 
 const char* kind_word(ModelKind kind) {
@@ -194,19 +220,40 @@ std::string megabytes(std::size_t bytes) { return std::to_string((bytes + 500'00
 
 }  // namespace
 
-std::unique_ptr<ServedModel> load_served_model(const ModelSpec& spec, const LoadContext& context) {
-  auto model = std::make_unique<ServedModel>();
-  model->name = spec.name;
-  model->created_unix_s = static_cast<std::int64_t>(std::time(nullptr));
-  model->engine = &context.engine;
-  if (spec.path.starts_with(kSim) || spec.path.starts_with(kSimEncoder)) {
-    load_sim(*model, spec, context);
+PreparedModel prepare_model(const ModelSpec& spec, const LoadContext& context) {
+  PreparedModel prepared;
+  prepared.served = std::make_unique<ServedModel>();
+  ServedModel& model = *prepared.served;
+  model.name = spec.name;
+  model.created_unix_s = static_cast<std::int64_t>(std::time(nullptr));
+  model.engine = &context.engine;
+  const bool sim = spec.simulated();
+  prepared.weights = sim ? load_sim(model, spec, context) : load_files(model, spec, context);
+  prepared.backend = sim ? &context.sim_backend : context.backend;
+  prepared.context_length = spec.context_length;
+  return prepared;
+}
+
+std::unique_ptr<ServedModel> place_model(PreparedModel prepared, const LoadContext& context) {
+  ServedModel& model = *prepared.served;
+  LoadedModel& weights = prepared.weights;
+  if (weights.encoder) {
+    model.handle = context.engine.add_encoder(std::move(weights.encoder), *prepared.backend, context.max_queued_inputs);
   } else {
-    load_files(*model, spec, context);
+    EngineOptions options = context.engine_options;
+    if (prepared.context_length > 0) options.context_length = prepared.context_length;
+    // A limit given for all models does not stretch one whose weights allow less.
+    const std::int64_t most = weights.decoder->info().max_context;
+    if (prepared.context_length == 0 && options.context_length > most && most > 0) options.context_length = most;
+    model.handle = context.engine.add_decoder(std::move(weights.decoder), *prepared.backend, options);
   }
-  model->info = context.engine.info(model->handle);
-  model->context_length = context.engine.context_length(model->handle);
-  return model;
+  model.info = context.engine.info(model.handle);
+  model.context_length = context.engine.context_length(model.handle);
+  return std::move(prepared.served);
+}
+
+std::unique_ptr<ServedModel> load_served_model(const ModelSpec& spec, const LoadContext& context) {
+  return place_model(prepare_model(spec, context), context);
 }
 
 void serve_adapter(ModelTable& models, const ServedModel& base, const std::string& name, const AdapterFiles& files) {
@@ -232,6 +279,11 @@ void log_served_model(const ServedModel& model) {
                log_safe(info.quantization), megabytes(info.weight_bytes), megabytes(info.resident_bytes),
                model.is_encoder ? "inputs up to" : "context", model.context_length,
                model.is_encoder ? "no KV cache" : "KV cache " + megabytes(model.engine->kv_bytes(model.handle)));
+  if (model.reasoning_format != nullptr || model.tool_format != nullptr) {
+    spdlog::info("model {}: tool calls {}, reasoning {}", log_safe(model.name),
+                 model.tool_format != nullptr ? model.tool_format->name : "none",
+                 model.reasoning_format != nullptr ? model.reasoning_format->name : "none");
+  }
   if (!model.is_encoder && model.chat_template == nullptr) {
     spdlog::warn("model {} has no chat template: /v1/chat/completions will refuse it", log_safe(model.name));
   }

@@ -19,6 +19,8 @@
 #include "engine/weights/model_config.h"
 #include "engine/weights/sentence_config.h"
 #include "server/options.h"
+#include "server/reasoning_formats.h"
+#include "server/tool_formats/tool_format.h"
 
 namespace inferd {
 
@@ -47,7 +49,8 @@ struct ServedModel {
   bool normalized = false;          // encoder: its vectors have unit length
   SentenceConfig sentence;          // encoder
   RerankForm rerank_form = RerankForm::pair;
-  bool thinks = false;  // its template knows <think>…</think>
+  const ReasoningFormat* reasoning_format = nullptr;  // how its answers mark reasoning; null: they do not
+  const ToolFormatRow* tool_format = nullptr;         // how they call tools; null: not in a form known here
 };
 
 /// A LoRA adapter that is served under a name of its own.
@@ -100,6 +103,9 @@ class ModelTable {
   std::map<std::string, ServedAdapter, std::less<>> adapters_;
 };
 
+inline constexpr int kAutoLayers = -1;        // as many as fit
+inline constexpr int kAllLayers = 1'000'000;  // whether they fit or not
+
 /// What loading shares between models.
 struct LoadContext {
   Engine& engine;
@@ -111,9 +117,24 @@ struct LoadContext {
   int threads = 0;        // that quantise them; 0: all cores
   std::string build;      // goes into the fingerprint
   std::function<void(const std::string& model, std::size_t done_bytes, std::size_t total_bytes)> progress;
+  std::function<Backend&()> host = {};  // on a GPU: where layers go that stay on the processor
+  int gpu_layers = kAutoLayers;         // with host: how many of the last layers `backend` gets
 };
 
-/// Opens the files, loads the weights and adds the model to the engine. Throws FatalErrors.
+/// A model with its weights on its device, which has no place in an engine yet.
+struct PreparedModel {
+  std::unique_ptr<ServedModel> served;
+  LoadedModel weights;
+  Backend* backend = nullptr;
+  std::int64_t context_length = 0;  // asked for this model; 0: as the engine's options say
+};
+
+/// Opens the files and loads the weights. Throws FatalErrors.
+PreparedModel prepare_model(const ModelSpec& spec, const LoadContext& context);
+/// Adds the model to the engine, with a KV cache if it is a decoder. `context` is the one it was prepared with, but for
+/// the engine's options. Throws FatalErrors.
+std::unique_ptr<ServedModel> place_model(PreparedModel prepared, const LoadContext& context);
+/// Both at once.
 std::unique_ptr<ServedModel> load_served_model(const ModelSpec& spec, const LoadContext& context);
 
 /// Reads an adapter's files, fits it to `base` and puts it into the table. Throws CheckpointError (bad or unfit files),

@@ -71,6 +71,10 @@ void Model::drop_adapter(int) {}
 
 std::span<const Family> families() { return kFamilies; }
 
+bool can_divide(const Checkpoint& checkpoint, const ModelConfig& config) {
+  return divides(find_family(checkpoint, config));
+}
+
 LoadedModel load_model(const Checkpoint& checkpoint, const ModelConfig& config, Backend& backend,
                        const ModelOptions& options) {
   const Family& family = find_family(checkpoint, config);

@@ -26,4 +26,7 @@ struct Family {
 /// All families, in the order of the documentation.
 std::span<const Family> families();
 
+/// Whether the layers of this checkpoint's model can be divided between two backends (ModelOptions::host_layers).
+bool can_divide(const Checkpoint& checkpoint, const ModelConfig& config);
+
 }  // namespace inferd

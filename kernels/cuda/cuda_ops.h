@@ -1,6 +1,9 @@
 // Host halves of the CUDA ops: each turns an argument struct of ops.h into launches.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
+
 #include "kernels/cuda/launcher.h"
 #include "kernels/ops.h"
 
@@ -19,5 +22,16 @@ void attention(Launcher& launcher, const AttentionArgs& args);                 /
 void encoder_attention(Launcher& launcher, const EncoderAttentionArgs& args);  // encoder_attention.cpp
 void gather_rows(Launcher& launcher, const GatherRowsArgs& args);              // rows.cpp
 void pool(Launcher& launcher, const PoolArgs& args);                           // pool.cpp
+void sample(Launcher& launcher, const SampleArgs& args);                       // sample.cpp
+std::size_t sample_workspace_bytes(std::int64_t rows);
+
+/// Workspace attention wants: results on their way into an activation, and the partial sums of one query of each
+/// sequence. With less it still works, longer contexts then being summed by fewer blocks.
+std::size_t attention_workspace_bytes(std::int64_t max_tokens, std::int64_t max_sequences, std::int64_t max_context_len,
+                                      int num_heads, int head_dim);
+/// Workspace that any `linear` needs of at most so many tokens, whose weights have at most max_columns columns, and
+/// rows too, or twice that if gated. (Rows of a weight that stores f32 directly, a language model's head, do not
+/// count.)
+std::size_t linear_workspace_bytes(std::int64_t max_tokens, std::int64_t max_columns);
 
 }  // namespace inferd::cuda

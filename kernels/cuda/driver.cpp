@@ -13,8 +13,10 @@ namespace {
 
 constexpr int kOutOfMemory = 2;
 constexpr int kNoDevice = 100;
-constexpr int kComputeMajor = 75;  // CUdevice_attribute
+constexpr int kMultiprocessors = 16;  // CUdevice_attribute
+constexpr int kComputeMajor = 75;
 constexpr int kComputeMinor = 76;
+constexpr int kSharedBytes = 97;
 
 template <typename Function>
 void bind(void* library, const char* name, Function* out) {
@@ -38,7 +40,8 @@ bool is_sticky(int status) {
 }
 
 Driver Driver::open(const char* library) {
-  const std::shared_ptr<void> handle(dlopen(library, RTLD_NOW | RTLD_LOCAL), [](void* loaded) {
+  // NODELETE: the driver has threads of its own, which outlive whoever opened it.
+  const std::shared_ptr<void> handle(dlopen(library, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE), [](void* loaded) {
     if (loaded != nullptr) dlclose(loaded);
   });
   if (!handle) throw ConfigError("no NVIDIA driver (" + std::string(library) + " not found)");
@@ -51,6 +54,36 @@ Driver Driver::open(const char* library) {
   bind(handle.get(), "cuDeviceGetName", &table.device_name);
   bind(handle.get(), "cuDeviceTotalMem_v2", &table.device_memory);
   bind(handle.get(), "cuDeviceGetAttribute", &table.device_attribute);
+  bind(handle.get(), "cuDevicePrimaryCtxRetain", &table.context_retain);
+  bind(handle.get(), "cuDevicePrimaryCtxRelease_v2", &table.context_release);
+  bind(handle.get(), "cuCtxSetCurrent", &table.context_set);
+  bind(handle.get(), "cuMemGetInfo_v2", &table.memory_info);
+  bind(handle.get(), "cuMemAlloc_v2", &table.memory_alloc);
+  bind(handle.get(), "cuMemFree_v2", &table.memory_free);
+  bind(handle.get(), "cuMemHostAlloc", &table.pinned_alloc);
+  bind(handle.get(), "cuMemFreeHost", &table.pinned_free);
+  bind(handle.get(), "cuMemcpyHtoDAsync_v2", &table.copy_to_device);
+  bind(handle.get(), "cuMemcpyDtoHAsync_v2", &table.copy_to_host);
+  bind(handle.get(), "cuMemsetD8Async", &table.fill);
+  bind(handle.get(), "cuStreamCreate", &table.stream_create);
+  bind(handle.get(), "cuStreamDestroy_v2", &table.stream_destroy);
+  bind(handle.get(), "cuStreamSynchronize", &table.stream_synchronize);
+  bind(handle.get(), "cuEventCreate", &table.event_create);
+  bind(handle.get(), "cuEventDestroy_v2", &table.event_destroy);
+  bind(handle.get(), "cuEventRecord", &table.event_record);
+  bind(handle.get(), "cuEventSynchronize", &table.event_synchronize);
+  bind(handle.get(), "cuModuleLoadData", &table.module_load);
+  bind(handle.get(), "cuModuleUnload", &table.module_unload);
+  bind(handle.get(), "cuModuleGetFunction", &table.module_function);
+  bind(handle.get(), "cuFuncGetAttribute", &table.function_attribute);
+  bind(handle.get(), "cuFuncSetAttribute", &table.function_set_attribute);
+  bind(handle.get(), "cuLaunchKernel", &table.launch);
+  bind(handle.get(), "cuStreamBeginCapture_v2", &table.capture_begin);
+  bind(handle.get(), "cuStreamEndCapture", &table.capture_end);
+  bind(handle.get(), "cuGraphInstantiateWithFlags", &table.graph_instantiate);
+  bind(handle.get(), "cuGraphLaunch", &table.graph_launch);
+  bind(handle.get(), "cuGraphExecDestroy", &table.graph_exec_destroy);
+  bind(handle.get(), "cuGraphDestroy", &table.graph_destroy);
   Driver driver(table);
   driver.library_ = handle;
   return driver;
@@ -84,6 +117,8 @@ std::vector<DeviceInfo> Driver::devices() const {
     check(table_.device_memory(&info.memory_bytes, device), action);
     check(table_.device_attribute(&info.compute_major, kComputeMajor, device), action);
     check(table_.device_attribute(&info.compute_minor, kComputeMinor, device), action);
+    check(table_.device_attribute(&info.multiprocessors, kMultiprocessors, device), action);
+    check(table_.device_attribute(&info.shared_bytes, kSharedBytes, device), action);
     info.name = name.data();
     found.push_back(info);
   }

@@ -8,7 +8,18 @@
 
 namespace inferd::cuda {
 
-/// The driver's entry points (CUDA Driver API reference); all return a CUresult, 0 for success.
+// Handles as the driver defines them.
+using DevicePointer = unsigned long long;
+using ContextHandle = struct CUctx_st*;
+using StreamHandle = struct CUstream_st*;
+using EventHandle = struct CUevent_st*;
+using ModuleHandle = struct CUmod_st*;
+using FunctionHandle = struct CUfunc_st*;
+using GraphHandle = struct CUgraph_st*;
+using GraphExecHandle = struct CUgraphExec_st*;
+
+/// The driver's entry points (CUDA Driver API reference); all return a CUresult, 0 for success. Those below
+/// device_attribute are null in tests that do not need them.
 struct DriverTable {
   int (*init)(unsigned flags) = nullptr;
   int (*driver_version)(int* version) = nullptr;  // 13000: CUDA 13.0
@@ -18,6 +29,39 @@ struct DriverTable {
   int (*device_name)(char* name, int bytes, int device) = nullptr;
   int (*device_memory)(std::size_t* bytes, int device) = nullptr;
   int (*device_attribute)(int* value, int attribute, int device) = nullptr;
+
+  int (*context_retain)(ContextHandle* context, int device) = nullptr;  // the device's primary context
+  int (*context_release)(int device) = nullptr;
+  int (*context_set)(ContextHandle context) = nullptr;  // of the calling thread
+  int (*memory_info)(std::size_t* free, std::size_t* total) = nullptr;
+  int (*memory_alloc)(DevicePointer* pointer, std::size_t bytes) = nullptr;
+  int (*memory_free)(DevicePointer pointer) = nullptr;
+  int (*pinned_alloc)(void** pointer, std::size_t bytes, unsigned flags) = nullptr;
+  int (*pinned_free)(void* pointer) = nullptr;
+  int (*copy_to_device)(DevicePointer to, const void* from, std::size_t bytes, StreamHandle stream) = nullptr;
+  int (*copy_to_host)(void* to, DevicePointer from, std::size_t bytes, StreamHandle stream) = nullptr;
+  int (*fill)(DevicePointer to, unsigned char value, std::size_t bytes, StreamHandle stream) = nullptr;
+  int (*stream_create)(StreamHandle* stream, unsigned flags) = nullptr;
+  int (*stream_destroy)(StreamHandle stream) = nullptr;
+  int (*stream_synchronize)(StreamHandle stream) = nullptr;
+  int (*event_create)(EventHandle* event, unsigned flags) = nullptr;
+  int (*event_destroy)(EventHandle event) = nullptr;
+  int (*event_record)(EventHandle event, StreamHandle stream) = nullptr;
+  int (*event_synchronize)(EventHandle event) = nullptr;
+  int (*module_load)(ModuleHandle* module, const void* image) = nullptr;
+  int (*module_unload)(ModuleHandle module) = nullptr;
+  int (*module_function)(FunctionHandle* function, ModuleHandle module, const char* name) = nullptr;
+  int (*function_attribute)(int* value, int attribute, FunctionHandle function) = nullptr;
+  int (*function_set_attribute)(FunctionHandle function, int attribute, int value) = nullptr;
+  int (*launch)(FunctionHandle function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
+                unsigned block_y, unsigned block_z, unsigned shared_bytes, StreamHandle stream, void** parameters,
+                void** extra) = nullptr;
+  int (*capture_begin)(StreamHandle stream, int mode) = nullptr;
+  int (*capture_end)(StreamHandle stream, GraphHandle* graph) = nullptr;
+  int (*graph_instantiate)(GraphExecHandle* executable, GraphHandle graph, unsigned long long flags) = nullptr;
+  int (*graph_launch)(GraphExecHandle executable, StreamHandle stream) = nullptr;
+  int (*graph_exec_destroy)(GraphExecHandle executable) = nullptr;
+  int (*graph_destroy)(GraphHandle graph) = nullptr;
 };
 
 struct DeviceInfo {
@@ -25,6 +69,9 @@ struct DeviceInfo {
   std::size_t memory_bytes = 0;
   int compute_major = 0;
   int compute_minor = 0;
+  int multiprocessors = 0;
+  int shared_bytes = 0;  // the most a block can be given
+  int arch() const { return compute_major * 10 + compute_minor; }
 };
 
 /// A driver that has started. Creates no context. Copies share the library.
@@ -44,6 +91,8 @@ class Driver {
   std::string version_problem() const;
   /// Every GPU in the driver's order, never none. Throws what `check` throws, and ConfigError if there is none.
   std::vector<DeviceInfo> devices() const;
+
+  const DriverTable& table() const { return table_; }
 
   /// Returns if status is 0. Else throws: MemoryError if the device's memory ran out, FatalError with
   /// ExitCode::gpu_lost if the context or the GPU is beyond use, FatalError with ExitCode::internal otherwise.

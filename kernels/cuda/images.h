@@ -12,5 +12,8 @@ struct Image {
 
 /// Empty in a build without nvcc.
 const std::vector<Image>& images();
+/// Compute capabilities (major * 10 + minor) that the images were built for, ascending. Newer GPUs compile the last
+/// one's PTX themselves.
+const std::vector<int>& image_archs();
 
 }  // namespace inferd::cuda

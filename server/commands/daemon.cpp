@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "server/commands/commands.h"
 #include "server/commands/serve_options.h"
+#include "server/model_startup.h"
 
 namespace inferd {
 namespace {
@@ -24,18 +25,17 @@ std::vector<std::string> model_names(const Settings& settings) {
   return names;
 }
 
-bool is_sim(const ModelSpec& spec) { return spec.path.starts_with("sim:") || spec.path.starts_with("sim-encoder:"); }
-
 std::string url_host(const std::string& host) { return host.find(':') == std::string::npos ? host : "[" + host + "]"; }
 
 }  // namespace
 
-Daemon::Daemon(const ServeFlags& flags, const Settings& settings)
+Daemon::Daemon(const ServeFlags& flags, const Settings& settings, const GpuList& gpus)
     : flags_(flags),
       settings_(settings),
-      engine_(clock_),
+      gpus_(gpus),
+      devices_(clock_, device_options(settings)),
       metrics_(model_names(settings)),
-      app_(engine_, metrics_, api_options(settings), access_options(settings)),
+      app_(metrics_, api_options(settings), access_options(settings)),
       dispatcher_(app_),
       http_(http_options(settings), dispatcher_) {
   if (!settings.api_key_file.empty()) {
@@ -59,34 +59,21 @@ Daemon::~Daemon() {
 
 void Daemon::load_models() {
   try {
-    const std::vector<ModelSpec> specs = model_specs(settings_);
-    bool needs_cpu = false;
-    for (const ModelSpec& spec : specs) needs_cpu = needs_cpu || !is_sim(spec);
-    if (needs_cpu) {
-      backend_ = make_cpu_backend(cpu_options(settings_));
-      spdlog::info("backend {}", backend_->name());
-    }
-    LoadContext context{.engine = engine_,
-                        .backend = backend_.get(),
-                        .sim_backend = sim_backend_,
-                        .engine_options = engine_options(settings_),
-                        .max_queued_inputs = settings_.max_queued_inputs,
-                        .cache_dir = cache_folder(settings_, process_environment()),
-                        .threads = static_cast<int>(settings_.threads),
-                        .build = version_text(),
-                        .progress = {}};
-    context.progress = [this](const std::string&, std::size_t done, std::size_t total) {
+    StartupOptions options{.max_queued_inputs = settings_.max_queued_inputs,
+                           .cache_dir = cache_folder(settings_, process_environment()),
+                           .threads = static_cast<int>(settings_.threads),
+                           .build = version_text(),
+                           .progress = {}};
+    options.progress = [this](const std::string& model, std::size_t done, std::size_t total) {
+      {
+        const std::lock_guard lock(loading_name_mutex_);
+        loading_name_ = model;
+      }
       load_done_bytes_ = done;
       load_total_bytes_ = total;
     };
-    for (const ModelSpec& spec : specs) {
-      {
-        const std::lock_guard lock(loading_name_mutex_);
-        loading_name_ = spec.name;
-      }
-      load_done_bytes_ = 0;
-      app_.models.add(load_served_model(spec, context), spec.aliases);
-    }
+    const std::vector<ModelSpec> specs = model_specs(settings_);
+    load_all_models(specs, gpus_, devices_, app_.models, options);
     for (const AdapterSettings& adapter : settings_.adapters) {
       serve_adapter(app_.models, *app_.models.find(adapter.base), adapter.name, open_adapter(adapter.path));
     }
@@ -105,7 +92,7 @@ void Daemon::finish_loading() {
   loader_.join();
   if (load_error_) std::rethrow_exception(load_error_);
   for (const auto& model : app_.models.all()) log_served_model(*model);
-  engine_.start();
+  devices_.start();
   app_.state.store(ServerState::ready, std::memory_order_release);
   spdlog::info("ready");
   service_.ready("serving");
@@ -137,8 +124,8 @@ void Daemon::tick() {
 /// Feeds the watchdog for as long as the engine makes progress; a stuck or failed engine ends the process, for a
 /// service manager to start a fresh one.
 void Daemon::watch_engine() {
-  const std::string failure = engine_.failure();
-  const double silent_s = std::chrono::duration<double>(clock_.now() - engine_.last_progress()).count();
+  const std::string failure = devices_.failure();
+  const double silent_s = std::chrono::duration<double>(clock_.now() - devices_.last_progress()).count();
   if (failure.empty() && silent_s < settings_.stuck_s) {
     service_.feed_watchdog();
     return;
@@ -149,7 +136,8 @@ void Daemon::watch_engine() {
                             : "the engine failed: " + log_safe(failure));
   spdlog::shutdown();
   if (!failure.empty()) http_.stop(kLastAnswersS);
-  ::_exit(static_cast<int>(ExitCode::internal));  // a stuck engine thread cannot be joined
+  // A stuck engine thread cannot be joined.
+  ::_exit(static_cast<int>(failure.empty() ? ExitCode::internal : devices_.failure_code()));
 }
 
 void Daemon::reload() {
@@ -174,18 +162,18 @@ void Daemon::reload() {
 int Daemon::drain() {
   service_.stopping();
   app_.state = ServerState::draining;
-  engine_.begin_drain();
+  devices_.begin_drain();
   spdlog::info("draining: {} requests have up to {} s", http_.active_requests(), settings_.drain_s);
   const TimePoint deadline = clock_.now() + std::chrono::duration_cast<std::chrono::nanoseconds>(
                                                 std::chrono::duration<double>(settings_.drain_s));
-  while (clock_.now() < deadline && (!engine_.idle() || http_.active_requests() > 0)) {
+  while (clock_.now() < deadline && (!devices_.idle() || http_.active_requests() > 0)) {
     if (events_.wait(kDrainTick) == ProcessEvents::Event::terminate) {
       spdlog::warn("second signal: ending at once");
       ::_exit(static_cast<int>(ExitCode::ok));
     }
     service_.feed_watchdog();
   }
-  engine_.stop();  // what still runs ends with an error event
+  devices_.stop();  // what still runs ends with an error event
   http_.stop(kLastAnswersS);
   spdlog::info("stopped");
   return static_cast<int>(ExitCode::ok);

@@ -8,9 +8,9 @@
 #include <thread>
 
 #include "config/load_settings.h"
-#include "engine/sim/sim_backend.h"
 #include "server/app.h"
 #include "server/commands/process.h"
+#include "server/device_groups.h"
 #include "server/dispatcher.h"
 #include "server/http_server.h"
 
@@ -20,7 +20,7 @@ namespace inferd {
 class Daemon {
  public:
   /// Listens at once, so that /health answers while models load. Throws FatalErrors.
-  Daemon(const ServeFlags& flags, const Settings& settings);
+  Daemon(const ServeFlags& flags, const Settings& settings, const GpuList& gpus);
   ~Daemon();
 
   /// Loads, serves until a signal, drains. Returns the exit code.
@@ -41,9 +41,8 @@ class Daemon {
   ProcessEvents events_;
   ServiceManager service_;
   const SystemClock clock_;
-  std::unique_ptr<Backend> backend_;  // made by the loader if a model needs it; outlives the engine
-  SimBackend sim_backend_;
-  Engine engine_;
+  const GpuList gpus_;
+  DeviceGroups devices_;
   Metrics metrics_;
   App app_;
   Dispatcher dispatcher_;

@@ -20,7 +20,6 @@
 #include "kernels/backend.h"
 #include "kernels/cpu/cpu_topology.h"
 #include "kernels/cpu/thread_pool.h"
-#include "kernels/cuda/driver.h"
 
 namespace inferd {
 namespace {
@@ -68,40 +67,21 @@ std::string port_problem(const std::string& host, int port) {
   return problem;
 }
 
-struct GpuReport {
-  std::string problem;   // why there is no usable GPU, empty if there is one
-  int cuda_version = 0;  // what the driver supports, e.g. 13000
-  std::vector<cuda::DeviceInfo> devices;
-};
-
-GpuReport probe_gpus() {
-  GpuReport report;
-  try {
-    const cuda::Driver driver = cuda::Driver::open();
-    report.cuda_version = driver.version();
-    report.problem = driver.version_problem();
-    report.devices = driver.devices();
-  } catch (const FatalError& error) {
-    report.problem = error.what();
-  }
-  return report;
-}
-
-void print_gpus(const GpuReport& gpus) {
-  if (!gpus.problem.empty()) std::printf("GPU       %s\n", gpus.problem.c_str());
-  for (const cuda::DeviceInfo& gpu : gpus.devices) {
-    std::printf("GPU       %s, %.1f GiB, compute capability %d.%d\n", gpu.name.c_str(),
-                static_cast<double>(gpu.memory_bytes) / kGib, gpu.compute_major, gpu.compute_minor);
+void print_gpus(const GpuList& gpus) {
+  if (gpus.gpus.empty()) std::printf("GPU       %s\n", gpus.problem.c_str());
+  for (const GpuInfo& gpu : gpus.gpus) {
+    std::printf("GPU       %s, %.1f GiB, compute capability %d.%d%s%s\n", gpu.name.c_str(),
+                static_cast<double>(gpu.memory_bytes) / kGib, gpu.arch / 10, gpu.arch % 10,
+                gpu.problem.empty() ? "" : "; not used: ", gpu.problem.c_str());
   }
   if (gpus.cuda_version > 0) {
     std::printf("driver    supports CUDA %d.%d\n", gpus.cuda_version / 1000, gpus.cuda_version % 1000 / 10);
   }
-  if (!gpus.devices.empty()) std::printf("          this release computes on the CPU; the GPU is listed, not used\n");
 }
 
-void print_fit_table(std::size_t ram_bytes, const GpuReport& gpus) {
+void print_fit_table(std::size_t ram_bytes, const GpuList& gpus) {
   std::size_t gpu_bytes = 0;
-  for (const cuda::DeviceInfo& gpu : gpus.devices) gpu_bytes = std::max(gpu_bytes, gpu.memory_bytes / 10 * 9);
+  for (const GpuInfo& gpu : gpus.gpus) gpu_bytes = std::max(gpu_bytes, gpu.memory_bytes / 10 * 9);
   std::printf("\nWhich sizes fit, with one request of %d tokens (yes: in memory; else what it takes):\n",
               kContextTokens);
   std::printf("%-8s", "model");
@@ -154,7 +134,7 @@ int run_doctor(std::span<const std::string> args) {
     }
   }
   const std::size_t available = meminfo_bytes("MemAvailable");
-  const GpuReport gpus = probe_gpus();
+  const GpuList gpus = list_gpus();
   std::printf("CPU       %s\n", field("/proc/cpuinfo", "model name").c_str());
   const CpuLevel level = best_cpu_level();
   std::printf("          instruction level %s%s, %d threads\n", std::string(cpu_level_name(level)).c_str(),

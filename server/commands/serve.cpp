@@ -25,7 +25,7 @@ int run_serve(std::span<const std::string> args) {
     std::fprintf(stderr, "inferd serve: no model given; use --model [NAME=]PATH, or models in the --config file\n");
     return static_cast<int>(ExitCode::usage);
   }
-  check_device(settings);
+  const GpuList gpus = check_devices(settings);
   install_fault_handlers();
   raise_descriptor_limit(static_cast<int>(settings.max_connections));
   // A heap of its own for each of a thousand connection threads would hold memory nobody uses.
@@ -34,7 +34,7 @@ int run_serve(std::span<const std::string> args) {
   // and the heap keeps what one large request body took.
   constexpr int kMapFromBytes = 1 << 20;
   mallopt(M_MMAP_THRESHOLD, kMapFromBytes);
-  Daemon daemon(*parsed.flags, settings);
+  Daemon daemon(*parsed.flags, settings, gpus);
   return daemon.run();
 }
 

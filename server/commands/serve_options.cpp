@@ -8,7 +8,7 @@
 namespace inferd {
 namespace {
 
-constexpr std::int64_t kConcurrentOnCpu = 16;
+constexpr std::int64_t kConcurrentOnCpu = 16, kConcurrentOnGpu = 64;
 constexpr std::int64_t kLeastLogitRows = 64;
 
 int max_adapters(const Settings& settings) {
@@ -17,26 +17,14 @@ int max_adapters(const Settings& settings) {
   return static_cast<int>(settings.max_adapters > 0 ? settings.max_adapters : static_cast<std::int64_t>(automatic));
 }
 
-void check_one_device(const std::string& device, const std::string& gpu_layers, const std::string& where) {
-  if (device.starts_with("cuda")) {
-    throw ConfigError(where + "device: " + device +
-                      " needs a usable NVIDIA GPU, and this build has no CUDA backend; use "
-                      "auto or cpu");
-  }
-  if (!gpu_layers.empty() && gpu_layers != "auto" && gpu_layers != "0") {
-    throw ConfigError(where + "gpu_layers: " + gpu_layers +
-                      " needs a usable NVIDIA GPU, and this build has no CUDA "
-                      "backend; use auto or 0");
-  }
-}
-
 }  // namespace
 
-void check_device(const Settings& settings) {
-  check_one_device(settings.device, settings.gpu_layers, "");
-  for (const ModelSettings& model : settings.models) {
-    check_one_device(model.device, model.gpu_layers, "models: " + model.name + ": ");
-  }
+GpuList check_devices(const Settings& settings) {
+  const std::vector<ModelSpec> specs = model_specs(settings);
+  const bool any = std::any_of(specs.begin(), specs.end(), [](const ModelSpec& spec) { return may_use_gpu(spec); });
+  const GpuList gpus = any ? list_gpus() : GpuList{};
+  for (const ModelSpec& spec : specs) choose_device(spec, gpus);
+  return gpus;
 }
 
 HttpOptions http_options(const Settings& settings) {
@@ -79,15 +67,23 @@ ApiOptions api_options(const Settings& settings) {
   return options;
 }
 
-EngineOptions engine_options(const Settings& settings) {
+EngineOptions engine_options(const Settings& settings, bool gpu) {
   EngineOptions options;
   options.context_length = settings.context_length;
   options.max_batch_tokens = settings.max_batch_tokens;
-  options.max_concurrent_requests =
-      settings.max_concurrent_requests > 0 ? settings.max_concurrent_requests : kConcurrentOnCpu;
+  options.max_concurrent_requests = settings.max_concurrent_requests > 0 ? settings.max_concurrent_requests
+                                    : gpu                                ? kConcurrentOnGpu
+                                                                         : kConcurrentOnCpu;
   options.max_queued_requests = settings.max_queued_requests;
   options.kv_cache_bytes = static_cast<std::size_t>(settings.kv_cache_memory);
-  options.kv_dtype = settings.kv_cache_type == "f32" ? DType::f32 : DType::f16;
+  options.kv_dtype = settings.kv_cache_type == "f32"    ? DType::f32
+                     : settings.kv_cache_type == "q8_0" ? DType::q8_0
+                                                        : DType::f16;
+  if (gpu) {  // nobody else wants what is left of it
+    if (options.kv_dtype == DType::q8_0) throw ConfigError("kv_cache_type: q8_0 is for models on the CPU; use f16");
+    options.kv_memory_fraction = 1.0;
+    options.kv_full_contexts = 0;
+  }
   options.queue_wait_s = settings.queue_wait_s;
   options.prefix_cache = settings.prefix_cache;
   options.max_adapters = max_adapters(settings);
@@ -107,6 +103,15 @@ CpuBackendOptions cpu_options(const Settings& settings) {
   return options;
 }
 
+DeviceOptions device_options(const Settings& settings) {
+  DeviceOptions options;
+  options.cpu = cpu_options(settings);
+  options.cpu_engine = engine_options(settings);
+  options.gpu_engine = engine_options(settings, true);
+  options.gpu_memory_fraction = settings.gpu_memory_fraction;
+  return options;
+}
+
 std::vector<ModelSpec> model_specs(const Settings& settings) {
   std::vector<ModelSpec> specs;
   for (const ModelSettings& model : settings.models) {
@@ -117,7 +122,11 @@ std::vector<ModelSpec> model_specs(const Settings& settings) {
     spec.context_length = model.context_length;
     spec.quantization =
         parse_load_quantization(model.quantization.empty() ? settings.quantization : model.quantization);
+    spec.device = model.device.empty() ? settings.device : model.device;
+    spec.gpu_layers = model.gpu_layers.empty() ? settings.gpu_layers : model.gpu_layers;
     spec.aliases = model.aliases;
+    spec.reasoning_parser = model.reasoning_parser.empty() ? settings.reasoning_parser : model.reasoning_parser;
+    spec.tool_parser = model.tool_parser.empty() ? settings.tool_parser : model.tool_parser;
     specs.push_back(std::move(spec));
   }
   return specs;

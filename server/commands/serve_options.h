@@ -7,18 +7,21 @@
 #include "config/settings.h"
 #include "engine/options.h"
 #include "kernels/backend.h"
+#include "server/device_groups.h"
 #include "server/options.h"
 
 namespace inferd {
 
-/// Throws ConfigError if a device is asked for that this machine or build cannot offer.
-void check_device(const Settings& settings);
+/// What this machine's GPUs are, unless no model could go to one. Throws ConfigError if a model asks for a device that
+/// this machine or build cannot offer.
+GpuList check_devices(const Settings& settings);
 
 HttpOptions http_options(const Settings& settings);
 AccessOptions access_options(const Settings& settings);
 ApiOptions api_options(const Settings& settings);
-EngineOptions engine_options(const Settings& settings);
+EngineOptions engine_options(const Settings& settings, bool gpu = false);
 CpuBackendOptions cpu_options(const Settings& settings);
+DeviceOptions device_options(const Settings& settings);
 std::vector<ModelSpec> model_specs(const Settings& settings);
 /// `cache_dir`, or where this environment keeps caches: systemd's CacheDirectory, $XDG_CACHE_HOME/inferd,
 /// ~/.cache/inferd. Empty if it names no such place.

@@ -46,7 +46,7 @@ HttpResponse metrics(App& app, const HttpRequest&) {
       ModelGauges gauge;
       gauge.name = model->name;
       gauge.is_encoder = model->is_encoder;
-      if (!model->is_encoder) gauge.stats = app.engine.stats(model->handle);
+      if (!model->is_encoder) gauge.stats = model->engine->stats(model->handle);
       gauges.push_back(std::move(gauge));
     }
   }

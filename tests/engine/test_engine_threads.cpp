@@ -5,6 +5,7 @@
 #include <random>
 #include <thread>
 
+#include "base/errors.h"
 #include "engine/engine.h"
 #include "tests/engine/sim_harness.h"
 
@@ -252,7 +253,7 @@ class FailingModel final : public Model {
   KvSpec kv_spec() const override { return inner_->kv_spec(); }
   Tensor forward(const BatchTensors& batch, const std::vector<KvLayer>& kv, const Tensor& rows,
                  const LayerHook& hook) override {
-    if (left_-- == 0) throw std::runtime_error("device lost");
+    if (left_-- == 0) throw FatalError(ExitCode::gpu_lost, "device lost");
     return inner_->forward(batch, kv, rows, hook);
   }
 
@@ -276,6 +277,7 @@ TEST_CASE("a device that fails ends everything with an error, says so, and refus
   engine.start();
   for (auto& stream : streams) CHECK(read_all(*stream).reason == FinishReason::error);
   CHECK(engine.failure() == "device lost");
+  CHECK(engine.failure_code() == ExitCode::gpu_lost);
   auto late = engine.submit(decoder, make_request(3, 3));
   CHECK(std::get<Rejection>(late).kind == Rejection::Kind::draining);
   CHECK(wait_until([&] { return engine.idle(); }));

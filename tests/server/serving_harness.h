@@ -46,7 +46,7 @@ class ServingFixture {
   explicit ServingFixture(ServingOptions options = {})
       : engine_(clock_),
         metrics_(names(options)),
-        app(engine_, metrics_, options.api, options.access),
+        app(metrics_, options.api, options.access),
         dispatcher_(app),
         http(port_zero(options.http), dispatcher_) {
     LoadContext context{.engine = engine_,

@@ -8,6 +8,12 @@
 
 namespace inferd::cuda::ptx {
 
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+constexpr bool kAsyncCopies = false;
+#else
+constexpr bool kAsyncCopies = true;
+#endif
+
 inline __device__ std::uint32_t shared_address(const void* shared) {
   return static_cast<std::uint32_t>(__cvta_generic_to_shared(shared));
 }
@@ -99,6 +105,47 @@ inline __device__ uint4 load_weights_16(const void* global) {
                : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
                : "l"(global));
   return v;
+}
+
+/// Likewise 8 and 4 bytes, for narrow planes.
+inline __device__ uint2 load_weights_8(const void* global) {
+  uint2 v;
+  asm volatile("ld.global.nc.L1::no_allocate.v2.u32 {%0, %1}, [%2];" : "=r"(v.x), "=r"(v.y) : "l"(global));
+  return v;
+}
+inline __device__ std::uint32_t load_weights_4(const void* global) {
+  std::uint32_t v;
+  asm volatile("ld.global.nc.L1::no_allocate.u32 %0, [%1];" : "=r"(v) : "l"(global));
+  return v;
+}
+
+/// `value`, but the compiler takes it for unknown: what is computed from it stays behind this place.
+inline __device__ int opaque(int value) {
+  asm volatile("mov.b32 %0, %0;" : "+r"(value));
+  return value;
+}
+
+/// Two neighbours in one store: nvcc splits those of structs between inline assembly.
+inline __device__ void store_2(float* global, float x, float y) {
+  asm volatile("st.global.v2.f32 [%0], {%1, %2};" ::"l"(global), "f"(x), "f"(y) : "memory");
+}
+inline __device__ void store_2_shared(void* shared, std::uint32_t x, std::uint32_t y) {
+  asm volatile("st.shared.v2.u32 [%0], {%1, %2};" ::"r"(shared_address(shared)), "r"(x), "r"(y) : "memory");
+}
+
+/// x, computed anew where it stands: what follows from it is not kept in registers across a loop.
+inline __device__ int recomputed(int x) {
+  int y;
+  asm volatile("mov.s32 %0, %1;" : "=r"(y) : "r"(x));
+  return y;
+}
+
+/// 8 or 16 bytes of global memory in one access, aligned to that: the compiler splits such stores where it likes.
+inline __device__ void store_global(float2* to, float2 v) {
+  asm volatile("st.global.v2.f32 [%0], {%1, %2};" ::"l"(to), "f"(v.x), "f"(v.y) : "memory");
+}
+inline __device__ void store_global(float4* to, float4 v) {
+  asm volatile("st.global.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(to), "f"(v.x), "f"(v.y), "f"(v.z), "f"(v.w) : "memory");
 }
 
 /// 2^x, relative error 2^-22 (ex2.approx); 2^-inf = 0.

@@ -1,0 +1,79 @@
+// Products with packed weights on tensor cores: which kernel, and its grid.
+#include "kernels/cuda/linear_mma.h"
+#include "base/check.h"
+#include "kernels/cuda/dev/linear_mma_params.h"
+
+namespace inferd::cuda {
+namespace {
+
+struct FormatKernels {
+  WeightFormat format;
+  Kernel kernels[kNumLinearTiles];
+};
+
+#define FORMAT(name)                                                                                                 \
+  {                                                                                                                  \
+    WeightFormat::name, {                                                                                            \
+      Kernel::linear_##name##_8, Kernel::linear_##name##_16, Kernel::linear_##name##_32, Kernel::linear_##name##_64, \
+          Kernel::linear_##name##_prefill                                                                            \
+    }                                                                                                                \
+  }
+constexpr FormatKernels kFormats[] = {FORMAT(f16),   FORMAT(bf16),  FORMAT(q8_0),   FORMAT(q4_0),   FORMAT(q4_1),
+                                      FORMAT(q5_0),  FORMAT(q5_1),  FORMAT(q2_k),   FORMAT(q3_k),   FORMAT(q4_k),
+                                      FORMAT(q5_k),  FORMAT(q6_k),  FORMAT(iq4_nl), FORMAT(iq4_xs), FORMAT(g2_32),
+                                      FORMAT(g2_64), FORMAT(g3_32), FORMAT(g3_64),  FORMAT(g4_32),  FORMAT(g4_64),
+                                      FORMAT(g8_32), FORMAT(g8_64), FORMAT(t4_16),  FORMAT(t4_32)};
+#undef FORMAT
+
+Kernel kernel_of(WeightFormat format, int tile) {
+  for (const FormatKernels& row : kFormats) {
+    if (row.format == format) return row.kernels[tile];
+  }
+  INFERD_CHECK(false);
+  return {};
+}
+
+unsigned blocks_of(std::int64_t count, std::int64_t size) { return static_cast<unsigned>((count + size - 1) / size); }
+
+Grid grid_of(const LinearTile& tile, std::int64_t num_tokens, std::int64_t row_tiles) {
+  // Blocks that share weights run side by side.
+  return {blocks_of(num_tokens, tile.tokens), blocks_of(row_tiles, tile.block_row_tiles()), 1};
+}
+
+}  // namespace
+
+int choose_linear_tile(const Launcher& launcher, WeightFormat format, std::int64_t num_tokens, std::int64_t row_tiles) {
+  if (num_tokens <= 8) return 0;
+  if (num_tokens <= 16) return 1;
+  if (num_tokens <= 32) return 2;
+  // The largest tile needs more shared memory than sm_75 has, and pays off if its blocks fill the chip.
+  const Grid grid = grid_of(linear_tile(4, weight_layout(format)), num_tokens, row_tiles);
+  const bool fills = std::int64_t{grid.x} * grid.y >= launcher.multiprocessors();
+  return launcher.arch() >= 80 && num_tokens > 64 && fills ? 4 : 3;
+}
+
+void linear_mma(Launcher& launcher, const CudaWeight::Part& part, const ActivationPlanes& x, std::int64_t num_tokens,
+                const EpilogueParams& epilogue, int tile_index) {
+  const WeightLayout layout = weight_layout(part.format);
+  LinearMmaParams params{};
+  params.weight = part.planes;
+  params.x = part.form == kBf16Form ? x.bf16 : x.f16;
+  params.x_scale = x.f16_scale;
+  params.x_sums = x.f16_sums;
+  params.x_stride = x.stride;
+  params.num_tokens = static_cast<std::int32_t>(num_tokens);
+  params.rows = static_cast<std::int32_t>(part.rows);
+  params.first_row = static_cast<std::int32_t>(part.first_row);
+  // Gates and ups are padded to whole row tiles together.
+  const std::int64_t row_tiles = part.interleaved ? blocks_of(part.rows / 2, 8) : blocks_of(part.rows, kRowTile);
+  params.row_tiles = static_cast<std::int32_t>(row_tiles);
+  params.interleaved = part.interleaved;
+  params.epilogue = epilogue;
+
+  const int index = tile_index >= 0 ? tile_index : choose_linear_tile(launcher, part.format, num_tokens, row_tiles);
+  const LinearTile tile = linear_tile(index, layout);
+  launcher.run(kernel_of(part.format, index), grid_of(tile, num_tokens, row_tiles), params,
+               static_cast<unsigned>(tile.shared_bytes(layout.has_min)));
+}
+
+}  // namespace inferd::cuda

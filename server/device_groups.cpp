@@ -1,0 +1,141 @@
+// Choosing devices, and the engines of those chosen.
+#include "server/device_groups.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cstdio>
+
+#include "base/errors.h"
+#include "base/log.h"
+
+namespace inferd {
+namespace {
+
+constexpr std::string_view kOrdinal = "cuda:";
+
+std::string gpu_text(const GpuInfo& gpu) {
+  char size[32];
+  std::snprintf(size, sizeof size, "%.1f GiB", static_cast<double>(gpu.memory_bytes) / (1024.0 * 1024.0 * 1024.0));
+  return "GPU " + std::to_string(gpu.ordinal) + " (" + log_safe(gpu.name) + ", sm_" + std::to_string(gpu.arch) + ", " +
+         size + ")";
+}
+
+/// Why cuda:`ordinal` cannot be used, or empty.
+std::string ordinal_problem(int ordinal, const GpuList& gpus) {
+  if (gpus.gpus.empty()) return gpus.problem;
+  if (static_cast<std::size_t>(ordinal) >= gpus.gpus.size()) {
+    return "this machine has " + std::to_string(gpus.gpus.size()) + (gpus.gpus.size() == 1 ? " GPU" : " GPUs");
+  }
+  return gpus.gpus[static_cast<std::size_t>(ordinal)].problem;
+}
+
+}  // namespace
+
+bool may_use_gpu(const ModelSpec& spec) {
+  if (spec.simulated()) return spec.device.starts_with("cuda");  // to be told that there is none
+  return spec.device != "cpu" && spec.gpu_layers != "0";
+}
+
+DeviceChoice choose_device(const ModelSpec& spec, const GpuList& gpus) {
+  const std::string& device = spec.device;
+  const std::string& layers = spec.gpu_layers;
+  const auto refuse = [&](const std::string& why) { throw ConfigError("model " + log_safe(spec.name) + ": " + why); };
+  const bool cuda = device.starts_with("cuda"), some = layers != "auto" && layers != "0";
+  if (cuda && layers == "0") refuse("gpu_layers: 0 leaves nothing for device " + device);
+  if (device == "cpu" && some) refuse("gpu_layers: " + layers + " needs a GPU, but device is cpu");
+  if (!may_use_gpu(spec)) return {};
+  const auto usable = std::find_if(gpus.gpus.begin(), gpus.gpus.end(), [](const auto& g) { return g.problem.empty(); });
+  std::string problem = gpus.problem;
+  int ordinal = problem.empty() && usable != gpus.gpus.end() ? usable->ordinal : -1;
+  if (device.starts_with(kOrdinal)) {
+    std::from_chars(device.data() + kOrdinal.size(), device.data() + device.size(), ordinal);
+    problem = ordinal_problem(ordinal, gpus);
+  }
+  if (!cuda && !some) return {.gpu = ordinal, .may_fall_back = ordinal >= 0};
+  if (!problem.empty()) {
+    refuse((cuda ? "device: " + device : "gpu_layers: " + layers) + " needs a usable NVIDIA GPU: " + problem);
+  }
+  DeviceChoice choice{.gpu = ordinal};
+  if (layers == "all") {
+    choice.gpu_layers = kAllLayers;
+  } else if (some) {
+    std::from_chars(layers.data(), layers.data() + layers.size(), choice.gpu_layers);
+  }
+  return choice;
+}
+
+std::string describe_choice(const DeviceChoice& choice, const GpuList& gpus) {
+  if (choice.gpu >= 0) return gpu_text(gpus.gpus.at(static_cast<std::size_t>(choice.gpu)));
+  return gpus.problem.empty() ? "CPU" : "CPU: " + gpus.problem;
+}
+
+DeviceGroups::DeviceGroups(const Clock& clock, const DeviceOptions& options) : clock_(clock), options_(options) {
+  processor_.engine = std::make_unique<Engine>(clock_);
+  processor_.engine_options = options.cpu_engine;
+}
+
+DeviceGroup& DeviceGroups::group(int gpu) {
+  if (gpu < 0) {
+    if (!processor_.backend) {
+      processor_.backend = make_cpu_backend(options_.cpu);
+      spdlog::info("backend {}", processor_.backend->name());
+    }
+    return processor_;
+  }
+  if (const auto found = gpus_.find(gpu); found != gpus_.end()) return found->second;
+  DeviceGroup made;
+  made.backend = make_cuda_backend(
+      {.ordinal = gpu, .activations = options_.cpu.activations, .memory_fraction = options_.gpu_memory_fraction});
+  spdlog::info("backend {}", log_safe(made.backend->name()));
+  made.engine = std::make_unique<Engine>(clock_);
+  made.engine_options = options_.gpu_engine;
+  made.gpu = true;
+  return gpus_.emplace(gpu, std::move(made)).first->second;
+}
+
+Backend& DeviceGroups::host_of(DeviceGroup& group) {
+  if (!group.host) group.host = make_cpu_backend(options_.cpu);
+  return *group.host;
+}
+
+void DeviceGroups::start() {
+  for_each([](const DeviceGroup& group) { group.engine->start(); });
+}
+
+void DeviceGroups::begin_drain() {
+  for_each([](const DeviceGroup& group) { group.engine->begin_drain(); });
+}
+
+bool DeviceGroups::idle() const {
+  bool all = true;
+  for_each([&](const DeviceGroup& group) { all = group.engine->idle() && all; });
+  return all;
+}
+
+void DeviceGroups::stop() {
+  for_each([](const DeviceGroup& group) { group.engine->stop(); });
+}
+
+TimePoint DeviceGroups::last_progress() const {
+  TimePoint oldest = TimePoint::max();
+  for_each([&](const DeviceGroup& group) { oldest = std::min(oldest, group.engine->last_progress()); });
+  return oldest;
+}
+
+std::string DeviceGroups::failure() const {
+  std::string first;
+  for_each([&](const DeviceGroup& group) {
+    if (first.empty()) first = group.engine->failure();
+  });
+  return first;
+}
+
+ExitCode DeviceGroups::failure_code() const {
+  ExitCode first = ExitCode::ok;
+  for_each([&](const DeviceGroup& group) {
+    if (first == ExitCode::ok) first = group.engine->failure_code();
+  });
+  return first;
+}
+
+}  // namespace inferd

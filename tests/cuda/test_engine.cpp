@@ -1,0 +1,187 @@
+// EngineCore over forwards on the GPU: company, chunks, prefix hits, preemption, guesses and adapters change no bit of
+// an answer; and what is said when the GPU has no room or is lost.
+#include <string>
+
+#include "base/errors.h"
+#include "engine/adapters/lora_adapter.h"
+#include "engine/engine.h"
+#include "engine/weights/checkpoint.h"
+#include "engine/weights/model_config.h"
+#include "tests/cuda/fake_gpu.h"
+#include "tests/engine/sim_harness.h"
+
+namespace inferd {
+namespace {
+
+const std::string kGolden = INFERD_SOURCE_DIR "/tests/golden/";
+constexpr int kRequests = 16;
+
+EngineOptions options_with(std::int64_t batch_tokens, std::size_t kv_cache_bytes) {
+  EngineOptions options;
+  options.max_batch_tokens = batch_tokens;
+  options.context_length = 96;
+  options.kv_cache_bytes = kv_cache_bytes;
+  options.max_adapters = 2;
+  return options;
+}
+
+std::unique_ptr<Backend> gpu_backend(ActivationMode mode = ActivationMode::automatic) {
+  cuda::test::use_fake_gpu("seed=11");
+  return make_cuda_backend({.activations = mode});
+}
+
+std::unique_ptr<Model> load_decoder(const std::string& path, Backend& backend, const EngineOptions& options) {
+  const auto checkpoint = Checkpoint::open(kGolden + path);
+  ModelOptions model_options;
+  model_options.max_batch_tokens = options.max_batch_tokens;
+  model_options.max_logit_rows = options.max_logit_rows;
+  model_options.max_adapters = options.max_adapters;
+  return load_model(*checkpoint, read_model_config(*checkpoint), backend, model_options).decoder;
+}
+
+struct GpuCore {
+  GpuCore(Backend& backend, const std::string& path, const EngineOptions& options)
+      : core(load_decoder(path, backend, options), backend, options, clock) {}
+  std::shared_ptr<TokenStream> submit(const Request& request) {
+    auto result = core.submit(request);
+    REQUIRE(std::holds_alternative<std::shared_ptr<TokenStream>>(result));
+    return std::get<std::shared_ptr<TokenStream>>(result);
+  }
+  Answer finish(const std::shared_ptr<TokenStream>& stream) {
+    while (stream->finish_reason() == FinishReason::none) {
+      core.step();
+      core.check_integrity();
+    }
+    Answer answer;
+    drain(*stream, &answer);
+    return answer;
+  }
+  Answer answer(const Request& request) { return finish(submit(request)); }
+  SystemClock clock;
+  EngineCore core;
+};
+
+Request some_request(int i, std::int64_t vocab, std::int64_t outputs = 0) {
+  Request request;
+  for (int t = 0; t < 3 + (i * 11) % 45; ++t) {
+    request.prompt.push_back(static_cast<TokenId>((i / 4 * 17 + t * 29 + 5) % vocab));
+  }
+  request.max_output_tokens = outputs > 0 ? outputs : 4 + i % 8;
+  request.sampling.seed = i;
+  request.sampling.temperature = i % 3 == 0 ? 0.0f : 1.0f;
+  request.top_logprobs = 3;
+  return request;
+}
+
+std::vector<Answer> answers_alone(Backend& backend, const std::string& path, std::size_t* block_bytes) {
+  EngineOptions options = options_with(256, 1 << 20);
+  options.prefix_cache = false;
+  GpuCore alone(backend, path, options);
+  *block_bytes = alone.core.kv_plan().block_bytes;
+  std::vector<Answer> answers;
+  for (int i = 0; i < kRequests; ++i) answers.push_back(alone.answer(some_request(i, 300)));
+  return answers;
+}
+
+/// All requests at once, then some again, whose prefixes are there.
+DecoderStats check_together(Backend& backend, const std::string& path, const EngineOptions& options,
+                            const std::vector<Answer>& expected) {
+  GpuCore together(backend, path, options);
+  std::vector<std::shared_ptr<TokenStream>> streams;
+  for (int i = 0; i < kRequests + 4; ++i) streams.push_back(together.submit(some_request(i % kRequests, 300)));
+  for (std::size_t i = 0; i < streams.size(); ++i) {
+    CHECK(equal_events(together.finish(streams[i]).events, expected[i % kRequests].events));
+  }
+  CHECK(together.core.stats().kv_blocks_used == 0);
+  return together.core.stats();
+}
+
+TEST_CASE("the same answers alone, together, in small chunks and on prefix hits") {
+  const auto backend = gpu_backend();
+  for (const char* path : {"gguf/llama2.Q4_0.gguf", "models/qwen3"}) {
+    INFO(path);
+    std::size_t block_bytes = 0;
+    const std::vector<Answer> expected = answers_alone(*backend, path, &block_bytes);
+    CHECK(check_together(*backend, path, options_with(16, 100 * block_bytes), expected).cached_prompt_tokens > 0);
+  }
+}
+
+TEST_CASE("the same answers alone, in one great step, and after preemption") {
+  const auto backend = gpu_backend();
+  std::size_t block_bytes = 0;
+  const std::vector<Answer> expected = answers_alone(*backend, "models/qwen2", &block_bytes);
+  CHECK(check_together(*backend, "models/qwen2", options_with(256, 100 * block_bytes), expected).preemptions == 0);
+  // Answers of more than a block beyond the one that admission keeps spare.
+  GpuCore alone(*backend, "models/qwen2", options_with(64, 100 * block_bytes));
+  GpuCore narrow(*backend, "models/qwen2", options_with(64, 7 * block_bytes));
+  std::vector<std::shared_ptr<TokenStream>> streams;
+  for (int i = 0; i < 3; ++i) streams.push_back(narrow.submit(some_request(i, 300, 40)));
+  for (int i = 0; i < 3; ++i) {
+    const Answer answer = narrow.finish(streams[static_cast<std::size_t>(i)]);
+    CHECK(equal_events(answer.events, alone.answer(some_request(i, 300, 40)).events));
+  }
+  CHECK(narrow.core.stats().preemptions > 0);
+}
+
+TEST_CASE("guessing ahead changes no bit of an answer") {
+  const auto backend = gpu_backend();
+  EngineOptions guessing_options = options_with(64, 1 << 20);
+  guessing_options.speculation.mode = SpeculationMode::ngram;
+  GpuCore plain(*backend, "models/qwen2", options_with(64, 1 << 20));
+  GpuCore guessing(*backend, "models/qwen2", guessing_options);
+  for (int i = 0; i < 4; ++i) {
+    Request request = some_request(i, 300, 12);
+    for (std::size_t t = 0; t < request.prompt.size(); ++t) request.prompt[t] = request.prompt[t % 5];
+    for (std::size_t t = 0; t < 5 && t < request.prompt.size(); ++t) {
+      request.sampling.logit_bias.emplace_back(request.prompt[t], 20.0f);
+    }
+    CHECK(equal_events(guessing.answer(request).events, plain.answer(request).events));
+  }
+  CHECK(guessing.core.stats().accepted_draft_tokens > 0);
+}
+
+TEST_CASE("two adapters and none in one batch: each as if it were alone") {
+  const auto backend = gpu_backend();
+  for (const char* path : {"models/qwen2", "gguf/qwen2.Q4_0.gguf"}) {
+    INFO(path);
+    GpuCore bench(*backend, path, options_with(64, 1 << 20));
+    const auto adapter = [](const char* name) { return read_lora_adapter(open_adapter(kGolden + "lora/" + name)); };
+    const std::uint64_t ids[] = {0, bench.core.load_adapter(adapter("lora_qwen2")),
+                                 bench.core.load_adapter(adapter("lora_qwen2_all"))};
+    std::vector<Request> requests;
+    std::vector<Answer> expected;
+    for (int i = 0; i < 6; ++i) {
+      requests.push_back(some_request(3, 300));
+      requests.back().adapter = ids[i % 3];
+      expected.push_back(bench.answer(requests.back()));
+    }
+    CHECK(equal_events(expected[0].events, expected[3].events));
+    CHECK_FALSE(equal_events(expected[0].events, expected[1].events));
+    CHECK_FALSE(equal_events(expected[1].events, expected[2].events));
+    std::vector<std::shared_ptr<TokenStream>> streams;
+    for (const Request& request : requests) streams.push_back(bench.submit(request));
+    for (std::size_t i = 0; i < streams.size(); ++i) {
+      CHECK(equal_events(bench.finish(streams[i]).events, expected[i].events));
+    }
+    bench.core.retire_adapter(ids[1]);
+    CHECK(bench.core.adapters() == 1);
+  }
+}
+
+TEST_CASE("a context the GPU has no room for is refused with both numbers") {
+  const auto backend = gpu_backend();
+  EngineOptions options = options_with(64, 0);
+  options.kv_memory_fraction = 1e-7;
+  try {
+    GpuCore core(*backend, "models/qwen2", options);
+    FAIL("there was room");
+  } catch (const MemoryError& error) {
+    const std::string text = error.what();
+    INFO(text);
+    CHECK(text.find("96 tokens of context need 24576 bytes") != std::string::npos);
+    CHECK(text.find("bytes are available for it") != std::string::npos);
+  }
+}
+
+}  // namespace
+}  // namespace inferd

@@ -1,0 +1,57 @@
+// Golden checkpoints on the CUDA backend: exact activations, and those the tensor cores read.
+#include "tests/catch.h"
+#include "tests/cuda/fake_gpu.h"
+#include "tests/models/golden_checks.h"
+
+namespace inferd::testing {
+namespace {
+
+// Random weights amplify what the rounding of activations to 11 bits leaves; a choice is compared where the reference's
+// gap is out of its reach.
+constexpr GoldenBar kExact{.cases = 3, .steps = 6};
+constexpr GoldenBar kAutomatic{.error = 5e-2, .gap = 1.0, .cases = 3, .steps = 6};
+
+/// Both arithmetics, each with its kernels loaded once.
+struct Gpu {
+  Gpu() {
+    cuda::test::use_fake_gpu("eager=1");
+    exact = make_cuda_backend({.activations = ActivationMode::f32});
+    automatic = make_cuda_backend({});
+  }
+  void check(const std::filesystem::path& model, const std::filesystem::path& expected) const {
+    check_golden_decoder(*exact, model, expected, kExact);
+    check_golden_decoder(*automatic, model, expected, kAutomatic);
+  }
+  void check_folders(std::initializer_list<const char*> names) const {
+    for (const char* name : names)
+      check(golden_dir() / "models" / name, golden_dir() / "models" / name / "expected.json");
+  }
+  std::unique_ptr<Backend> exact, automatic;
+};
+
+TEST_CASE("decoders of every family agree with the reference") {
+  Gpu().check_folders({"llama2", "llama3", "qwen1", "qwen2", "qwen3", "glm", "glm4", "glm4_tiktoken"});
+}
+
+TEST_CASE("decoders with forwards of their own agree with the reference") {
+  Gpu().check_folders({"chatglm1", "chatglm2", "chatglm3", "bloom", "qwen2_moe", "qwen3_moe"});
+}
+
+TEST_CASE("folders quantised by groups agree with the reference") {
+  Gpu().check_folders({"llama3_gptq4_actorder", "qwen2_gptq8", "llama3_awq", "qwen2_w8a8", "qwen2_w4a16_asym"});
+}
+
+TEST_CASE("GGUF files agree with the reference") {
+  const Gpu gpu;
+  for (const char* name : {"llama2.F16", "llama2.Q4_0", "llama2.Q5_1", "llama2.Q8_0", "llamaw.IQ", "llamaw.MIXED",
+                           "qwen2w.Q4_K_M", "qwen2w.Q6_K"}) {
+    const auto folder = golden_dir() / "gguf";
+    const std::string expected = std::string(name) + ".expected.json";
+    const Json json = read_golden(folder / expected);
+    gpu.check(folder / (std::string(name) + ".gguf"),
+              folder / (json.contains("cases") ? expected : json["same_results_as"].get<std::string>()));
+  }
+}
+
+}  // namespace
+}  // namespace inferd::testing

@@ -1,0 +1,107 @@
+"""The daemon on the fake GPU: answers over HTTP, what auto does, and how it ends when the GPU has no room or is lost."""
+import os
+import subprocess
+
+import httpx
+import pytest
+from daemon import ROOT, Daemon, binary
+
+BUILD = os.path.dirname(binary())
+QWEN = os.path.join(ROOT, "tests", "golden", "models", "qwen2")
+BERT = os.path.join(ROOT, "tests", "golden", "models", "bert")
+MODELS = ("--model", f"qwen={QWEN}", "--model", f"bert={BERT}", "--context-length", "256")
+
+pytestmark = pytest.mark.skipif(not os.path.exists(os.path.join(BUILD, "cuda", "rows.fatbin")), reason="built without nvcc")
+
+
+def gpu(more=",memory=268435456"):
+    return {"LD_LIBRARY_PATH": os.path.join(BUILD, "fake_cuda"),
+            "INFERD_FAKE_CUDA": f"manifest={os.path.join(BUILD, 'cuda', 'manifest.txt')}" + more}
+
+
+def ask(url, **more):
+    body = {"model": "qwen", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 5, "temperature": 0} | more
+    return httpx.post(url + "/v1/chat/completions", json=body, timeout=120)
+
+
+def run_until_exit(*arguments, environment):
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("INFERD_")}
+    return subprocess.run([binary(), "serve", "--port", "0", *arguments], env=clean | environment, capture_output=True,
+                          text=True, timeout=120, check=False)
+
+
+def test_answers_and_embeddings_are_those_of_the_cpu():
+    exact = ("--activations", "f32", "--kv-cache-type", "f32")
+    said, vectors = [], []
+    for device, environment in (("cpu", {}), ("cuda", gpu())):
+        with Daemon(*MODELS, *exact, "--device", device, environment=environment) as daemon:
+            answer = ask(daemon.url)
+            assert answer.status_code == 200, answer.text
+            said.append(answer.json()["choices"][0]["message"]["content"])
+            answer = httpx.post(daemon.url + "/v1/embeddings", json={"model": "bert", "input": ["a", "b c"]}, timeout=120)
+            vectors.append([item["embedding"] for item in answer.json()["data"]])
+            if device == "cuda":
+                assert "backend cuda (GPU 0, Simulated GPU 0 (sm_80), sm_80)" in daemon.log()
+    assert said[0] == said[1]
+    for one, other in zip(*vectors):
+        assert max(abs(a - b) for a, b in zip(one, other)) < 1e-4
+
+
+def test_a_model_divided_between_gpu_and_cpu_answers_as_either():
+    exact = ("--activations", "f32", "--kv-cache-type", "f32", "--context-length", "256", "--model", f"qwen={QWEN}")
+    said = []
+    for device, layers, environment in (("cpu", "0", {}), ("cuda", "1", gpu())):
+        with Daemon(*exact, "--device", device, "--gpu-layers", layers, environment=environment) as daemon:
+            said.append([ask(daemon.url, messages=[{"role": "user", "content": text}]).json()["choices"][0]["message"]
+                         ["content"] for text in ("hi", "a longer one, to be sure")])
+            assert ("the first 1 of its 2 layers stay on the CPU" in daemon.log()) == (device == "cuda")
+    assert said[0] == said[1]
+
+
+def test_auto_takes_a_gpu_that_fits_and_says_so():
+    with Daemon(*MODELS, environment=gpu()) as daemon:
+        assert "model qwen: GPU 0 (Simulated GPU 0 (sm_80), sm_80, 0.2 GiB)" in daemon.log()
+        assert ask(daemon.url).status_code == 200
+
+
+@pytest.mark.parametrize("more, why", [(",arch=75", "this GPU is sm_75; built: sm_80"), (",devices=0", "sees no GPU")])
+def test_auto_without_a_usable_gpu_runs_on_the_cpu_and_says_why(more, why):
+    with Daemon(*MODELS, environment=gpu(more)) as daemon:
+        assert "model qwen: CPU: " in daemon.log() and why in daemon.log()
+        assert "backend cpu" in daemon.log()
+
+
+def test_auto_falls_back_where_the_model_does_not_fit():
+    with Daemon(*MODELS, environment=gpu(",memory=400000")) as daemon:
+        assert "model qwen runs on the CPU: model qwen: its last layer and its output alone need" in daemon.log()
+        assert "model bert runs on the CPU: GPU 0" in daemon.log()
+        assert ask(daemon.url).status_code == 200
+
+
+def test_a_model_that_does_not_fit_ends_with_both_numbers():
+    ended = run_until_exit(*MODELS, "--device", "cuda", environment=gpu(",memory=400000"))
+    assert ended.returncode == 71
+    assert "bytes of device memory" in ended.stderr and "are available" in ended.stderr
+    ended = run_until_exit(*MODELS, "--device", "cuda", "--gpu-layers", "all", environment=gpu(",memory=400000"))
+    assert ended.returncode == 71
+    assert "bytes of device memory" in ended.stderr and "are free" in ended.stderr
+    ended = run_until_exit(*MODELS, "--device", "cuda", "--kv-cache-memory", "1GiB", environment=gpu())
+    assert ended.returncode == 71
+    assert "1073741824 bytes were asked for" in ended.stderr and "bytes are available" in ended.stderr
+
+
+def test_a_device_that_cannot_be_used_ends_with_the_reason():
+    ended = run_until_exit(*MODELS, "--device", "cuda", environment=gpu(",arch=75"))
+    assert ended.returncode == 78 and "this GPU is sm_75" in ended.stderr
+    ended = run_until_exit(*MODELS, "--device", "cuda:3", environment=gpu())
+    assert ended.returncode == 78 and "this machine has 1 GPU" in ended.stderr
+
+
+def test_a_lost_gpu_ends_what_runs_and_the_process():
+    with Daemon(*MODELS, "--device", "cuda", environment=gpu(",fail=cuGraphLaunch:2:719:sticky")) as daemon:
+        with pytest.raises((httpx.HTTPError, AssertionError)):
+            answer = ask(daemon.url, max_tokens=50)
+            assert answer.status_code == 200
+        assert daemon.process.wait(30) == 75
+        assert "engine stopped: cannot replay a step (GPU 0, Simulated GPU 0 (sm_80))" in daemon.log()
+        daemon.process.returncode = 0  # as wanted

@@ -1,0 +1,127 @@
+// to_activation on the PTX interpreter: every form against its definition, padding included.
+#include <cmath>
+#include <limits>
+#include <random>
+
+#include "kernels/cuda/activation.h"
+#include "kernels/cuda/cuda_ops.h"
+#include "kernels/quant_formats.h"
+#include "tests/catch.h"
+#include "tests/kernels_cuda/sim_launcher.h"
+
+using namespace inferd;
+using namespace inferd::cuda::test;
+
+namespace {
+
+// Rounded to a format of `bits` bits of precision whose smallest step is 2^least, ties to even.
+double rounded(double x, int bits, int least) {
+  if (x == 0 || !std::isfinite(x)) return x;
+  int exponent = 0;
+  std::frexp(x, &exponent);
+  const double step = std::ldexp(1.0, std::max(exponent - bits, least));
+  return std::nearbyint(x / step) * step;
+}
+
+// NaN equals NaN.
+bool same(double a, double b) { return a == b || (std::isnan(a) && std::isnan(b)); }
+
+void check_row(const cuda::ActivationPlanes& planes, SimLauncher& sim, const std::vector<float>& x, std::int64_t row) {
+  const auto stride = static_cast<std::size_t>(planes.stride);
+  const auto at = static_cast<std::size_t>(row) * stride;
+  const auto value = [&](std::size_t i) { return i < x.size() ? static_cast<double>(x[i]) : 0.0; };
+  if (planes.f32 != nullptr) {
+    const auto f32 = sim.get<float>(planes.f32 + at, stride);
+    for (std::size_t i = 0; i < stride; ++i) REQUIRE(same(f32[i], value(i)));
+  }
+  if (planes.bf16 != nullptr) {
+    const auto bf16 = sim.get<std::uint16_t>(planes.bf16 + at, stride);
+    for (std::size_t i = 0; i < stride; ++i) REQUIRE(same(bf16_to_f32(bf16[i]), rounded(value(i), 8, -133)));
+  }
+  if (planes.f16 != nullptr) {
+    double largest = 0;
+    for (const float v : x) largest = std::fmax(largest, std::fabs(v));
+    int exponent = 0;
+    std::frexp(largest, &exponent);  // largest in [2^(exponent - 1), 2^exponent)
+    if (std::isinf(largest)) exponent = 129;
+    const double scale = largest == 0 ? 1.0 : std::ldexp(1.0, std::max(exponent - 14, -126));
+    REQUIRE(static_cast<double>(sim.get<float>(planes.f16_scale + row, 1)[0]) == scale);
+    const auto f16 = sim.get<std::uint16_t>(planes.f16 + at, stride);
+    const auto sums = sim.get<float>(planes.f16_sums + at / 16, stride / 16);
+    for (std::size_t i = 0; i < stride; ++i) REQUIRE(same(f16_to_f32(f16[i]), rounded(value(i) / scale, 11, -24)));
+    for (std::size_t i = 0; i < stride / 16; ++i) {
+      double sum = 0, size = 0;
+      for (std::size_t j = 0; j < 16; ++j) {
+        sum += static_cast<double>(f16_to_f32(f16[16 * i + j]));
+        size += std::fabs(static_cast<double>(f16_to_f32(f16[16 * i + j])));
+      }
+      if (std::isfinite(size)) {
+        REQUIRE(std::fabs(static_cast<double>(sums[i]) - sum) <= size * 0x1p-22);
+      }
+    }
+  }
+}
+
+void check(int arch, std::int64_t columns, std::int64_t stride, std::uint32_t forms,
+           const std::vector<std::vector<float>>& rows) {
+  CAPTURE(arch, columns, stride, forms);
+  SimLauncher sim(arch);
+  const auto count = static_cast<std::int64_t>(rows.size());
+  std::vector<float> x(static_cast<std::size_t>(count * stride), std::numeric_limits<float>::quiet_NaN());
+  for (std::size_t r = 0; r < rows.size(); ++r) {
+    std::copy(rows[r].begin(), rows[r].end(), x.begin() + static_cast<std::ptrdiff_t>(r) * stride);
+  }
+  ToActivationArgs args;
+  args.x = sim.put(x, DType::f32, {count, columns}, "x");
+  args.x.row_stride = stride;
+  args.out.rows = count + 2;
+  args.out.columns = columns;
+  args.out.forms = forms;
+  std::size_t bytes = 0;
+  cuda::activation_planes(nullptr, args.out.rows, columns, forms, &bytes);
+  args.out.data = sim.allocate(bytes, "activation", true);
+  cuda::to_activation(sim, args);
+  const auto planes = cuda::activation_planes(args.out.data, args.out.rows, columns, forms);
+  for (std::size_t r = 0; r < rows.size(); ++r) check_row(planes, sim, rows[r], static_cast<std::int64_t>(r));
+}
+
+std::vector<float> random_row(std::int64_t columns, float size, std::mt19937& random) {
+  std::normal_distribution<float> normal(0, size);
+  std::vector<float> row(static_cast<std::size_t>(columns));
+  for (float& v : row) v = normal(random);
+  return row;
+}
+
+}  // namespace
+
+TEST_CASE("Every form of a row is what activation.h says, and its padding zeros") {
+  std::mt19937 random(1);
+  for (const int arch : built_archs()) {
+    for (const std::int64_t columns : {1, 7, 8, 9, 63, 64, 65, 100, 2047, 2048, 2049, 2120}) {
+      std::vector<std::vector<float>> rows;
+      for (const float size : {1.0f, 1e-6f, 3e4f}) rows.push_back(random_row(columns, size, random));
+      check(arch, columns, columns, 7, rows);                // rows of any alignment
+      check(arch, columns, (columns + 7) / 4 * 4, 4, rows);  // of 16 bytes
+    }
+    for (const std::uint32_t forms : {1u, 2u, 3u, 5u}) {
+      check(arch, 70, 72, forms, {random_row(70, 1, random), random_row(70, 2, random)});
+    }
+  }
+}
+
+TEST_CASE("Rows at the ends of f32 stay finite, others keep what is not") {
+  const float inf = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
+  for (const int arch : built_archs()) {
+    check(arch, 4, 4, 7,
+          {{0, 0, -0.0f, 0},
+           {1, -1, 0.5f, 2},
+           {16383.99f, 1, 0, -1e-9f},
+           {3.38e38f, -1, 1e30f, 0},
+           {1e-38f, -1e-40f, 0, 1e-45f},
+           {0x1p-113f, 0, 0, 0},
+           {1, nan, 2, 3},
+           {1, -inf, 1e38f, 3}});
+  }
+}
+
+TEST_CASE("to_activation was run whole") { CHECK(uncovered(cuda::Kernel::to_activation) == ""); }

@@ -1,0 +1,89 @@
+// Checks of a decoder against a golden expected.json, on any backend.
+#pragma once
+
+#include "tests/catch.h"
+#include "tests/models/model_harness.h"
+
+namespace inferd::testing {
+
+/// How near to the reference a backend must come, and how much of it is looked at.
+struct GoldenBar {
+  double error = 2e-3;               // relative error of a row of logits
+  double gap = 1e-3;                 // a greedy choice closer than this may go either way
+  std::size_t positions = SIZE_MAX;  // prompt and output tokens of one case
+  std::size_t cases = SIZE_MAX;      // first cases of the file
+  std::size_t steps = SIZE_MAX;      // greedy steps of a case
+};
+
+inline float largest(const std::vector<float>& row) {
+  float out = 0;
+  for (float x : row) out = std::max(out, std::fabs(x));
+  return out;
+}
+
+/// Prompt in one piece, then greedy steps, teacher-forced where the reference's gap is below the tolerance.
+inline void check_case(Sequences& sequences, int id, const Json& expected, std::size_t vocab,
+                       const GoldenBar& bar = {}) {
+  const std::vector<std::int32_t> prompt = ids_of(expected["input_ids"]);
+  std::vector<float> row = sequences.step({{id, prompt}}).at(0);
+  REQUIRE(row.size() == vocab);
+  double scale = 0;
+  for (const Json& top : expected["top5"]) scale = std::max(scale, std::fabs(top[1].get<double>()));
+  const std::vector<float> first = expected["last_logits_first32"].get<std::vector<float>>();
+  for (float x : first) scale = std::max<double>(scale, std::fabs(x));
+  CHECK(relative_error(row.data(), first, scale) <= bar.error);
+  for (const Json& top : expected["top5"]) {
+    CHECK(std::fabs(row.at(top[0].get<std::size_t>()) - top[1].get<double>()) <= bar.error * scale);
+  }
+  double sum = 0, square = 0;
+  for (float x : row) {
+    sum += x;
+    square += static_cast<double>(x) * x;
+  }
+  CHECK(std::sqrt(square) == Approx(expected["logits_l2"].get<double>()).epsilon(bar.error / 2));
+  CHECK(std::fabs(sum - expected["logits_sum"].get<double>()) <=
+        bar.error * scale * std::sqrt(static_cast<double>(vocab)));
+  if (expected["gap_top1_top2"].get<double>() > bar.gap) CHECK(argmax(row) == expected["argmax"].get<std::int32_t>());
+  const std::vector<std::int32_t> greedy = ids_of(expected["greedy"]);
+  for (std::size_t i = 0; i < std::min(greedy.size(), bar.steps); ++i) {
+    INFO("greedy step " << i);
+    if (expected["greedy_gaps"][i].get<double>() > bar.gap) REQUIRE(argmax(row) == greedy[i]);
+    if (prompt.size() + i + 1 > bar.positions) break;
+    if (i + 1 < greedy.size()) row = sequences.step({{id, {greedy[i]}}}).at(0);
+  }
+}
+
+/// The cases of one expected.json whose prompts fit into the bar, and its full logits.
+inline void check_golden_decoder(Backend& backend, const std::filesystem::path& model_path,
+                                 const std::filesystem::path& expected_path, const GoldenBar& bar = {}) {
+  INFO(model_path.string() << " against " << expected_path.filename().string());
+  TestModel model(backend, model_path, 512);
+  REQUIRE(model.loaded.decoder != nullptr);
+  const Json expected = read_golden(expected_path);
+  const std::size_t vocab = static_cast<std::size_t>(model.loaded.decoder->info().vocab_size);
+  Sequences sequences(backend, *model.loaded.decoder, DType::f32);
+  int id = 0;
+  for (const Json& one : expected["cases"]) {
+    if (one["input_ids"].size() > bar.positions) continue;
+    if (static_cast<std::size_t>(id) == bar.cases) break;
+    INFO("case " << id);
+    check_case(sequences, id, one, vocab, bar);
+    sequences.drop(id++);
+  }
+  REQUIRE(id > 0);
+  if (!expected.contains("full_logits")) return;
+  const Json& full = expected["full_logits"];
+  const NpyMatrix matrix(expected_path.parent_path() / full["file"].get<std::string>());
+  const Json& one = expected["cases"][full["case"].get<std::size_t>()];
+  const auto rows = sequences.step({{1000, ids_of(one["input_ids"]), true}});
+  const std::size_t begin = full["rows"][0].get<std::size_t>();
+  REQUIRE(matrix.columns == vocab);
+  for (std::size_t r = 0; r < matrix.rows; ++r) {
+    const std::vector<float> reference(matrix.values.begin() + static_cast<std::ptrdiff_t>(r * vocab),
+                                       matrix.values.begin() + static_cast<std::ptrdiff_t>((r + 1) * vocab));
+    CHECK(relative_error(rows.at(begin + r).data(), reference, largest(reference)) <= bar.error);
+    if (bar.error <= 2e-3) CHECK(argmax(rows[begin + r]) == argmax(reference));
+  }
+}
+
+}  // namespace inferd::testing
