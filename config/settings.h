@@ -18,6 +18,8 @@ struct ModelSettings {
   std::string device;               // empty: the global `device`
   std::string gpu_layers;           // empty: the global `gpu_layers`
   std::string chat_template;        // a Jinja file; empty: the model's own
+  std::string reasoning_parser;     // empty: the global `reasoning_parser`
+  std::string tool_parser;          // empty: the global `tool_parser`
   std::int64_t context_length = 0;  // 0: the global `context_length`
   std::vector<std::string> aliases;
 };
@@ -35,7 +37,7 @@ struct Settings {
   std::vector<ModelSettings> models;
   std::vector<AdapterSettings> adapters;
   std::string host, device, gpu_layers, isa, activations, kv_cache_type, speculative, log_level, api_key_file,
-      chat_template;
+      chat_template, reasoning_parser, tool_parser;
   std::string adapters_dir;
   std::int64_t port = 0, threads = 0, context_length = 0, max_batch_tokens = 0, max_concurrent_requests = 0;
   std::int64_t max_queued_requests = 0, max_queued_inputs = 0, max_connections = 0, kv_cache_memory = 0;

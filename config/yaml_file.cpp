@@ -216,8 +216,12 @@ class Applier {
         model.gpu_layers = scalar(node, key);
       else if (name == "chat_template")
         model.chat_template = scalar(node, key);
+      else if (name == "reasoning_parser")
+        model.reasoning_parser = choice(node, name).reasoning_parser;
+      else if (name == "tool_parser")
+        model.tool_parser = choice(node, name).tool_parser;
       else if (name == "context_length")
-        model.context_length = context_length(node, key);
+        model.context_length = choice(node, name).context_length;
       else if (name == "aliases")
         model.aliases = aliases(node, key);
       else
@@ -226,10 +230,11 @@ class Applier {
     if (model.path.empty()) fail(item, "models: path is missing");
     return model;
   }
-  std::int64_t context_length(const YamlNode& node, const std::string& key) const {
+  /// Settings that hold a model's own value of the global key `name`.
+  Settings choice(const YamlNode& node, const std::string& name) const {
     Settings scratch;
-    set_value(scratch, *find_setting("context_length"), scalar(node, key), where(node) + ": models");
-    return scratch.context_length;
+    set_value(scratch, *find_setting(name), scalar(node, "models: " + name), where(node) + ": models");
+    return scratch;
   }
   std::vector<std::string> aliases(const YamlNode& node, const std::string& key) const {
     if (node.kind != YamlNode::Kind::sequence) fail(node, key + ": expected a list");

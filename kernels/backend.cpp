@@ -11,6 +11,7 @@ std::unique_ptr<LowRank> Backend::load_low_rank(std::span<const LowRankSource>, 
 }
 
 void Backend::sample(const SampleArgs&) { check_failed("this backend does not sample", __FILE__, __LINE__); }
+
 void Backend::captured(std::uint64_t, const std::function<void()>& work) { work(); }
 
 void Backend::lora(const LoraArgs&) { check_failed("no update was loaded here", __FILE__, __LINE__); }

@@ -1,5 +1,5 @@
 """Holds what ptxas says of every kernel to kernels/cuda/registry.def: registers, no spills, shared memory.
-  scripts/gpu_resources.py BUILD            checks what BUILD/cuda/*.ptxas.txt say
+  scripts/gpu_resources.py BUILD            checks the files BUILD/cuda/*.ptxas.txt
   scripts/gpu_resources.py BUILD --write    also writes docs/gpu/resources.md
 """
 import pathlib
@@ -23,9 +23,8 @@ def registry():
 def measured(build):
     """(kernel, arch) -> (registers, stack, spill bytes, static shared bytes)."""
     found = {}
-    # By the manifest: reports of kernels that are gone stay in a build folder.
-    for line in (pathlib.Path(build) / "cuda/manifest.txt").read_text().splitlines():
-        path = pathlib.Path(line.split()[2]).with_suffix(".ptxas.txt")
+    manifest = (pathlib.Path(build) / "cuda/manifest.txt").read_text()  # reports of kernels that are gone may lie about
+    for path in (pathlib.Path(line.split()[2]).with_suffix(".ptxas.txt") for line in manifest.splitlines()):
         entry = None
         for line in path.read_text().splitlines():
             if m := re.search(r"Compiling entry function '(\w+)' for 'sm_(\d+)a?'", line):

@@ -29,7 +29,8 @@ ChatPrompt make_chat_prompt(const ServedModel& model, const Json& messages, cons
   prompt.tokens = model.tokenizer->encode(rendered, add_special_tokens);
   std::string tail = rendered.text();
   tail.resize(tail.find_last_not_of(" \t\r\n") + 1);
-  prompt.reasoning_open = model.thinks && add_generation_prompt && tail.ends_with("<think>");
+  prompt.reasoning_open =
+      model.reasoning_format != nullptr && add_generation_prompt && tail.ends_with(model.reasoning_format->open);
   return prompt;
 }
 

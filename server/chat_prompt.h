@@ -10,7 +10,7 @@ namespace inferd {
 
 struct ChatPrompt {
   std::vector<TokenId> tokens;
-  bool reasoning_open = false;  // the template ended the prompt with <think>
+  bool reasoning_open = false;  // the template ended the prompt with the tag that opens it
 };
 
 /// Throws ApiError: no template, the template refused the messages, or they are not text.

@@ -155,7 +155,7 @@ void Generation::end(Choice& choice, ChoiceEvent* event) {
   switch (reason) {
     case FinishReason::stop:
     case FinishReason::length: {
-      event->piece = choice.assembler->finish();
+      event->piece = choice.assembler->finish(reason == FinishReason::length);
       const bool stopped = reason == FinishReason::stop || choice.assembler->stopped();
       event->finish_reason = !stopped ? "length" : choice.assembler->called_tools() ? "tool_calls" : "stop";
       (stopped ? metrics_.stopped : metrics_.length)++;

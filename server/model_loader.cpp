@@ -12,6 +12,7 @@
 #include "engine/sim/sim_tokenizer.h"
 #include "engine/weights/checkpoint.h"
 #include "server/served_model.h"
+#include "server/tool_formats/formats.h"
 
 namespace inferd {
 namespace {
@@ -73,9 +74,11 @@ void add_stop_ids(ServedModel& model, const std::vector<std::int32_t>& ids) {
   }
 }
 
-void set_template(ServedModel& model, std::unique_ptr<ChatTemplate> chat_template) {
+void set_template(ServedModel& model, std::unique_ptr<ChatTemplate> chat_template, const ModelSpec& spec) {
   model.chat_template = std::move(chat_template);
-  model.thinks = model.chat_template != nullptr && model.chat_template->source().find("</think>") != std::string::npos;
+  if (model.chat_template == nullptr) return;
+  model.reasoning_format = find_reasoning_format(spec.reasoning_parser, model.chat_template->source());
+  model.tool_format = find_tool_format(spec.tool_parser, model.chat_template->source_with_tools());
 }
 
 LoadedModel load_sim(ServedModel& model, const ModelSpec& spec, const LoadContext& context) {
@@ -101,8 +104,10 @@ LoadedModel load_sim(ServedModel& model, const ModelSpec& spec, const LoadContex
   }
   const std::string source =
       spec.chat_template_file.empty() ? kSimTemplate : read_template_file(spec.chat_template_file);
-  set_template(model, parse_chat_template(source, spec.chat_template_file.empty() ? "sim" : spec.chat_template_file, "",
-                                          "<|im_end|>"));
+  set_template(
+      model,
+      parse_chat_template(source, spec.chat_template_file.empty() ? "sim" : spec.chat_template_file, "", "<|im_end|>"),
+      spec);
   add_stop_ids(model, model.tokenizer->special().stop);
   add_stop_ids(model, {options.eos_token});
   return {.decoder = make_sim_model(options), .encoder = nullptr};
@@ -178,12 +183,14 @@ LoadedModel load_files(ServedModel& model, const ModelSpec& spec, const LoadCont
     return loaded;
   }
   if (spec.chat_template_file.empty()) {
-    set_template(model, load_chat_template(*checkpoint, *model.tokenizer));
+    set_template(model, load_chat_template(*checkpoint, *model.tokenizer), spec);
   } else {
     const SpecialTokens& special = model.tokenizer->special();
-    set_template(model, parse_chat_template(read_template_file(spec.chat_template_file), spec.chat_template_file,
-                                            special_text(*model.tokenizer, special.bos),
-                                            special_text(*model.tokenizer, special.eos)));
+    set_template(
+        model,
+        parse_chat_template(read_template_file(spec.chat_template_file), spec.chat_template_file,
+                            special_text(*model.tokenizer, special.bos), special_text(*model.tokenizer, special.eos)),
+        spec);
   }
   add_stop_ids(model, model.tokenizer->special().stop);
   add_stop_ids(model, {model.tokenizer->special().eos});
@@ -259,6 +266,11 @@ void log_served_model(const ServedModel& model) {
                log_safe(info.quantization), megabytes(info.weight_bytes), megabytes(info.resident_bytes),
                model.is_encoder ? "inputs up to" : "context", model.context_length,
                model.is_encoder ? "no KV cache" : "KV cache " + megabytes(model.engine->kv_bytes(model.handle)));
+  if (model.reasoning_format != nullptr || model.tool_format != nullptr) {
+    spdlog::info("model {}: tool calls {}, reasoning {}", log_safe(model.name),
+                 model.tool_format != nullptr ? model.tool_format->name : "none",
+                 model.reasoning_format != nullptr ? model.reasoning_format->name : "none");
+  }
   if (!model.is_encoder && model.chat_template == nullptr) {
     spdlog::warn("model {} has no chat template: /v1/chat/completions will refuse it", log_safe(model.name));
   }

@@ -50,6 +50,8 @@ struct ModelSpec {
   std::string device = "auto";      // auto | cpu | cuda | cuda:N
   std::string gpu_layers = "auto";  // auto | all | a number
   std::vector<std::string> aliases;
+  std::string reasoning_parser = "auto";  // a name of server/reasoning_formats, "auto" (by the template) or "none"
+  std::string tool_parser = "auto";       // a name of server/tool_formats, "auto" or "none"
   bool simulated() const { return path.starts_with("sim:") || path.starts_with("sim-encoder:"); }
 };
 

@@ -19,6 +19,8 @@
 #include "engine/weights/model_config.h"
 #include "engine/weights/sentence_config.h"
 #include "server/options.h"
+#include "server/reasoning_formats.h"
+#include "server/tool_formats/tool_format.h"
 
 namespace inferd {
 
@@ -47,7 +49,8 @@ struct ServedModel {
   bool normalized = false;          // encoder: its vectors have unit length
   SentenceConfig sentence;          // encoder
   RerankForm rerank_form = RerankForm::pair;
-  bool thinks = false;  // its template knows <think>…</think>
+  const ReasoningFormat* reasoning_format = nullptr;  // how its answers mark reasoning; null: they do not
+  const ToolFormatRow* tool_format = nullptr;         // how they call tools; null: not in a form known here
 };
 
 /// A LoRA adapter that is served under a name of its own.

@@ -34,18 +34,40 @@ std::size_t share_of(std::size_t available, double fraction) {
   return static_cast<std::size_t>(static_cast<double>(available) * fraction);
 }
 
-/// Blocks that a budget holds whose layers on this backend are `layers` of all.
-std::int64_t blocks_in(std::size_t budget, std::size_t layer_bytes, int layers) {
-  if (layers == 0) return kMaxBlocks;
-  return std::min(static_cast<std::int64_t>(budget / (layer_bytes * static_cast<std::size_t>(layers))), kMaxBlocks);
+/// Blocks that a budget holds of whose layers it has `bytes` a block.
+std::int64_t blocks_in(std::size_t budget, std::size_t bytes) {
+  if (bytes == 0) return kMaxBlocks;
+  return std::min(static_cast<std::int64_t>(budget / bytes), kMaxBlocks);
+}
+
+/// Bytes of one block in layers [first, end).
+std::size_t layers_block_bytes(const KvSpec& spec, DType dtype, int first, int end) {
+  std::size_t bytes = 0;
+  for (int layer = first; layer < end; ++layer) bytes += 2 * half_block_bytes(spec, kv_layer_dtype(spec, dtype, layer));
+  return bytes;
 }
 
 }  // namespace
 
+DType kv_layer_dtype(const KvSpec& spec, DType dtype, int layer) {
+  const bool fine = std::binary_search(spec.fine_layers.begin(), spec.fine_layers.end(), layer);
+  return fine && dtype == DType::q8_0 ? DType::f16 : dtype;
+}
+
+std::size_t kv_block_bytes(const KvSpec& spec, DType dtype) {
+  return layers_block_bytes(spec, dtype, 0, spec.num_layers);
+}
+
 KvPlan plan_kv_cache(const ModelInfo& info, const KvSpec& spec, const EngineOptions& options,
                      std::size_t available_bytes, std::size_t host_bytes) {
-  if (options.kv_dtype != DType::f16 && options.kv_dtype != DType::f32 && options.kv_dtype != DType::bf16) {
-    throw ConfigError("kv_dtype: expected f16, bf16 or f32, found " + std::string(dtype_info(options.kv_dtype).name));
+  if (options.kv_dtype != DType::f16 && options.kv_dtype != DType::f32 && options.kv_dtype != DType::bf16 &&
+      options.kv_dtype != DType::q8_0) {
+    throw ConfigError("kv_cache_type: expected f16, bf16, f32 or q8_0, found " +
+                      std::string(dtype_info(options.kv_dtype).name));
+  }
+  if (spec.head_dim % dtype_info(options.kv_dtype).block_elements != 0) {
+    throw ConfigError("kv_cache_type: q8_0 needs heads of a multiple of 32 elements, but those of " + info.name +
+                      " have " + text(spec.head_dim));
   }
   if (options.context_length < 0 || options.context_length > info.max_context) {
     throw ConfigError("context_length: expected 1 to " + text(info.max_context) + " (the most " + info.name +
@@ -53,14 +75,14 @@ KvPlan plan_kv_cache(const ModelInfo& info, const KvSpec& spec, const EngineOpti
   }
   const std::int64_t wanted = options.context_length > 0 ? options.context_length : info.max_context;
   KvPlan plan;
-  const std::size_t layer_bytes = half_block_bytes(spec, options.kv_dtype) * 2;
-  const int own_layers = spec.num_layers - spec.host_layers;
-  plan.block_bytes = layer_bytes * static_cast<std::size_t>(spec.num_layers);
+  plan.block_bytes = kv_block_bytes(spec, options.kv_dtype);
   std::size_t pool_bytes = options.kv_cache_bytes;
   if (pool_bytes == 0) {
     const std::int64_t fitting =
-        std::min(blocks_in(share_of(available_bytes, options.kv_memory_fraction), layer_bytes, own_layers),
-                 blocks_in(share_of(host_bytes, kHostFraction), layer_bytes, spec.host_layers));
+        std::min(blocks_in(share_of(available_bytes, options.kv_memory_fraction),
+                           layers_block_bytes(spec, options.kv_dtype, spec.host_layers, spec.num_layers)),
+                 blocks_in(share_of(host_bytes, kHostFraction),
+                           layers_block_bytes(spec, options.kv_dtype, 0, spec.host_layers)));
     pool_bytes = static_cast<std::size_t>(fitting) * plan.block_bytes;
     std::size_t useful = 0;
     const bool overflow = __builtin_mul_overflow(
@@ -69,6 +91,7 @@ KvPlan plan_kv_cache(const ModelInfo& info, const KvSpec& spec, const EngineOpti
     if (options.kv_full_contexts > 0 && !overflow) pool_bytes = std::min(pool_bytes, useful);
   }
   plan.num_blocks = std::min(static_cast<std::int64_t>(pool_bytes / plan.block_bytes), kMaxBlocks);
+  const int own_layers = spec.num_layers - spec.host_layers;
   for (const auto& [layers, available] : {std::pair(own_layers, available_bytes), {spec.host_layers, host_bytes}}) {
     const std::size_t asked =
         options.kv_cache_bytes / static_cast<std::size_t>(spec.num_layers) * static_cast<std::size_t>(layers);
@@ -95,23 +118,32 @@ KvCache::KvCache(Backend& backend, const KvSpec& spec, DType dtype, const KvPlan
 }
 
 void KvCache::add_layers(Backend& backend, int count, const KvSpec& spec, DType dtype, const KvPlan& plan) {
-  const std::size_t half = half_block_bytes(spec, dtype) * static_cast<std::size_t>(plan.num_blocks);
-  const std::size_t padded = (half + kTensorAlignment - 1) / kTensorAlignment * kTensorAlignment;
+  const auto blocks = static_cast<std::size_t>(plan.num_blocks);
+  const int first = static_cast<int>(layers_.size()), end = first + count;
+  const auto half = [&](int layer) {  // bytes of a layer's keys, or of its values
+    const std::size_t bytes = half_block_bytes(spec, kv_layer_dtype(spec, dtype, layer)) * blocks;
+    return (bytes + kTensorAlignment - 1) / kTensorAlignment * kTensorAlignment;
+  };
   std::size_t total = 0;
-  if (__builtin_mul_overflow(padded, static_cast<std::size_t>(count) * 2, &total)) {
+  if (__builtin_mul_overflow(
+          layers_block_bytes(spec, dtype, first, end) + 2 * kTensorAlignment * static_cast<std::size_t>(count), blocks,
+          &total)) {
     throw MemoryError("KV cache: " + text(plan.num_blocks) + " blocks exceed the address space");
   }
+  total = 0;
+  for (int layer = first; layer < end; ++layer) total += 2 * half(layer);
   memory_.push_back(backend.allocate(total));
   auto* at = static_cast<std::byte*>(memory_.back()->data());
-  const auto next_tensor = [&] {
-    Tensor tensor(at, dtype, {plan.num_blocks, spec.num_kv_heads, kKvBlockTokens, spec.head_dim});
-    at += padded;
+  const auto next_tensor = [&](int layer) {
+    Tensor tensor(at, kv_layer_dtype(spec, dtype, layer),
+                  {plan.num_blocks, spec.num_kv_heads, kKvBlockTokens, spec.head_dim});
+    at += half(layer);
     return tensor;
   };
-  for (int layer = 0; layer < count; ++layer) {
+  for (int layer = first; layer < end; ++layer) {
     KvLayer entry;
-    entry.keys = next_tensor();
-    entry.values = next_tensor();
+    entry.keys = next_tensor(layer);
+    entry.values = next_tensor(layer);
     entry.block_size = kKvBlockTokens;
     layers_.push_back(entry);
   }

@@ -19,6 +19,12 @@ struct KvPlan {
   std::size_t bytes() const { return static_cast<std::size_t>(num_blocks) * block_bytes; }
 };
 
+/// The type a layer has in a cache of `dtype`.
+DType kv_layer_dtype(const KvSpec& spec, DType dtype, int layer);
+
+/// Bytes of keys and values of one block over all layers.
+std::size_t kv_block_bytes(const KvSpec& spec, DType dtype);
+
 /// Sizes the pool: kv_cache_bytes, or the automatic amount (options.h); of a model on two backends so that the share of
 /// either fits there. `available_bytes`: on the model's own backend, `host_bytes`: where spec.host_layers are.
 /// Throws MemoryError (with the bytes needed and there) when not even one block or

@@ -1,4 +1,5 @@
 // Loading the weights of decoders with rotary attention and gated MLPs.
+#include "engine/models/key_shift.h"
 #include "engine/models/layers.h"
 
 namespace inferd {
@@ -26,6 +27,27 @@ Linear load_qkv(WeightLoader& loader, const std::string& layer, const ModelConfi
   return qkv;
 }
 
+/// A swing beyond which 8 bits a run of 32 components are too few for the others: keys vary by about 1, steps would be
+/// coarser than 1/8.
+constexpr float kLargestSwing = 16.0f;
+
+/// Empty without a bias on the keys, or where a norm follows it.
+KeyShift load_key_shift(WeightLoader& loader, const std::string& layer, const ModelConfig& config,
+                        const DecoderLayerOptions& options, const RopeVariants& rope) {
+  const std::int64_t q_rows = static_cast<std::int64_t>(config.num_heads) * config.head_dim;
+  const std::int64_t kv_rows = static_cast<std::int64_t>(config.num_kv_heads) * config.head_dim;
+  if (options.qk_norm) return {};
+  std::vector<float> bias;
+  if (options.fused_qkv && loader.has(layer + "self_attn.qkv_proj.weight")) {
+    bias = loader.bias({layer + "self_attn.qkv_proj", q_rows + 2 * kv_rows}, Bias::optional);
+    if (!bias.empty()) bias = {bias.begin() + q_rows, bias.begin() + q_rows + kv_rows};
+  } else {
+    bias = loader.bias({layer + "self_attn.k_proj", kv_rows}, Bias::optional);
+  }
+  const std::span frequencies(rope.inv_freq.data(), static_cast<std::size_t>(config.rope.rotary_dim / 2));
+  return key_shift(bias, config.head_dim, config.rope, frequencies, rope.attention_scaling);
+}
+
 GatedMlp load_mlp(WeightLoader& loader, const std::string& layer, const ModelConfig& config,
                   const DecoderLayerOptions& options) {
   const std::int64_t hidden = config.hidden_size, inner = config.intermediate_size;
@@ -44,15 +66,18 @@ GatedMlp load_mlp(WeightLoader& loader, const std::string& layer, const ModelCon
   return mlp;
 }
 
-DecoderLayer load_layer(WeightLoader& loader, const ModelConfig& config, int index,
-                        const DecoderLayerOptions& options) {
+void load_layer(WeightLoader& loader, const ModelConfig& config, int index, const DecoderLayerOptions& options,
+                DecoderWeights& weights) {
   const std::string layer = "model.layers." + std::to_string(index) + ".";
   const std::int64_t hidden = config.hidden_size;
   const std::int64_t q_rows = static_cast<std::int64_t>(config.num_heads) * config.head_dim;
-  DecoderLayer out;
+  DecoderLayer& out = weights.layers.emplace_back();
   AttentionBlock& attention = out.attention;
   attention.norm = loader.vector(layer + "input_layernorm.weight", hidden);
   attention.qkv = load_qkv(loader, layer, config, options);
+  const KeyShift shift = load_key_shift(loader, layer, config, options, weights.rope);
+  if (!shift.mean.empty()) attention.k_shift = loader.upload(shift.mean);
+  if (shift.swing > kLargestSwing) weights.fine_kv_layers.push_back(index);
   if (options.qk_norm) {
     attention.q_norm = loader.vector(layer + "self_attn.q_norm.weight", config.head_dim);
     attention.k_norm = loader.vector(layer + "self_attn.k_norm.weight", config.head_dim);
@@ -66,10 +91,9 @@ DecoderLayer load_layer(WeightLoader& loader, const ModelConfig& config, int ind
   if (options.experts != nullptr && options.experts->sparse(index)) {
     out.mlp.norm = loader.vector(layer + "post_attention_layernorm.weight", hidden);
     out.experts = load_expert_mlp(loader, layer, hidden, *options.experts);
-    return out;
+    return;
   }
   out.mlp = load_mlp(loader, layer, config, options);
-  return out;
 }
 
 }  // namespace
@@ -81,9 +105,10 @@ DecoderWeights load_decoder_weights(WeightLoader& loader, const ModelConfig& con
   if (layer_options.experts != nullptr) weights.experts = *layer_options.experts;
   if (divided) loader.use(*options.host);
   weights.embedding = loader.embedding("model.embed_tokens.weight", config.vocab_size, config.hidden_size);
+  weights.rope = rope_variants(config);
   for (int i = 0; i < config.num_layers; ++i) {
     if (i == options.host_layers) loader.use(backend);
-    weights.layers.push_back(load_layer(loader, config, i, layer_options));
+    load_layer(loader, config, i, layer_options, weights);
   }
   loader.use(backend);
   weights.norm = loader.vector("model.norm.weight", config.hidden_size);
@@ -92,7 +117,6 @@ DecoderWeights load_decoder_weights(WeightLoader& loader, const ModelConfig& con
   } else if (divided) {
     weights.output = loader.linear({{"model.embed_tokens", config.vocab_size}}, config.hidden_size, Bias::optional);
   }
-  weights.rope = rope_variants(config);
   // Tied files may hold the matrix twice; old ones the frequencies, which follow from the configuration.
   loader.finish({"lm_head.weight", "rotary_emb.inv_freq", "rotary_pos_emb.inv_freq", "rope_freqs.weight",
                  "rope_factors_long.weight", "rope_factors_short.weight", "score.weight"});

@@ -230,6 +230,7 @@ void Decoder::attention_block(const AttentionBlock& block, const BatchTensors& b
                          .rotary_dim = config_.rope.rotary_dim,
                          .style = config_.rope.style,
                          .q_scale = at_->q_scales.buffer ? at_->work.q_scale.first_rows(batch.num_tokens) : Tensor(),
+                         .k_shift = block.k_shift.tensor(),
                          .kv = kv,
                          .slots = batch.slots});
   at_->backend.attention({.qkv = qkv,

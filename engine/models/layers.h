@@ -18,6 +18,7 @@ struct AttentionBlock {
   DeviceVector norm;            // [hidden_size]
   Linear qkv;                   // [(num_heads + 2 num_kv_heads) * head_dim, hidden_size]
   DeviceVector q_norm, k_norm;  // [head_dim] or absent: per-head RMSNorm before rotation
+  DeviceVector k_shift;         // [num_kv_heads * head_dim] or absent: what the keys have in common (key_shift.h)
   Linear out;                   // [hidden_size, num_heads * head_dim]
   DeviceVector out_norm;        // [hidden_size] or absent
   int sliding_window = 0;       // 0: none
@@ -41,8 +42,9 @@ struct DecoderLayer {
 struct DecoderWeights {
   std::unique_ptr<Weight> embedding;  // [vocab_size, hidden_size]; also the output matrix if tied
   std::vector<DecoderLayer> layers;
-  DeviceVector norm;  // [hidden_size]
-  Linear output;      // [vocab_size, hidden_size]; no weight if tied
+  std::vector<std::int32_t> fine_kv_layers;  // KvSpec::fine_layers
+  DeviceVector norm;                         // [hidden_size]
+  Linear output;                             // [vocab_size, hidden_size]; no weight if tied
   RopeVariants rope;
   std::vector<float> q_scales;  // [max_position_embeddings] or empty: factors on queries by position
   ExpertOptions experts;        // of the mixtures, if any layer has one
@@ -111,7 +113,9 @@ class Decoder : public Model {
   int max_adapters() const override { return adapters_.slots(); }
   void set_adapter(int slot, const LoraAdapter& adapter) override { adapters_.set(slot, adapter); }
   void drop_adapter(int slot) override { adapters_.drop(slot); }
-  KvSpec kv_spec() const override { return {config_.num_layers, config_.num_kv_heads, config_.head_dim, host_layers_}; }
+  KvSpec kv_spec() const override {
+    return {config_.num_layers, config_.num_kv_heads, config_.head_dim, host_layers_, weights_.fine_kv_layers};
+  }
   bool capturable() const override { return !lower_ && !upper_->experts; }
   Backend* host() const override { return lower_ ? &lower_->backend : nullptr; }
   PromptTraits prompt_traits(std::span<const std::int32_t> prompt) const override;

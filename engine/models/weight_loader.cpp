@@ -122,18 +122,20 @@ Linear WeightLoader::gated_linear(const std::string& module, std::int64_t half_r
   return linear;
 }
 
+std::vector<float> WeightLoader::bias(const MatrixPart& part, Bias bias) {
+  const std::string name = names_.stored(part.module + ".bias");
+  if (bias == Bias::optional && checkpoint_.find(name) == nullptr) return {};
+  return values(checkpoint_.require(name, {part.rows}));
+}
+
 DeviceVector WeightLoader::stacked_bias(std::initializer_list<MatrixPart> parts, Bias bias) {
   std::vector<float> stacked;
   bool any = false;
   for (const MatrixPart& part : parts) {
-    const std::string name = names_.stored(part.module + ".bias");
-    if (bias == Bias::optional && checkpoint_.find(name) == nullptr) {
-      stacked.insert(stacked.end(), static_cast<std::size_t>(part.rows), 0.0f);
-      continue;
-    }
-    const std::vector<float> part_values = values(checkpoint_.require(name, {part.rows}));
+    std::vector<float> part_values = this->bias(part, bias);
+    any = any || !part_values.empty();
+    part_values.resize(static_cast<std::size_t>(part.rows));
     stacked.insert(stacked.end(), part_values.begin(), part_values.end());
-    any = true;
   }
   return any ? upload(stacked) : DeviceVector{};
 }

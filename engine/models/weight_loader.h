@@ -83,6 +83,8 @@ class WeightLoader {
                                     std::int64_t skipped = 0);
   /// A vector of `size` values, widened to f32 and multiplied.
   DeviceVector vector(std::string_view name, std::int64_t size, float factor = 1.0f);
+  /// The values of a matrix's bias; empty if there is none.
+  std::vector<float> bias(const MatrixPart& part, Bias bias);
   /// Values computed by the caller.
   DeviceVector upload(const std::vector<float>& values);
 

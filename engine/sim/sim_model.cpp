@@ -46,6 +46,8 @@ std::uint64_t fold_record(std::uint64_t fold, const Record& key, const Record& v
 
 Record value_half(const Record& key) { return {~key.link, key.token, key.position}; }
 
+constexpr float kSure = 200.0f;  // a logit that no sampling misses
+
 void write_logits(const SimOptions& options, std::uint64_t fold, bool poisoned, std::span<float> out) {
   if (poisoned) {
     std::fill(out.begin(), out.end(), std::numeric_limits<float>::quiet_NaN());
@@ -159,13 +161,16 @@ class SimModel final : public Model {
     const std::int64_t last = context - (starts[sequence + 1] - row);
     std::uint64_t fold = options_.seed;
     bool poisoned = false;
+    std::vector<TokenId> history;
     for (std::int64_t position = 0; position <= last; ++position) {
       const std::int64_t slot = slot_of(batch, sequence, position);
       const Record key = load(kv.keys, slot);
       fold = fold_record(fold, key, load(kv.values, slot));
       poisoned = poisoned || key.token == options_.poison_token;
+      if (options_.echo) history.push_back(key.token);
     }
     write_logits(options_, fold, poisoned, out);
+    if (options_.echo) out[static_cast<std::size_t>(echo_token(options_, history))] = kSure;
   }
 
   const SimOptions options_;
@@ -211,6 +216,25 @@ void SimHistory::push(TokenId token) {
   fold_ = fold_record(fold_, key, value_half(key));
   poisoned_ = poisoned_ || token == options_.poison_token;
   ++position_;
+}
+
+TokenId echo_token(const SimOptions& options, std::span<const TokenId> history) {
+  constexpr TokenId kMessageStart = 256, kMessageEnd = 257;
+  /// Where the text of the message that starts before `end` begins: after its role's line.
+  const auto message_text = [&](std::size_t end) {
+    const auto start = std::find(history.rend() - static_cast<std::ptrdiff_t>(end), history.rend(), kMessageStart);
+    const auto line = std::find(start.base(), history.end(), '\n');
+    return std::pair(static_cast<std::size_t>(history.rend() - start),
+                     static_cast<std::size_t>(line - history.begin()) + 1);
+  };
+  const auto [answer_start, answer] = message_text(history.size());
+  if (answer_start == 0 || answer > history.size()) return options.eos_token;
+  const auto [said_start, said] = message_text(answer_start - 1);
+  const std::size_t next = said + (history.size() - answer);
+  if (said_start == 0 || next >= answer_start) return options.eos_token;
+  const auto repeated = history.subspan(said, next + 1 - said);
+  if (std::find(repeated.begin(), repeated.end(), kMessageEnd) != repeated.end()) return options.eos_token;
+  return history[next];
 }
 
 void SimHistory::logits(std::span<float> out) const { write_logits(options_, fold_, poisoned_, out); }

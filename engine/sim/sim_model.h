@@ -26,6 +26,7 @@ struct SimOptions {
   TokenId eos_token = 257;              // [eos_id] default: the tokenizer's <|im_end|>
   bool printable = true;                // [printable] only printable ASCII (and eos) is likely
   TokenId poison_token = -1;            // [poison] a history that holds this token yields NaN logits
+  bool echo = false;                    // [echo] the answer is the last user message of a ChatML prompt, then eos
   std::int64_t max_logit_rows = 64;     // [logit_rows]
   std::int64_t max_batch_tokens = 512;  // [batch_tokens] of the encoder
   std::int64_t embedding_dim = 64;      // [dim] of the encoder
@@ -49,6 +50,10 @@ class SimHistory {
   std::int64_t position_ = 0;
   bool poisoned_ = false;
 };
+
+/// The token with which an echo goes on after `history`: an answer repeats what the last message before its own says.
+/// What the template wrote of the answer itself counts as said.
+TokenId echo_token(const SimOptions& options, std::span<const TokenId> history);
 
 /// A decoder that writes (token, position, hash of all before) into each KV slot it is told to, then derives the logits
 /// of a row from every slot of its sequence, found through the block table. A wrong table, a wrongly shared or a stale

@@ -54,6 +54,8 @@ void set_option(SimOptions* options, std::string_view key, std::string_view valu
     options->printable = integer(key, value, 0, 1) == 1;
   } else if (key == "poison") {
     options->poison_token = static_cast<TokenId>(integer(key, value, -1, kMillion));
+  } else if (key == "echo") {
+    options->echo = integer(key, value, 0, 1) == 1;
   } else if (key == "logit_rows") {
     options->max_logit_rows = integer(key, value, 1, 4096);
   } else if (key == "batch_tokens") {
@@ -62,7 +64,7 @@ void set_option(SimOptions* options, std::string_view key, std::string_view valu
     options->embedding_dim = integer(key, value, 1, 65536);
   } else {
     refuse(key,
-           "seed, vocab, context, step_ms, token_us, layers, eos, eos_id, printable, poison, logit_rows, "
+           "seed, vocab, context, step_ms, token_us, layers, eos, eos_id, printable, poison, echo, logit_rows, "
            "batch_tokens or dim",
            value);
   }

@@ -93,12 +93,30 @@ void alias_reasoning(Json* message) {
   }
 }
 
+/// An assistant's text and calls as messages of their own: each call with its name as metadata, its arguments as text.
+void add_metadata_calls(const Json& message, Json* adapted) {
+  static const jinja::Template kArguments("{{ arguments | tojson }}");  // spaced as the models were taught
+  const auto content = message.find("content");
+  if (content != message.end() && content->is_string() && !content->get_ref<const std::string&>().empty()) {
+    adapted->push_back({{"role", "assistant"}, {"content", *content}});
+  }
+  for (const Json& call : message["tool_calls"]) {
+    const auto function = call.is_object() ? call.find("function") : call.end();
+    if (!call.is_object() || function == call.end() || !function->is_object()) continue;
+    const Json arguments = function->value("arguments", Json::object());
+    adapted->push_back({{"role", "assistant"},
+                        {"metadata", function->value("name", "")},
+                        {"content", arguments.is_string() ? arguments.get<std::string>()
+                                                          : kArguments.render({{"arguments", arguments}}, 0).text()}});
+  }
+}
+
 }  // namespace
 
-Json adapt_messages(const Json& messages, const TemplateAbilities& abilities) {
+Json adapt_messages(const Json& messages, const Json& tools, const TemplateAbilities& abilities) {
   if (!messages.is_array()) throw TemplateError("messages must be a list");
-  Json adapted = messages;
-  for (Json& message : adapted) {
+  Json adapted = Json::array();
+  for (Json message : messages) {
     if (!message.is_object()) throw TemplateError("each message must be an object");
     const auto role = message.find("role");
     const std::string name = role != message.end() && role->is_string() ? role->get<std::string>() : "";
@@ -106,7 +124,15 @@ Json adapt_messages(const Json& messages, const TemplateAbilities& abilities) {
     adapt_content(&message, content_of(abilities, name));
     alias_reasoning(&message);
     adapt_tool_calls(&message, abilities);
+    if (abilities.observation_role && name == "tool") message["role"] = "observation";
+    const auto calls = message.find("tool_calls");
+    if (abilities.metadata_calls && calls != message.end() && calls->is_array() && !calls->empty()) {
+      add_metadata_calls(message, &adapted);
+    } else {
+      adapted.push_back(std::move(message));
+    }
   }
+  if (abilities.tools_in_message && !tools.is_null() && !adapted.empty()) adapted[0]["tools"] = tools;
   return adapted;
 }
 

@@ -72,6 +72,25 @@ class Prober {
     return Json::array({message("user", "probe"), std::move(assistant), std::move(tool)});
   }
 
+  /// What GLM-4's templates do in ways of their own.
+  void probe_glm(const std::string& source, TemplateAbilities* abilities) const {
+    if (source.find("[gMASK]") == std::string::npos) return;
+    Json with_tools = message("user", "probe");
+    with_tools["tools"] = tool_definition();
+    if (!abilities->tools && contains(render(Json::array({with_tools}), no_tools_), "probe_key")) {
+      abilities->tools = abilities->tools_in_message = true;
+    }
+    Json call = message("assistant", kNeedle);
+    call["metadata"] = "Xq7name";
+    abilities->metadata_calls =
+        !contains(render(tool_conversation({{"probe_key", kNeedle}}, "", "x"), no_tools_), kNeedle) &&
+        contains(render(Json::array({message("user", "probe"), call}), no_tools_), "Xq7name");
+    const auto result = render(Json::array({message("user", "probe"), message("tool", kNeedle)}), no_tools_);
+    const auto observed = render(Json::array({message("user", "probe"), message("observation", kNeedle)}), no_tools_);
+    abilities->observation_role =
+        (!contains(result, kNeedle) || contains(result, "<|tool|>")) && contains(observed, kNeedle);
+  }
+
   TemplateAbilities::Content content_ability(const char* role) const {
     TemplateAbilities::Content ability;
     ability.plain = shows(conversation(role, kNeedle));
@@ -141,6 +160,7 @@ TemplateAbilities probe_template(const jinja::Template& parsed, const std::strin
   abilities.assistant = prober.content_ability("assistant");
   abilities.tool = prober.content_ability("tool");
   prober.probe_calls(&abilities);
+  prober.probe_glm(source, &abilities);
   abilities.developer_role = source.find("developer") != std::string::npos;
   return abilities;
 }

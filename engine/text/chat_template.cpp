@@ -29,7 +29,7 @@ class ProbedTemplate {
     const bool has_tools = input.tools.is_array() && !input.tools.empty();
     const Json no_tools = abilities_.null_tools ? Json() : Json::array();
     variables.push_back({"tools", has_tools ? input.tools : no_tools});
-    variables.push_back({"messages", adapt_messages(input.messages, abilities_)});
+    variables.push_back({"messages", adapt_messages(input.messages, has_tools ? input.tools : Json(), abilities_)});
     return parsed_.render(variables, input.now_unix_s);
   }
 
@@ -53,7 +53,9 @@ class JinjaChatTemplate final : public ChatTemplate {
   JinjaChatTemplate(const TemplateSource& source, const TemplateSource* with_tools,
                     std::vector<jinja::Variable> model_variables)
       : source_(source.text), model_variables_(std::move(model_variables)), plain_(source, model_variables_) {
-    if (with_tools != nullptr) with_tools_.emplace(*with_tools, model_variables_);
+    if (with_tools == nullptr) return;
+    with_tools_.emplace(*with_tools, model_variables_);
+    tools_source_ = with_tools->text;
   }
 
   MarkedText render(const ChatInput& input) const override {
@@ -73,10 +75,11 @@ class JinjaChatTemplate final : public ChatTemplate {
   }
 
   const std::string& source() const override { return source_; }
+  const std::string& source_with_tools() const override { return with_tools_ ? tools_source_ : source_; }
   bool takes_tools() const override { return with_tools_ ? with_tools_->takes_tools() : plain_.takes_tools(); }
 
  private:
-  std::string source_;
+  std::string source_, tools_source_;
   std::vector<jinja::Variable> model_variables_;
   ProbedTemplate plain_;
   std::optional<ProbedTemplate> with_tools_;

@@ -28,6 +28,8 @@ class ChatTemplate {
   /// Throws TemplateError.
   virtual MarkedText render(const ChatInput& input) const = 0;
   virtual const std::string& source() const = 0;
+  /// The source that renders requests with tools; mostly the same.
+  virtual const std::string& source_with_tools() const = 0;
   /// False if the template prints nothing of the tools it is given.
   virtual bool takes_tools() const = 0;
 };

@@ -93,14 +93,27 @@ constexpr std::string_view kChatGlm3 =
 {%- if add_generation_prompt -%}{{- '<|assistant|>' -}}{%- endif -%})";
 
 constexpr std::string_view kGlm4 =
-    R"({%- if tools -%}{{- raise_exception('this folder has no template that tells how GLM-4 is given tools') -}}{%- endif -%}
-{%- set marks = {'system': '<|system|>', 'user': '<|user|>', 'assistant': '<|assistant|>', 'tool': '<|observation|>'} -%}
+    R"({%- set marks = {'system': '<|system|>', 'user': '<|user|>', 'assistant': '<|assistant|>', 'tool': '<|observation|>'} -%}
 {%- for message in messages -%}
 {%- if message.role not in marks -%}{{- raise_exception('unknown role') -}}{%- endif -%}
 {%- endfor -%}
 {{- '[gMASK]<sop>' -}}
+{%- if tools -%}
+{{- '<|system|>\n你是一个名为 GLM-4 的人工智能助手。你是基于智谱AI训练的语言模型 GLM-4 模型开发的，你的任务是针对用户的问题和要求提供适当的答复和支持。\n\n# 可用工具' -}}
+{%- for tool in tools -%}
+{{- '\n\n## ' -}}{{- tool.function.name -}}{{- '\n\n' -}}{{- tool.function | tojson(indent=4) -}}
+{{- '\n在调用上述函数时，请使用 Json 格式表示调用的参数。' -}}
+{%- endfor -%}
+{%- endif -%}
 {%- for message in messages -%}
+{%- if message.role == 'assistant' and message.tool_calls -%}
+{%- if message.content -%}{{- '<|assistant|>\n' -}}{{- message.content -}}{%- endif -%}
+{%- for call in message.tool_calls -%}
+{{- '<|assistant|>' -}}{{- call.function.name -}}{{- '\n' -}}{{- call.function.arguments | tojson -}}
+{%- endfor -%}
+{%- else -%}
 {{- marks[message.role] ~ '\n' -}}{{- message.content -}}
+{%- endif -%}
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{- '<|assistant|>' -}}{%- endif -%})";
 

@@ -79,10 +79,7 @@ EngineOptions engine_options_for(const std::vector<BenchCase>& cases, const Benc
     // Twice: a prefill at a depth finds its beginning in the prefix cache while the last one's end is still there.
     blocks = std::max(blocks, what.batch * (blocks_for_tokens(tokens) + 1) * (what.batch == 1 ? 2 : 1));
   }
-  const std::int64_t columns = static_cast<std::int64_t>(spec.num_kv_heads) * spec.head_dim;
-  const std::size_t block_bytes =
-      row_bytes(out.kv_dtype, columns) * 2 * kKvBlockTokens * static_cast<std::size_t>(spec.num_layers);
-  out.kv_cache_bytes = block_bytes * static_cast<std::size_t>(blocks);
+  out.kv_cache_bytes = kv_block_bytes(spec, out.kv_dtype) * static_cast<std::size_t>(blocks);
   out.context_length = longest;
   out.max_concurrent_requests = streams;
   out.prefix_cache = true;

@@ -76,8 +76,11 @@ EngineOptions engine_options(const Settings& settings, bool gpu) {
                                                                          : kConcurrentOnCpu;
   options.max_queued_requests = settings.max_queued_requests;
   options.kv_cache_bytes = static_cast<std::size_t>(settings.kv_cache_memory);
-  options.kv_dtype = settings.kv_cache_type == "f32" ? DType::f32 : DType::f16;
+  options.kv_dtype = settings.kv_cache_type == "f32"    ? DType::f32
+                     : settings.kv_cache_type == "q8_0" ? DType::q8_0
+                                                        : DType::f16;
   if (gpu) {  // nobody else wants what is left of it
+    if (options.kv_dtype == DType::q8_0) throw ConfigError("kv_cache_type: q8_0 is for models on the CPU; use f16");
     options.kv_memory_fraction = 1.0;
     options.kv_full_contexts = 0;
   }
@@ -120,6 +123,8 @@ std::vector<ModelSpec> model_specs(const Settings& settings) {
     spec.device = model.device.empty() ? settings.device : model.device;
     spec.gpu_layers = model.gpu_layers.empty() ? settings.gpu_layers : model.gpu_layers;
     spec.aliases = model.aliases;
+    spec.reasoning_parser = model.reasoning_parser.empty() ? settings.reasoning_parser : model.reasoning_parser;
+    spec.tool_parser = model.tool_parser.empty() ? settings.tool_parser : model.tool_parser;
     specs.push_back(std::move(spec));
   }
   return specs;

@@ -1,4 +1,6 @@
 // POST /v1/chat/completions.
+#include <utility>
+
 #include "server/answers.h"
 #include "server/api_types.h"
 #include "server/chat_prompt.h"
@@ -14,16 +16,30 @@ struct ChatStream {
   std::int64_t created_unix_s = 0;
   bool logprobs = false, as_ids = false, include_usage = false, continuous_usage = false;
   std::vector<bool> opened;                      // by index: the role chunk was sent
-  std::vector<int> calls;                        // by index: tool calls sent
   std::vector<std::vector<TokenEvent>> waiting;  // by index: tokens whose text has not been sent yet
 };
 
-Json tool_call_json(const ToolCall& call) {
+Json tool_call_json(const ToolCallPiece& call) {
   Json out = Json::object();
   out["id"] = call.id;
   out["type"] = "function";
   out["function"] = Json{{"name", call.name}, {"arguments", call.arguments}};
   return out;
+}
+
+/// The deltas of a piece of a call: what names it first, without arguments, then arguments alone.
+std::vector<Json> call_deltas(ToolCallPiece piece) {
+  std::vector<Json> deltas;
+  const std::string arguments = std::exchange(piece.arguments, {});
+  const auto add = [&](const Json& call) {
+    Json indexed = Json::object();
+    indexed["index"] = piece.index;
+    indexed.update(call);
+    deltas.push_back(Json{{"tool_calls", Json::array({std::move(indexed)})}});
+  };
+  if (!piece.name.empty()) add(tool_call_json(piece));
+  if (!arguments.empty()) add(Json{{"function", Json{{"arguments", arguments}}}});
+  return deltas;
 }
 
 /// reasoning_effort has no meaning of its own: it turns the switches a template has.
@@ -48,10 +64,14 @@ AnswerOptions answer_options(const ServedModel& model, const ChatRequest& chat, 
   options.stops = chat.fields.stop;
   options.include_stop = chat.fields.include_stop_str_in_output;
   if (!chat.fields.ignore_eos) options.hidden_ids = model.stop_ids;
-  options.parser = {.reasoning = model.thinks,
-                    .reasoning_open = prompt.reasoning_open,
-                    .tool_calls = chat.parse_tool_calls,
-                    .parallel_calls = chat.parallel_tool_calls};
+  options.parser.reasoning = model.reasoning_format;
+  options.parser.reasoning_open = prompt.reasoning_open;
+  options.parser.parallel_calls = chat.parallel_tool_calls;
+  options.parser.trims_start = model.tool_format != nullptr && model.tool_format->trims_start;
+  if (chat.parse_tool_calls) {
+    options.parser.tools = model.tool_format;
+    options.parser.schemas = ToolSchemas(chat.tools);
+  }
   return options;
 }
 
@@ -67,7 +87,7 @@ Json whole_answer(const ServedModel& model, const ChatRequest& chat, Generation&
     Whole& whole = wholes[static_cast<std::size_t>(event.index)];
     whole.piece.content += event.piece.content;
     whole.piece.reasoning += event.piece.reasoning;
-    for (ToolCall& call : event.piece.tool_calls) whole.piece.tool_calls.push_back(std::move(call));
+    for (ToolCallPiece& call : event.piece.tool_calls) add_call_piece(whole.piece.tool_calls, std::move(call));
     for (TokenEvent& token : event.piece.tokens) whole.piece.tokens.push_back(std::move(token));
     if (!event.finish_reason.empty()) whole.finish_reason = event.finish_reason;
   });
@@ -81,7 +101,7 @@ Json whole_answer(const ServedModel& model, const ChatRequest& chat, Generation&
     message["refusal"] = Json();
     if (!piece.tool_calls.empty()) {
       message["tool_calls"] = Json::array();
-      for (const ToolCall& call : piece.tool_calls) message["tool_calls"].push_back(tool_call_json(call));
+      for (const ToolCallPiece& call : piece.tool_calls) message["tool_calls"].push_back(tool_call_json(call));
     }
     Json choice = Json::object();
     choice["index"] = i;
@@ -154,14 +174,10 @@ bool send_event(SseWriter& writer, ChoiceEvent& event, ChatStream& stream, const
     return false;
   }
   if (!event.piece.content.empty() && !send(Json{{"content", event.piece.content}}, take_logprobs(), "")) return false;
-  for (const ToolCall& call : event.piece.tool_calls) {
-    Json delta = tool_call_json(call);
-    Json indexed = Json::object();
-    indexed["index"] = stream.calls[slot]++;
-    indexed.update(delta);
-    Json calls = Json::object();
-    calls["tool_calls"] = Json::array({std::move(indexed)});
-    if (!send(std::move(calls), take_logprobs(), "")) return false;
+  for (const ToolCallPiece& call : event.piece.tool_calls) {
+    for (Json& delta : call_deltas(call)) {
+      if (!send(std::move(delta), take_logprobs(), "")) return false;
+    }
   }
   return event.finish_reason.empty() || send(Json::object(), take_logprobs(), event.finish_reason);
 }
@@ -179,7 +195,6 @@ HttpResponse streamed_answer(App& app, const ServedModel& model, const ChatReque
   stream->include_usage = chat.fields.include_usage;
   stream->continuous_usage = chat.fields.continuous_usage;
   stream->opened.assign(choices, false);
-  stream->calls.assign(choices, 0);
   stream->waiting.resize(choices);
   HttpResponse response = stream_generation(
       generation, request, app.api.sse_ping_s,

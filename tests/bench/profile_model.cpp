@@ -116,11 +116,12 @@ class Profile {
     std::sort(costs.begin(), costs.end(), [](auto& a, auto& b) { return a.second.seconds > b.second.seconds; });
     for (const auto& [name, cost] : costs) {
       timed += cost.seconds;
-      std::printf("  %-24s %8.3f ms %5.1f%% %5.0f calls", name.c_str(), cost.seconds / steps * 1e3,
-                  100 * cost.seconds / total, static_cast<double>(cost.calls) / steps);
+      std::printf("  %-24s %8.3f ms %5.1f%% %5.0f calls, least %7.3f ms", name.c_str(), cost.seconds / steps * 1e3,
+                  100 * cost.seconds / total, static_cast<double>(cost.calls) / steps, cost.least * 1e3);
       if (cost.operations > 0) {
-        std::printf("  %6.1f GB/s %7.1f GFLOP/s", cost.weight_bytes / cost.seconds * 1e-9,
-                    cost.operations / cost.seconds * 1e-9);
+        std::printf("  %6.1f GB/s %7.1f GFLOP/s, at most %7.1f", cost.weight_bytes / cost.seconds * 1e-9,
+                    cost.operations / cost.seconds * 1e-9,
+                    cost.operations / static_cast<double>(cost.calls) / cost.least * 1e-9);
       }
       std::printf("\n");
     }

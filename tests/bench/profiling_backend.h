@@ -1,6 +1,7 @@
 // ProfilingBackend: a backend that times every operation it hands on to another one. For measurements only.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <map>
 #include <string>
@@ -13,6 +14,7 @@ namespace inferd::bench {
 struct OpCost {
   double seconds = 0;
   std::int64_t calls = 0;
+  double least = 1e9;       // seconds of the fastest call: what others on the machine disturb least
   double weight_bytes = 0;  // of linear layers: packed bytes read
   double operations = 0;    // and multiplications + additions
 };
@@ -82,8 +84,10 @@ class ProfilingBackend final : public Backend {
     const auto begin = std::chrono::steady_clock::now();
     operation();
     inner_.synchronize();
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     OpCost& cost = costs_[name];
-    cost.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    cost.seconds += seconds;
+    cost.least = std::min(cost.least, seconds);
     ++cost.calls;
     return cost;
   }

@@ -113,7 +113,7 @@ TEST_CASE("families that cannot be divided say so") {
 }
 
 TEST_CASE("the pool of a divided model is as large as its share fits on either side") {
-  constexpr KvSpec kSpec{.num_layers = 4, .num_kv_heads = 4, .head_dim = 8, .host_layers = 1};
+  const KvSpec kSpec{.num_layers = 4, .num_kv_heads = 4, .head_dim = 8, .host_layers = 1};
   constexpr std::size_t kLayerBytes = 2 * 4 * 16 * 8 * 2;
   ModelInfo info;
   info.max_context = 1'000'000;

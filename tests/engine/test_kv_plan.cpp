@@ -7,7 +7,7 @@
 namespace inferd {
 namespace {
 
-constexpr KvSpec kSpec{2, 4, 8};                             // 2 layers, 4 KV heads of 8
+const KvSpec kSpec{2, 4, 8};                                 // 2 layers, 4 KV heads of 8
 constexpr std::size_t kBlockBytes = 2 * 2 * 4 * 16 * 8 * 2;  // 4,096 in f16
 
 ModelInfo info() {
@@ -29,6 +29,27 @@ TEST_CASE("automatic: a quarter of the memory, at most eight full contexts") {
   options.kv_full_contexts = 0;
   options.kv_memory_fraction = 0.5;
   CHECK(plan_kv_cache(info(), kSpec, options, 100000 * kBlockBytes).num_blocks == 50000);
+}
+
+TEST_CASE("q8_0 takes 34 bytes for 32 elements, and heads of whole runs of 32") {
+  EngineOptions options;
+  options.kv_dtype = DType::q8_0;
+  CHECK(plan_kv_cache(info(), {2, 4, 64}, options, 1 << 30).block_bytes == 2 * 2 * 4 * 16 * 64 / 32 * 34);
+  CHECK_THROWS_AS(plan_kv_cache(info(), {2, 4, 80}, options, 1 << 30), ConfigError);
+  KvSpec fine{3, 4, 64};
+  fine.fine_layers = {1};
+  CHECK(plan_kv_cache(info(), fine, options, 1 << 30).block_bytes == 2 * 4 * 16 * (2 * 64 / 32 * 34 + 64 * 2));
+  SimBackend backend;
+  KvPlan plan;
+  plan.num_blocks = 5;
+  const KvCache cache(backend, fine, DType::q8_0, plan);
+  CHECK(cache.layers()[0].keys.dtype == DType::q8_0);
+  CHECK(cache.layers()[1].values.dtype == DType::f16);
+  CHECK(cache.layers()[2].values.dtype == DType::q8_0);
+  const auto* last = static_cast<const std::byte*>(cache.layers()[1].values.data);
+  CHECK(static_cast<const std::byte*>(cache.layers()[2].keys.data) - last >= 5 * 4 * 16 * 64 * 2);
+  options.kv_dtype = DType::q4_0;
+  CHECK_THROWS_AS(plan_kv_cache(info(), {2, 4, 64}, options, 1 << 30), ConfigError);
 }
 
 TEST_CASE("an explicit context counts as the full one, and must fit") {

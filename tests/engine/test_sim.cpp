@@ -49,6 +49,32 @@ TEST_CASE("the tokenizer: bytes, and control tokens only in trusted text") {
   CHECK(tokenizer.special().eos == 257);
 }
 
+TEST_CASE("an echo repeats the last message, after what the template wrote of the answer") {
+  const SimOptions options = parse_sim_options("sim:echo=1");
+  const auto next = [&](const std::string& prompt) {
+    return echo_token(options, ByteTokenizer().encode(MarkedText::trusted(prompt), false));
+  };
+  const std::string before =
+      "<|im_start|>system\nX<|im_end|>\n<|im_start|>user\nab\n<|im_end|>\n<|im_start|>assistant\n";
+  CHECK(next(before) == 'a');
+  CHECK(next(before + "a") == 'b');
+  CHECK(next(before + "ab") == '\n');
+  CHECK(next(before + "ab\n") == 257);
+  CHECK(next(before + "ab\n.") == 257);
+  CHECK(next("no marks") == 257);
+  CHECK(next("<|im_start|>assistant\n") == 257);
+  CHECK(next("<|im_start|>assistant") == 257);
+  SimCore bench(small_options(512), options);
+  Request request = make_request(0, 50, 1);
+  request.prompt = ByteTokenizer().encode(MarkedText::trusted(before), false);
+  request.stop_token_ids = {257};
+  const auto stream = bench.submit(request);
+  bench.run();
+  Answer answer;
+  drain(*stream, &answer);
+  CHECK(answer.tokens == std::vector<TokenId>{'a', 'b', '\n', 257});
+}
+
 TEST_CASE("the served sim speaks printable ASCII and ends now and then") {
   SimOptions sim = parse_sim_options("sim:eos=0.05");
   EngineOptions options = small_options(512);

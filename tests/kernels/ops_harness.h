@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -9,6 +10,7 @@
 #include <numeric>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kernels/cpu/cpu_ops.h"
@@ -23,6 +25,16 @@ inline std::vector<CpuLevel> machine_levels() {
   if (best > CpuLevel::avx2) levels.push_back(CpuLevel::avx2);
   if (best != CpuLevel::portable) levels.push_back(best);
   return levels;
+}
+
+/// Every level with an exact and a quantised cache.
+inline std::vector<std::pair<CpuLevel, DType>> levels_and_types() {
+  std::vector<std::pair<CpuLevel, DType>> out;
+  for (CpuLevel level : machine_levels()) {
+    out.emplace_back(level, DType::f16);
+    out.emplace_back(level, DType::q8_0);
+  }
+  return out;
 }
 
 /// A CpuContext with its pool and scratch.
@@ -127,7 +139,7 @@ inline void kv_write(std::vector<std::byte>& memory, DType type, std::size_t at,
 struct PagedKv {
   PagedKv(int blocks, int heads, int dim, DType dtype, int block = 16)
       : num_blocks(blocks), num_heads(heads), head_dim(dim), block_size(block), type(dtype) {
-    const std::size_t bytes = static_cast<std::size_t>(blocks) * heads * block * dim * row_bytes(dtype, 1);
+    const std::size_t bytes = static_cast<std::size_t>(blocks) * heads * row_bytes(dtype, std::int64_t{block} * dim);
     keys.assign(bytes, std::byte{0xff});
     values.assign(bytes, std::byte{0xff});
   }
@@ -148,6 +160,50 @@ struct PagedKv {
   DType type;
   std::vector<std::byte> keys, values;
 };
+
+/// 32 numbers as q8_0 keeps them: x ≈ scale * quant, the largest magnitude at 127, scale an f16.
+struct Q8Run {
+  explicit Q8Run(const float* x) {
+    float largest = 0;
+    for (int i = 0; i < 32; ++i) largest = std::max(largest, std::fabs(x[i]));
+    bits = encode_half(largest / 127.0f);
+    scale = decode_half(bits);
+    for (int i = 0; i < 32; ++i) quants[i] = scale > 0 ? static_cast<int>(std::nearbyint(x[i] / scale)) : 0;
+  }
+  std::uint16_t bits;
+  double scale;
+  std::array<int, 32> quants;
+};
+
+/// Where a q8_0 cache has the quant of component d and its scale: a head's part of a block holds the quants as other
+/// types' elements lie, then the scales.
+struct Q8Place {
+  Q8Place(const PagedKv& kv, bool key, int block, int head, int offset, int d) {
+    const std::size_t size = kv.block_size, dim = kv.head_dim;
+    const std::size_t base = (static_cast<std::size_t>(block) * kv.num_heads + head) * row_bytes(kv.type, size * dim);
+    quant = base + (key ? d * size + offset : offset * dim + d);
+    scale = base + size * dim + 2 * (key ? d / 32 * size + offset : offset * (dim / 32) + d / 32);
+  }
+  std::size_t quant, scale;
+};
+inline void q8_write_head(PagedKv& kv, bool key, int block, int head, int offset, const float* x) {
+  std::vector<std::byte>& memory = key ? kv.keys : kv.values;
+  for (int first = 0; first < kv.head_dim; first += 32) {
+    const Q8Run run(x + first);
+    for (int i = 0; i < 32; ++i) {
+      const Q8Place at(kv, key, block, head, offset, first + i);
+      memory[at.quant] = static_cast<std::byte>(run.quants[i]);
+      std::memcpy(&memory[at.scale], &run.bits, 2);
+    }
+  }
+}
+inline double q8_read(const PagedKv& kv, bool key, int block, int head, int offset, int d) {
+  const std::vector<std::byte>& memory = key ? kv.keys : kv.values;
+  const Q8Place at(kv, key, block, head, offset, d);
+  std::uint16_t bits;
+  std::memcpy(&bits, &memory[at.scale], 2);
+  return decode_half(bits) * static_cast<std::int8_t>(memory[at.quant]);
+}
 
 inline bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;

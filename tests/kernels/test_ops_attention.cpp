@@ -13,6 +13,21 @@ struct Shape {
   int prefix = 0;  // first keys that every query sees
 };
 
+/// The first `count` elements of heads as the cache holds them.
+std::vector<double> stored(const Shape& shape, const std::vector<float>& values, std::size_t count) {
+  std::vector<double> out(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(count));
+  for (std::size_t i = 0; i < count; ++i) {
+    if (shape.type == DType::f16) out[i] = decode_half(encode_half(values[i]));
+    if (shape.type == DType::bf16) out[i] = decode_bfloat(encode_bfloat(values[i]));
+  }
+  if (shape.type != DType::q8_0) return out;
+  for (std::size_t i = 0; i < count; i += 32) {
+    const Q8Run run(&values[i]);
+    for (std::size_t k = 0; k < 32; ++k) out[i + k] = run.scale * run.quants[k];
+  }
+  return out;
+}
+
 /// One sequence's tokens: q [length, heads, dim], k and v [length, kv_heads, dim].
 struct Sequence {
   Sequence(const Shape& shape, int tokens, Numbers& numbers)
@@ -62,6 +77,12 @@ std::vector<float> attend(OpsRig& rig, const Shape& shape, const std::vector<Chu
     for (int t = 0; t < c.end; ++t) {
       for (int h = 0; h < shape.kv_heads; ++h) {
         const int block = tables[s * max_blocks + t / 16];
+        if (shape.type == DType::q8_0) {
+          const std::size_t head = (static_cast<std::size_t>(t) * shape.kv_heads + h) * shape.dim;
+          q8_write_head(kv, true, block, h, t % 16, &c.sequence->k[head]);
+          q8_write_head(kv, false, block, h, t % 16, &c.sequence->v[head]);
+          continue;
+        }
         for (int d = 0; d < shape.dim; ++d) {
           const std::size_t from = (static_cast<std::size_t>(t) * shape.kv_heads + h) * shape.dim + d;
           kv_write(kv.keys, shape.type, kv.key_at(block, h, t % 16, d), c.sequence->k[from]);
@@ -106,14 +127,9 @@ std::vector<float> attend(OpsRig& rig, const Shape& shape, const std::vector<Chu
   return out;
 }
 
-double stored(const Shape& shape, float x) {
-  if (shape.type == DType::f16) return decode_half(encode_half(x));
-  if (shape.type == DType::bf16) return decode_bfloat(encode_bfloat(x));
-  return x;
-}
-
-/// The fp64 answer for query t, head h.
-std::vector<double> reference(const Shape& shape, const Sequence& s, int t, int h) {
+/// The fp64 answer for query t, head h; k and v as the cache holds them.
+std::vector<double> reference(const Shape& shape, const Sequence& s, const std::vector<double>& k,
+                              const std::vector<double>& v, int t, int h) {
   const int kv_head = h / (shape.heads / shape.kv_heads);
   const int first = shape.window > 0 ? std::max(0, t - shape.window + 1) : 0;
   const double scale = 1.0 / std::sqrt(static_cast<double>(shape.dim));
@@ -123,7 +139,7 @@ std::vector<double> reference(const Shape& shape, const Sequence& s, int t, int 
     double score = 0;
     for (int d = 0; d < shape.dim; ++d) {
       score += static_cast<double>(s.q[(static_cast<std::size_t>(t) * shape.heads + h) * shape.dim + d]) *
-               stored(shape, s.k[(static_cast<std::size_t>(j) * shape.kv_heads + kv_head) * shape.dim + d]);
+               k[(static_cast<std::size_t>(j) * shape.kv_heads + kv_head) * shape.dim + d];
     }
     score *= scale;
     if (shape.softcap > 0) score = shape.softcap * std::tanh(score / shape.softcap);
@@ -136,8 +152,7 @@ std::vector<double> reference(const Shape& shape, const Sequence& s, int t, int 
   std::vector<double> out(shape.dim, 0.0);
   for (int j = first; j <= last; ++j) {
     for (int d = 0; d < shape.dim; ++d) {
-      out[d] += weights[j - first] / sum *
-                stored(shape, s.v[(static_cast<std::size_t>(j) * shape.kv_heads + kv_head) * shape.dim + d]);
+      out[d] += weights[j - first] / sum * v[(static_cast<std::size_t>(j) * shape.kv_heads + kv_head) * shape.dim + d];
     }
   }
   return out;
@@ -145,10 +160,12 @@ std::vector<double> reference(const Shape& shape, const Sequence& s, int t, int 
 
 /// Largest |difference| from fp64 over the rows of a chunk.
 double worst_error(const Shape& shape, const Chunk& chunk, const std::vector<float>& out, int query_step) {
+  const std::size_t seen = static_cast<std::size_t>(chunk.end) * shape.kv_heads * shape.dim;
+  const std::vector<double> k = stored(shape, chunk.sequence->k, seen), v = stored(shape, chunk.sequence->v, seen);
   double worst = 0;
   for (int t = chunk.begin; t < chunk.end; t += query_step) {
     for (int h = 0; h < shape.heads; ++h) {
-      const std::vector<double> expected = reference(shape, *chunk.sequence, t, h);
+      const std::vector<double> expected = reference(shape, *chunk.sequence, k, v, t, h);
       const float* got = &out[(static_cast<std::size_t>(t - chunk.begin) * shape.heads + h) * shape.dim];
       for (int d = 0; d < shape.dim; ++d) {
         const double error = std::fabs(got[d] - expected[d]);
@@ -166,7 +183,8 @@ TEST_CASE("attention agrees with fp64 for every head size and grouping") {
     OpsRig rig(2, level);
     for (int dim : {8, 24, 32, 64, 80, 96, 128, 256}) {
       for (int group : {1, 2, 3, 7, 8}) {
-        for (DType type : {DType::f32, DType::f16, DType::bf16}) {
+        for (DType type : {DType::f32, DType::f16, DType::bf16, DType::q8_0}) {
+          if (type == DType::q8_0 && dim % 32 != 0) continue;
           Numbers numbers(dim * 100 + group);
           const Shape shape{2 * group, 2, dim, type};
           const Sequence sequence(shape, 83, numbers);
@@ -238,7 +256,8 @@ TEST_CASE("attention agrees with fp64 where a prefix sees itself both ways") {
 TEST_CASE("chunking a prompt does not change a bit") {
   for (CpuLevel level : machine_levels()) {
     OpsRig rig(2, level);
-    for (Shape shape : {Shape{6, 2, 40, DType::f16}, Shape{4, 4, 32, DType::f32, 70}, Shape{8, 1, 64, DType::bf16}}) {
+    for (Shape shape : {Shape{6, 2, 40, DType::f16}, Shape{4, 4, 32, DType::f32, 70}, Shape{8, 1, 64, DType::bf16},
+                        Shape{6, 2, 64, DType::q8_0}}) {
       Numbers numbers(3);
       const int length = 149;
       const Sequence sequence(shape, length, numbers);
@@ -258,8 +277,8 @@ TEST_CASE("chunking a prompt does not change a bit") {
 }
 
 TEST_CASE("batching, thread counts and block placement do not change a bit") {
-  for (CpuLevel level : machine_levels()) {
-    const Shape shape{6, 2, 64, DType::f16};
+  for (const auto& [level, type] : levels_and_types()) {
+    const Shape shape{6, 2, 64, type};
     Numbers numbers(4);
     const Sequence a(shape, 1300, numbers), b(shape, 37, numbers), c(shape, 200, numbers);
     const std::vector<Chunk> chunks = {{&a, 1299, 1300}, {&b, 0, 37}, {&c, 150, 200}, {&c, 77, 78}};
@@ -280,10 +299,34 @@ TEST_CASE("batching, thread counts and block placement do not change a bit") {
   }
 }
 
-TEST_CASE("long contexts split by partition keep windows and chunks bit-equal") {
+TEST_CASE("a step that only decodes gives each sequence the bits it has alone") {
   for (CpuLevel level : machine_levels()) {
+    for (int window : {0, 90}) {
+      const Shape shape{6, 2, 64, DType::f16, window};
+      Numbers numbers(11);
+      std::vector<Sequence> sequences;
+      for (int length : {700, 1, 64, 65, 17, 300, 256, 257, 130}) sequences.emplace_back(shape, length, numbers);
+      std::vector<Chunk> chunks;
+      std::vector<float> alone;
+      OpsRig one(1, level);
+      for (const Sequence& sequence : sequences) {
+        chunks.push_back({&sequence, sequence.length - 1, sequence.length});
+        const std::vector<float> row = attend(one, shape, {chunks.back()});
+        alone.insert(alone.end(), row.begin(), row.end());
+        CHECK(worst_error(shape, chunks.back(), row, 1) < kTolerance);
+      }
+      for (int threads : {1, 2, 3}) {
+        OpsRig rig(threads, level);
+        CHECK(same_bits(alone, attend(rig, shape, chunks)));
+      }
+    }
+  }
+}
+
+TEST_CASE("long contexts split by partition keep windows and chunks bit-equal") {
+  for (const auto& [level, type] : levels_and_types()) {
     for (int window : {0, 300, 700}) {
-      const Shape shape{2, 1, 32, DType::f16, window};
+      const Shape shape{2, 1, 32, type, window};
       Numbers numbers(9);
       const Sequence sequence(shape, 2100, numbers);
       OpsRig one(1, level), three(3, level);

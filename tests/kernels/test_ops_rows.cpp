@@ -290,5 +290,57 @@ TEST_CASE("gathering and pooling") {
   CHECK(out[5] == 0.0f);
 }
 
+TEST_CASE("a q8_0 cache holds keys and values to half a step, and no others change") {
+  for (CpuLevel level : machine_levels()) {
+    for (int dim : {32, 64, 128}) {
+      OpsRig rig(2, level);
+      Numbers numbers(dim);
+      const int heads = 2, rows = 19, width = 3 * heads * dim;
+      std::vector<float> qkv = numbers.normals(static_cast<std::size_t>(rows) * width);
+      for (int d = 0; d < 32; ++d) qkv[heads * dim + d] = 0.0f;           // a key's run of zeros
+      for (int d = 0; d < 32; ++d) qkv[2 * heads * dim + d] *= 1e-9f;     // below the smallest scale
+      qkv[static_cast<std::size_t>(width) + heads * dim + 3] = INFINITY;  // row 1, key head 0, first run
+      qkv[static_cast<std::size_t>(2) * width + 2 * heads * dim] = NAN;   // row 2, value head 0, first run
+      PagedKv kv(4, heads, dim, DType::q8_0);
+      std::vector<std::int32_t> slots(rows);
+      for (int t = 0; t < rows; ++t) slots[t] = 21 + t;  // blocks 1 and 2
+      QkvPostArgs args;
+      args.qkv = matrix(qkv, rows, width);
+      args.num_heads = args.num_kv_heads = heads;
+      args.head_dim = dim;
+      args.kv = kv.layer();
+      args.slots = Tensor(slots.data(), DType::i32, {rows});
+      // Steps of a run with the 400 in it would be a hundred times coarser. 5e-5: what adding it and taking it off
+      // costs.
+      std::vector<float> shift(static_cast<std::size_t>(heads) * dim, 0.0f);
+      shift[static_cast<std::size_t>(dim) + 5] = 400.0f;
+      const std::vector<float> kept_of = qkv;
+      for (int t = 0; t < rows; ++t) qkv[static_cast<std::size_t>(t) * width + (heads + 1) * dim + 5] += 400.0f;
+      args.k_shift = Tensor(shift.data(), DType::f32, {heads * dim});
+      cpu_qkv_post(rig.context(), args);
+      for (int t = 0; t < rows; ++t) {
+        for (int part = 1; part <= 2; ++part) {
+          for (int h = 0; h < heads; ++h) {
+            const float* x = &kept_of[static_cast<std::size_t>(t) * width + (part * heads + h) * dim];
+            for (int d = 0; d < dim; ++d) {
+              const double kept = q8_read(kv, part == 1, slots[t] / 16, h, slots[t] % 16, d);
+              if ((t == 1 && part == 1 && h == 0 && d < 32) || (t == 2 && part == 2 && h == 0 && d < 32)) {
+                CHECK(std::isnan(kept));
+                continue;
+              }
+              const double step = Q8Run(x + d / 32 * 32).scale;
+              REQUIRE(std::fabs(kept - x[d]) <= std::max(step, 1e-7) * 0.5001 + 5e-5);
+            }
+          }
+        }
+      }
+      PagedKv untouched(4, heads, dim, DType::q8_0);
+      const std::size_t block = untouched.keys.size() / 4;
+      CHECK(std::memcmp(kv.keys.data(), untouched.keys.data(), block) == 0);
+      CHECK(std::memcmp(&kv.values[3 * block], &untouched.values[3 * block], block) == 0);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace inferd::testing

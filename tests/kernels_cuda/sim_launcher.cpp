@@ -1,4 +1,4 @@
-// SimLauncher: kernels of the product run on the PTX interpreter, under every schedule.
+// SimLauncher: launches on the interpreter, under every schedule, or on a GPU.
 #include "tests/kernels_cuda/sim_launcher.h"
 
 #include <fstream>
@@ -20,14 +20,17 @@ ptxsim::Profile& profile_of(int arch) {
 std::vector<int> built_archs() {
   std::vector<int> archs;
   std::istringstream in(INFERD_CUDA_ARCH_LIST);
-  for (std::string arch; std::getline(in, arch, ' ');) archs.push_back(std::stoi(arch));
+  const GpuDevice* gpu = GpuDevice::get();
+  for (std::string text; std::getline(in, text, ' ');) {
+    const int arch = std::stoi(text);
+    if (gpu == nullptr || arch <= gpu->arch()) archs.push_back(arch);
+  }
   return archs;
 }
 
 ptxsim::Module& module_of(Kernel kernel, int arch) {
   static std::map<std::string, std::unique_ptr<ptxsim::Module>> modules;
-  const std::string path =
-      std::string(INFERD_PTX_DIR) + "/" + kernel_info(kernel).file + ".sm_" + std::to_string(arch) + ".ptx";
+  const std::string path = ptx_path(kernel, arch);
   std::unique_ptr<ptxsim::Module>& module = modules[path];
   if (!module) {
     std::ifstream in(path);
@@ -45,6 +48,7 @@ ptxsim::KernelReport report(Kernel kernel, int arch) {
 
 std::string uncovered(Kernel kernel, double share) {
   std::string text;
+  if (GpuDevice::get() != nullptr) return text;
   for (const int arch : built_archs()) {
     const ptxsim::KernelReport found = report(kernel, arch);
     if (found.coverage >= share) continue;
@@ -54,25 +58,31 @@ std::string uncovered(Kernel kernel, double share) {
   return text;
 }
 
-SimLauncher::SimLauncher(int arch, std::size_t workspace_bytes, int schedules) : schedules_(schedules) {
+SimLauncher::SimLauncher(int arch, std::size_t workspace_bytes, int schedules)
+    : gpu_(GpuDevice::get()), schedules_(schedules) {
   arch_ = arch;
-  multiprocessors_ = 4;
+  multiprocessors_ = gpu_ != nullptr ? gpu_->multiprocessors() : 4;
   if (workspace_bytes > 0) {
     workspace_ = static_cast<std::byte*>(allocate(workspace_bytes, "workspace"));
     workspace_bytes_ = workspace_bytes;
   }
 }
 
+SimLauncher::~SimLauncher() {
+  if (gpu_ == nullptr) return;
+  for (const std::uint64_t at : allocations_) gpu_->free(reinterpret_cast<void*>(at));
+}
+
 void* SimLauncher::allocate(std::size_t bytes, const std::string& name, bool track) {
-  allocations_.push_back(memory_.allocate(bytes, name, track));
+  allocations_.push_back(gpu_ != nullptr ? address(gpu_->allocate(bytes)) : memory_.allocate(bytes, name, track));
   return reinterpret_cast<void*>(allocations_.back());
 }
 
 void SimLauncher::write(void* device, const void* host, std::size_t bytes) {
-  memory_.write(address(device), host, bytes);
+  gpu_ != nullptr ? gpu_->write(device, host, bytes) : memory_.write(address(device), host, bytes);
 }
 void SimLauncher::read(const void* device, void* host, std::size_t bytes) {
-  memory_.read(address(device), host, bytes);
+  gpu_ != nullptr ? gpu_->read(device, host, bytes) : memory_.read(address(device), host, bytes);
 }
 
 Tensor SimLauncher::output(DType dtype, std::initializer_list<std::int64_t> shape, const std::string& name) {
@@ -89,7 +99,12 @@ void SimLauncher::launch(Kernel kernel, Grid grid, unsigned shared_bytes, const 
   if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.y > 65535 || grid.z > 65535) {
     throw std::runtime_error(std::string(info.entry) + ": a grid no driver accepts");
   }
-  const std::span<const std::uint8_t> parameters(static_cast<const std::uint8_t*>(params), bytes);
+  if (gpu_ != nullptr) return gpu_->launch(arch_, kernel, grid, shared_bytes, params, bytes);
+  interpret(kernel, grid, shared_bytes, {static_cast<const std::uint8_t*>(params), bytes});
+}
+
+void SimLauncher::interpret(Kernel kernel, Grid grid, unsigned shared_bytes, std::span<const std::uint8_t> parameters) {
+  const KernelInfo& info = kernel_info(kernel);
   struct Snapshot {
     std::vector<std::uint8_t> bytes, initialised;
   };

@@ -1,4 +1,5 @@
-// SimLauncher: kernels of the product run on the PTX interpreter, under every schedule, and must give the same bits.
+// SimLauncher: kernels of the product run on the PTX interpreter, under every schedule, and must give the same bits;
+// or, if INFERD_TEST_GPU=1, on the GPU.
 #pragma once
 
 #include <cstdint>
@@ -11,17 +12,21 @@
 
 #include "kernels/cuda/launcher.h"
 #include "kernels/tensor.h"
+#include "tests/kernels_cuda/gpu_device.h"
 #include "tests/ptxsim/launch.h"
 #include "tests/ptxsim/report.h"
 
 namespace inferd::cuda::test {
 
 /// Runs launches at once: three warp orders times early and late copies, each from the same memory; unequal results and
-/// anything the interpreter objects to throw. Device memory starts as NaNs and is bounds-checked.
+/// anything the interpreter objects to throw. Device memory starts as NaNs and is bounds-checked. On a GPU each launch
+/// runs once, and nothing checks bounds (compute-sanitizer does).
 class SimLauncher final : public Launcher {
  public:
   /// `arch` is one of built_archs(). `schedules` 1..6: how many of the six to run (a slow shape may take fewer).
   explicit SimLauncher(int arch, std::size_t workspace_bytes = 0, int schedules = 6);
+  ~SimLauncher() override;
+  SimLauncher(const SimLauncher&) = delete;
 
   void launch(Kernel kernel, Grid grid, unsigned shared_bytes, const void* params, std::size_t bytes) override;
 
@@ -48,12 +53,15 @@ class SimLauncher final : public Launcher {
   }
 
  private:
+  void interpret(Kernel kernel, Grid grid, unsigned shared_bytes, std::span<const std::uint8_t> parameters);
+
+  GpuDevice* const gpu_;  // or null: the interpreter
   int schedules_;
   ptxsim::Memory memory_;
   std::vector<std::uint64_t> allocations_;
 };
 
-/// The architectures whose PTX this build has, e.g. {80, 90}.
+/// The architectures whose PTX this build has, e.g. {80, 90}; on a GPU those that run there.
 std::vector<int> built_archs();
 
 /// The kernel as ptxas gets it; parsed once a process.
@@ -64,7 +72,8 @@ ptxsim::Profile& profile_of(int arch);
 
 /// What all launches of this process executed of a kernel, per architecture: last test case of a program.
 ptxsim::KernelReport report(Kernel kernel, int arch);
-/// Empty if at least `share` of the kernel's instructions ran on every architecture, else the lines that did not.
+/// On a GPU always empty. Empty if at least `share` of the kernel's instructions ran on every architecture, else the
+/// lines that did not.
 std::string uncovered(Kernel kernel, double share = 0.95);
 
 }  // namespace inferd::cuda::test

@@ -6,6 +6,7 @@ The matrices stay BF16, so the numbers expected of the folders hold for the file
 stores them: one tensor of each matrix of all experts, the gate of the shared expert as a vector. The last layer is dense,
 which published files never are.
 """
+import hashlib
 import json
 import pathlib
 import struct
@@ -68,7 +69,15 @@ def write(folder, arch):
     if "shared_expert_intermediate_size" in config:
         writer.add_expert_shared_feed_forward_length(config["shared_expert_intermediate_size"])
 
+    facts = {}
+
     def add(name, bits):
+        raw = (bits.astype(np.uint32) << 16).view(np.float32) if bits.ndim == 1 and "inp_shexp" not in name else bits
+        facts[name] = {"type": "F32" if raw.dtype == np.float32 else "BF16", "ne": list(reversed(bits.shape))}
+        values = (bits.astype(np.uint32) << 16).view(np.float32).astype(np.float64).ravel()
+        facts[name] |= {"raw_sha256": hashlib.sha256(np.ascontiguousarray(raw).tobytes()).hexdigest(),
+                        "sum": values.sum(), "abs_sum": np.abs(values).sum(), "l2": np.sqrt((values ** 2).sum()),
+                        "first8": values[:8].tolist()}
         if bits.ndim == 1 and not name.endswith("inp_shexp.weight"):  # norms and biases: F32
             writer.add_tensor(name, (bits.astype(np.uint32) << 16).view(np.float32))
         else:
@@ -92,7 +101,7 @@ def write(folder, arch):
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    expected = {"file": target.name, "same_results_as": f"../models/{folder}/expected.json"}
+    expected = {"file": target.name, "same_results_as": f"../models/{folder}/expected.json", "tensors": facts}
     target.with_suffix(".expected.json").write_text(json.dumps(expected, indent=1) + "\n")
 
 

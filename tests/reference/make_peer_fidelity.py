@@ -1,6 +1,8 @@
 """Makes tests/golden/fidelity/peer.json: llama.cpp's KL from float32 on the positions of the .bin files.
 
-    python make_peer_fidelity.py --peer PEER_LOGITS --version TEXT [--scratch DIR] [--threads N]
+    python make_peer_fidelity.py --peer PEER_LOGITS --version TEXT [--scratch DIR] [--threads N] [--kv q8_0]
+
+With --kv q8_0 (llama-server's -ctk q8_0 -ctv q8_0) the file is peer_q8_0.json.
 
 PEER_LOGITS is peer_logits.cpp built against llama.cpp; --scratch is what make_fidelity.py kept, for the exact KL.
 """
@@ -25,7 +27,7 @@ def peer_logits(process, ids, vocab_size):
 def measure(name, file, args):
     reference, vocab_size = fidelity_format.read(os.path.join(OUT, name + ".bin"))
     exact = np.load(os.path.join(args.scratch, name + ".npz")) if args.scratch else None
-    command = [args.peer, os.path.join(ROOT, "models", file), str(args.threads)]
+    command = [args.peer, os.path.join(ROOT, "models", file), str(args.threads), args.kv]
     kl, agree, full, rows = [], [], [], []
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         for i, ((title, _), (ids, top_ids, p)) in enumerate(zip(passages(), reference, strict=True)):
@@ -54,10 +56,11 @@ def main():
     parser.add_argument("--version", required=True)
     parser.add_argument("--scratch")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--kv", choices=["f16", "q8_0"], default="f16")
     args = parser.parse_args()
-    out = {"engine": "llama.cpp", "version": args.version, "settings": "CPU, defaults (f16 KV cache), batch 512"}
+    out = {"engine": "llama.cpp", "version": args.version, "settings": f"CPU, defaults ({args.kv} KV cache), batch 512"}
     out["models"] = {name: measure(name, file, args) for name, file in MODELS.items()}
-    with open(os.path.join(OUT, "peer.json"), "w", encoding="utf-8") as f:
+    with open(os.path.join(OUT, "peer.json" if args.kv == "f16" else f"peer_{args.kv}.json"), "w", encoding="utf-8") as f:
         json.dump(out, f, indent=1)
         f.write("\n")
 

@@ -1,14 +1,16 @@
-// peer_logits MODEL THREADS: llama.cpp's logits for token ids on stdin (u32 count, u32 ids, …), as f32 rows on stdout.
+// peer_logits MODEL THREADS [f16|q8_0]: llama.cpp's logits for token ids on stdin (u32 count, u32 ids, …), as f32 rows
+// on stdout. The third argument is the type of its KV cache.
 // Built against llama.cpp by hand (see docs/benchmarks.md); not part of the project's build.
 #include <llama.h>
 
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <vector>
 
 int main(int argc, char** argv) {
-  if (argc != 3) return std::fprintf(stderr, "usage: peer_logits MODEL THREADS\n"), 64;
+  if (argc < 3 || argc > 4) return std::fprintf(stderr, "usage: peer_logits MODEL THREADS [f16|q8_0]\n"), 64;
   llama_log_set([](ggml_log_level, const char*, void*) {}, nullptr);
   llama_backend_init();
   llama_model* model = llama_model_load_from_file(argv[1], llama_model_default_params());
@@ -16,6 +18,7 @@ int main(int argc, char** argv) {
   llama_context_params params = llama_context_default_params();
   params.n_ctx = 1024;
   params.n_batch = params.n_ubatch = 512;
+  if (argc == 4 && std::strcmp(argv[3], "q8_0") == 0) params.type_k = params.type_v = GGML_TYPE_Q8_0;
   params.n_threads = params.n_threads_batch = std::atoi(argv[2]);
   llama_context* context = llama_init_from_model(model, params);
   if (!context) return std::fprintf(stderr, "peer_logits: no context\n"), 70;

@@ -2,6 +2,7 @@
 #include "engine/sim/sim_tokenizer.h"
 #include "server/answer_assembler.h"
 #include "server/sse_writer.h"
+#include "server/tool_formats/formats.h"
 #include "tests/catch.h"
 
 using namespace inferd;
@@ -19,7 +20,7 @@ void add(Answer& answer, AnswerPiece piece) {
   if (!piece.content.empty()) answer.contents.push_back(piece.content);
   answer.whole.content += piece.content;
   answer.whole.reasoning += piece.reasoning;
-  for (auto& call : piece.tool_calls) answer.whole.tool_calls.push_back(std::move(call));
+  for (auto& call : piece.tool_calls) add_call_piece(answer.whole.tool_calls, std::move(call));
   for (auto& token : piece.tokens) answer.whole.tokens.push_back(std::move(token));
 }
 
@@ -33,7 +34,7 @@ Answer assemble(const std::string& text, AnswerOptions options) {
     add(answer, assembler.push(event));
     if (assembler.stopped()) break;
   }
-  add(answer, assembler.finish());
+  add(answer, assembler.finish(false));
   answer.stopped = assembler.stopped();
   return answer;
 }
@@ -46,14 +47,14 @@ std::string token_bytes(const Answer& answer) {
 
 AnswerOptions thinking(bool open = false) {
   AnswerOptions options;
-  options.parser.reasoning = true;
+  options.parser.reasoning = find_reasoning_format("think", "");
   options.parser.reasoning_open = open;
   return options;
 }
 
 AnswerOptions tools() {
   AnswerOptions options;
-  options.parser.tool_calls = true;
+  options.parser.tools = &kHermesFormat;
   return options;
 }
 
@@ -124,7 +125,7 @@ TEST_CASE("ids that end an answer are no text") {
   CHECK(assembler.push(event).content == "a");
   event.token = 257;
   CHECK(assembler.push(event).empty());
-  CHECK(assembler.finish().empty());
+  CHECK(assembler.finish(false).empty());
 }
 
 TEST_CASE("reasoning is split off, whether the prompt or the answer opens it") {
@@ -174,6 +175,39 @@ TEST_CASE("what is no call stays text, and parallel calls can be refused") {
   one.parser.parallel_calls = false;
   const std::string call = "<tool_call>{\"name\":\"f\",\"arguments\":{}}</tool_call>";
   CHECK(assemble(call + call, one).whole.tool_calls.size() == 1);
+}
+
+TEST_CASE("control tokens part calls from text and never show, tokens and all") {
+  const auto checkpoint = Checkpoint::open(std::string(INFERD_SOURCE_DIR) + "/tests/golden/models/chatglm3");
+  const auto tokenizer = load_tokenizer(*checkpoint);
+  const TokenId mark = tokenizer->special_id("<|assistant|>").value();
+  REQUIRE(tokenizer->is_special(mark));
+  const std::vector<TokenId> text = tokenizer->encode(MarkedText::untrusted("see <|assistant|>"), false);
+  const std::vector<TokenId> call =
+      tokenizer->encode(MarkedText::untrusted("get_time\n ```python\ntool_call(x=1)\n```"), false);
+  REQUIRE(std::count(text.begin(), text.end(), mark) == 0);
+  std::vector<TokenId> ids = text;
+  ids.push_back(mark);
+  ids.insert(ids.end(), call.begin(), call.end());
+  ids.push_back(mark);
+  AnswerOptions options;
+  options.parser.tools = &kChatGlm3Format;
+  options.parser.schemas = ToolSchemas(Json::parse(R"([{"type": "function", "function": {"name": "get_time"}}])"));
+  AnswerAssembler assembler(*tokenizer, options);
+  Answer answer;
+  for (const TokenId id : ids) {
+    TokenEvent event;
+    event.token = id;
+    add(answer, assembler.push(event));
+  }
+  add(answer, assembler.finish(false));
+  CHECK(answer.whole.content == "see <|assistant|>");
+  REQUIRE(answer.whole.tool_calls.size() == 1);
+  CHECK(answer.whole.tool_calls[0].name == "get_time");
+  CHECK(answer.whole.tool_calls[0].arguments == "{\"x\":1}");
+  std::vector<TokenId> told;
+  for (const TokenEvent& event : answer.whole.tokens) told.push_back(event.token);
+  CHECK(told == ids);
 }
 
 TEST_CASE("server-sent events are one line of JSON each") {

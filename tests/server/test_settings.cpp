@@ -191,6 +191,8 @@ TEST_CASE("bad YAML is refused with file, line and key") {
       {"models:\n  - {name: a}\n", "c.yaml:2: models: path is missing"},
       {"models:\n  - {path: a, pth: b}\n", "models: pth: unknown key"},
       {"models:\n  - {path: a, context_length: few}\n", "context_length: expected"},
+      {"models:\n  - {path: a, tool_parser: json}\n", "tool_parser: expected"},
+      {"reasoning_parser: thought\n", "reasoning_parser: expected"},
       {"models:\n  - {path: /x/a, name: 'a b'}\n", "expected a name of"},
       {"models:\n  - {path: /x/a, name: default}\n", "reserved"},
       {"models:\n  - {path: /x/a}\n  - {path: /y/a}\n", "the name 'a' is used twice"},
@@ -224,11 +226,15 @@ TEST_CASE("an alias bomb ends at its first anchor") {
 
 TEST_CASE("models come from file, variable and flag, each replacing the one below") {
   const Settings file = from_yaml(
-      "models:\n  - {path: /m/Qwen2.5-0.5B/, aliases: [gpt-4], context_length: 512}\n  - {path: b.gguf}\n"
+      "models:\n  - {path: /m/Qwen2.5-0.5B/, aliases: [gpt-4], context_length: 512, tool_parser: hermes}\n  - {path: "
+      "b.gguf}\n"
       "aliases: {small: b}\n");
   REQUIRE(file.models.size() == 2);
   CHECK(file.models[0].name == "Qwen2.5-0.5B");
   CHECK(file.models[0].context_length == 512);
+  CHECK(file.models[0].tool_parser == "hermes");
+  CHECK(file.models[1].tool_parser.empty());
+  CHECK(file.tool_parser == "auto");
   CHECK(file.models[0].aliases == std::vector<std::string>{"gpt-4"});
   CHECK(file.models[1].name == "b");
   CHECK(file.aliases == std::vector<std::string>{"small=b"});

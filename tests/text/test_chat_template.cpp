@@ -169,6 +169,32 @@ TEST_CASE("tool call arguments come in the form the template takes", "[chat]") {
   CHECK(run(printed, conversation("{\"a\": 1}")) == "{\"a\": 1}");
 }
 
+TEST_CASE("GLM-4's templates get calls as metadata, results as observations, tools where they look", "[chat]") {
+  const Json tools = Json::parse(R"([{"type": "function", "function": {"name": "f"}}])");
+  const Json calls = Json::array({message("user", "x"), tool_message("{\"a\": 1}", "Hm."), message("tool", "ok")});
+  // As GLM-4-0414's: tools as a variable, nothing of tool_calls or the role "tool".
+  const std::string named =
+      "[gMASK]<sop>{% if tools %}<|system|>{{ tools|tojson }}{% endif %}{% for m in messages %}"
+      "{% set meta = m.get('metadata', '') %}{% if m.role == 'user' %}<|user|>\n{{ m.content }}"
+      "{% elif m.role == 'assistant' %}<|assistant|>{{ meta }}\n{{ m.content.strip() }}"
+      "{% elif m.role == 'observation' %}<|observation|>\n{{ m.content }}{% endif %}{% endfor %}";
+  const std::string rest = "<|user|>\nx<|assistant|>\nHm.<|assistant|>f\n{\"a\": 1}<|observation|>\nok";
+  const std::string told = R"(<|system|>[{"type": "function", "function": {"name": "f"}}])";
+  CHECK(run(named, calls) == "[gMASK]<sop>" + rest);
+  CHECK(run(named, calls, tools) == "[gMASK]<sop>" + told + rest);
+  // As GLM-4-9B-chat's: tools in a message, every role's name printed.
+  const std::string inside =
+      "[gMASK]<sop>{% for m in messages %}{% if m['tools'] is defined %}<|system|>{{ m['tools']|tojson }}{% endif %}"
+      "{% if m['content'] %}<|{{ m['role'] }}|>{{ m['metadata'] }}\n{{ m['content'] }}{% endif %}{% endfor %}";
+  CHECK(run(inside, calls, tools) == "[gMASK]<sop>" + told + rest);
+  CHECK(parse_chat_template(inside, "t", "", "")->takes_tools());
+  // GLM-4.5 knows all of it.
+  const std::string modern =
+      "[gMASK]<sop>{{ tools|tojson }}{% for m in messages %}<|{{ m.role }}|>{{ m.content }}"
+      "{% for t in m.tool_calls or [] %}{{ t.function.arguments|tojson }}{% endfor %}{% endfor %}";
+  CHECK(run(modern, {calls[0], calls[1]}, tools).ends_with("<|user|>x<|assistant|>Hm.{\"a\": 1}"));
+}
+
 TEST_CASE("null content beside tool calls becomes empty where a template would print None", "[chat]") {
   const Json messages = Json::array({message("user", "x"), tool_message(Json::object(), Json())});
   CHECK(run("{% for m in messages %}[{{ m.content }}]{{ m.tool_calls|tojson if m.tool_calls }}{% endfor %}", messages)

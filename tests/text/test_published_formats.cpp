@@ -70,6 +70,24 @@ TEST_CASE("a client's text never becomes a mark of the format") {
   CHECK(special_count("x " + marks) == special_count("x"));
 }
 
+TEST_CASE("GLM-4 is told of tools and results as its published code does") {
+  const ChatModel model("glm4_tiktoken");
+  const Json tools =
+      Json::parse(R"([{"type": "function", "function": {"name": "get_weather", "description": "天气"}}])");
+  const Json messages = Json::parse(R"([{"role": "user", "content": "北京天气"},
+      {"role": "assistant", "content": null, "tool_calls": [{"id": "c1", "type": "function",
+        "function": {"name": "get_weather", "arguments": "{\"city\": \"北京\"}"}}]},
+      {"role": "tool", "tool_call_id": "c1", "content": "晴"}])");
+  const MarkedText prompt = model.chat->render({.messages = messages, .tools = tools});
+  CHECK(prompt.text() ==
+        "[gMASK]<sop><|system|>\n你是一个名为 GLM-4 的人工智能助手。你是基于智谱AI训练的语言模型 GLM-4 "
+        "模型开发的，你的任务是针对用户的问题和要求提供适当的答复和支持。\n\n# 可用工具\n\n## get_weather\n\n{\n"
+        "    \"name\": \"get_weather\",\n    \"description\": \"天气\"\n}\n在调用上述函数时，请使用 Json "
+        "格式表示调用的参数。<|user|>\n北京天气<|assistant|>get_weather\n{\"city\": "
+        "\"北京\"}<|observation|>\n晴<|assistant|>");
+  CHECK(model.tokenizer->special_id("<|observation|>").has_value());
+}
+
 TEST_CASE("ChatGLM3 is told of tools and results as its published code does") {
   const ChatModel model("chatglm3");
   const Json tools = Json::parse(R"([{"type": "function", "function": {"name": "get_weather", "description": "天气",

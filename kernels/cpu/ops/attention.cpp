@@ -108,9 +108,8 @@ AttentionTile make_tile(const Job& job, const TileIndex& index) {
   tile.out = job.out + first_row * job.out_stride + static_cast<std::int64_t>(index.first_head) * job.head_dim;
   tile.out_stride = job.out_stride;
   if (tile.alibi_slopes != nullptr) tile.alibi_slopes += index.first_head;
-  const std::size_t element = tile.source.element == KvElement::f32 ? 4 : 2;
-  const auto advance = [&](const void* base, std::int64_t elements) -> const void* {
-    return static_cast<const std::byte*>(base) + elements * static_cast<std::int64_t>(element);
+  const auto advance = [&](const void* base, std::int64_t units) -> const void* {
+    return static_cast<const std::byte*>(base) + units * kv_unit_bytes(tile.source.element);
   };
   std::int64_t skip = 0;
   if (tile.causal) {
@@ -118,7 +117,8 @@ AttentionTile make_tile(const Job& job, const TileIndex& index) {
     if (job.batch->prefix_lens) tile.prefix = job.batch->prefix_lens.as<const std::int32_t>()[index.sequence];
     tile.first_position = tile.num_keys - query_count(*job.batch, index.sequence) + index.first_query;
     tile.source.block_table += index.sequence * job.batch->block_tables.row_stride;
-    skip = static_cast<std::int64_t>(index.kv_head) * tile.source.block_size * job.head_dim;
+    skip =
+        kv_units(tile.source.element, static_cast<std::int64_t>(index.kv_head) * tile.source.block_size * job.head_dim);
   } else {
     tile.num_keys = query_count(*job.batch, index.sequence);
     skip = starts[index.sequence] * tile.source.row_stride + static_cast<std::int64_t>(index.kv_head) * job.head_dim;
@@ -127,6 +127,13 @@ AttentionTile make_tile(const Job& job, const TileIndex& index) {
   tile.source.values = advance(tile.source.values, skip);
   set_partitions(tile);
   return tile;
+}
+
+/// `tile`, when it comes to its end, fetches the first keys of a partition of `next`.
+void fetch_next(AttentionTile& tile, const AttentionTile& next, int partition) {
+  tile.next = next.source;
+  tile.next_first = static_cast<std::int64_t>(partition) * kPartitionKeys;
+  tile.next_end = next.num_keys;
 }
 
 /// Few tiles over long contexts (decoding): one task per partition, then the states are merged in the same order in
@@ -142,11 +149,17 @@ void run_split(CpuContext& context, const Job& job, const TileShape& shape, std:
     const std::int64_t row = starts[index.sequence] + index.first_query;
     return partials + (row * partitions + partition) * per_partition + index.first_head * state;
   };
-  context.pool.run(tiles * partitions, [&](std::int64_t task, int) {
+  for_rows(context.pool, tiles * partitions, [&](std::int64_t task, int) {
     const TileIndex index = locate(job, shape, task / partitions);
     AttentionTile tile = make_tile(job, index);
     const int partition = static_cast<int>(task % partitions);
     if (partition < tile.first_partition || partition >= tile.end_partition) return;
+    if (partition + 1 < tile.end_partition) {
+      fetch_next(tile, tile, partition + 1);
+    } else if (task + 1 < tiles * partitions) {
+      const AttentionTile next = make_tile(job, locate(job, shape, (task + 1) / partitions));
+      fetch_next(tile, next, next.first_partition);
+    }
     tile.first_partition = partition;
     tile.end_partition = partition + 1;
     tile.partial = partial_at(index, partition);
@@ -182,8 +195,20 @@ void run_job(CpuContext& context, const Job& job, const Activation& activation) 
     run_split(context, job, shape, tiles, partitions);
   } else {
     const RowKernels& kernels = row_kernels(context.level);
-    context.pool.run(tiles,
-                     [&](std::int64_t task, int) { kernels.attention(make_tile(job, locate(job, shape, task))); });
+    // Decoding: many small tiles of equal size, whose first keys would come as a surprise to the core.
+    if (job.shared.causal && job.batch->max_query_len == 1) {
+      for_rows(context.pool, tiles, [&](std::int64_t task, int) {
+        AttentionTile tile = make_tile(job, locate(job, shape, task));
+        if (task + 1 < tiles) {
+          const AttentionTile next = make_tile(job, locate(job, shape, task + 1));
+          fetch_next(tile, next, next.first_partition);
+        }
+        kernels.attention(tile);
+      });
+    } else {
+      context.pool.run(tiles,
+                       [&](std::int64_t task, int) { kernels.attention(make_tile(job, locate(job, shape, task))); });
+    }
   }
   if (!activation) return;
   for_rows(context.pool, job.batch->num_tokens, [&](std::int64_t row, int) {
@@ -230,9 +255,10 @@ void cpu_attention(CpuContext& context, const AttentionArgs& args) {
   source.element = kv_element(args.kv.keys.dtype);
   source.block_table = args.batch->block_tables.as<const std::int32_t>();
   source.block_size = args.kv.block_size;
-  INFERD_CHECK(args.kv.block_size % 16 == 0);
+  INFERD_CHECK(args.kv.block_size % 16 == 0 && (source.element != KvElement::q8_0 || args.head_dim % 32 == 0));
   source.row_stride = args.head_dim;
-  source.block_stride = static_cast<std::int64_t>(args.num_kv_heads) * args.kv.block_size * args.head_dim;
+  source.block_stride =
+      kv_units(source.element, static_cast<std::int64_t>(args.num_kv_heads) * args.kv.block_size * args.head_dim);
   set_out(context, job, args.out);
   run_job(context, job, args.out_activation);
 }

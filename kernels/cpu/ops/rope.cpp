@@ -35,12 +35,14 @@ void cpu_qkv_post(CpuContext& context, const QkvPostArgs& args) {
   base.q_norm = args.q_norm.as<const float>();
   base.k_norm = args.k_norm.as<const float>();
   base.norm_eps = args.norm_eps;
+  base.k_shift = args.k_shift.as<const float>();
   base.rotary_dim = args.rotary_dim;
   base.interleaved = args.style == RopeStyle::interleaved;
   const bool cached = static_cast<bool>(args.kv.keys);
-  const std::size_t element_bytes = cached ? row_bytes(args.kv.keys.dtype, 1) : 0;
   if (cached) base.element = kv_element(args.kv.keys.dtype);
-  base.head_stride = block_size * args.head_dim;
+  INFERD_CHECK(base.element != KvElement::q8_0 || args.head_dim % 32 == 0);
+  base.block_size = args.kv.block_size;
+  base.head_stride = kv_units(base.element, block_size * args.head_dim);
   base.key_stride = block_size;
   for_rows(context.pool, args.qkv.dim(0), [&](std::int64_t token, int) {
     QkvPostRow row = base;
@@ -51,11 +53,11 @@ void cpu_qkv_post(CpuContext& context, const QkvPostArgs& args) {
     if (!cached) return kernels.qkv_post(row);
     const std::int64_t slot = args.slots.as<const std::int32_t>()[token];
     const std::int64_t block = slot / block_size, offset = slot % block_size;
-    const std::int64_t block_at = block * args.num_kv_heads * block_size * args.head_dim;
+    const std::int64_t block_at = block * args.num_kv_heads * base.head_stride;
+    row.slot = static_cast<int>(offset);
     // Keys by component, values by token (KeySource).
-    row.keys = args.kv.keys.as<std::byte>() + static_cast<std::size_t>(block_at + offset) * element_bytes;
-    row.values =
-        args.kv.values.as<std::byte>() + static_cast<std::size_t>(block_at + offset * args.head_dim) * element_bytes;
+    row.keys = args.kv.keys.as<std::byte>() + (block_at + offset) * kv_unit_bytes(base.element);
+    row.values = args.kv.values.as<std::byte>() + (block_at + offset * args.head_dim) * kv_unit_bytes(base.element);
     kernels.qkv_post(row);
   });
 }

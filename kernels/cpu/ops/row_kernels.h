@@ -6,7 +6,7 @@
 namespace inferd {
 
 /// How keys and values are stored.
-enum class KvElement : int { f32, f16, bf16 };
+enum class KvElement : int { f32, f16, bf16, q8_0 };
 
 /// One token of QkvPostArgs. Pointers to this token's data.
 struct QkvPostRow {
@@ -14,7 +14,8 @@ struct QkvPostRow {
   int num_heads = 0;
   int num_kv_heads = 0;
   int head_dim = 0;
-  const float* q_norm = nullptr;  // [head_dim] or null
+  const float* q_norm = nullptr;   // [head_dim] or null
+  const float* k_shift = nullptr;  // [num_kv_heads * head_dim] or absent: q8_0 caches keep keys less it
   const float* k_norm = nullptr;
   float norm_eps = 0.0f;
   const float* rope = nullptr;         // [rotary_dim / 2, 2] cos, sin, or null
@@ -25,7 +26,9 @@ struct QkvPostRow {
   KvElement element = KvElement::f32;
   void* keys = nullptr;  // this token's slot in head 0; null: nothing is stored
   void* values = nullptr;
-  std::int64_t head_stride = 0;  // elements from one kv head's slot to the next head's
+  int slot = 0;  // the token's place in its block
+  int block_size = 16;
+  std::int64_t head_stride = 0;  // elements (q8_0: bytes) from one kv head's slot to the next head's
   std::int64_t key_stride = 0;   // elements from one component of a key to the next: block_size
 };
 
@@ -33,7 +36,8 @@ struct QkvPostRow {
 /// Paged: key j is in block b = block_table[j / block_size] at offset o = j % block_size. On the CPU a block holds its
 /// keys by component, [head_dim, block_size], so that scores of neighbouring keys come from one register; component d
 /// is element b * block_stride + d * block_size + o. Values lie by key: b * block_stride + o * row_stride + d. Without
-/// a table both lie by key, j * row_stride + d, and are f32.
+/// a table both lie by key, j * row_stride + d, and are f32. In q8_0 caches (head_dim a multiple of 32) elements and
+/// block_stride are bytes, and scales follow a head's quants (level/kv_cursor.h).
 struct KeySource {
   const void* keys = nullptr;  // at this head
   const void* values = nullptr;
@@ -63,6 +67,9 @@ struct AttentionTile {
   KeySource source;
   int first_partition = 0;  // partitions of kPartitionKeys keys to visit: [first, end)
   int end_partition = 0;
+  KeySource next;  // what this worker reads after this tile: keys [next_first, next_end) are fetched meanwhile
+  std::int64_t next_first = 0;
+  std::int64_t next_end = 0;
   float* out = nullptr;  // [num_queries, num_heads, head_dim] by out_stride: softmax(…) v
   std::int64_t out_stride = 0;
   float* partial = nullptr;  // instead of out: [num_queries, num_heads, head_dim + 2]: maximum, sum, weighted values

@@ -21,13 +21,9 @@ constexpr int kDirectRun = 8;
 template <typename T, int kRows, int kColumns>
 inline void direct_scores(const KeySource& source, std::int64_t first, int dim, const float* q, std::int64_t q_stride,
                           NextTile& next, float* scores) {
-  const std::int64_t size = source.block_size;
-  const T* from[kColumns];
+  KeyCursor<T> keys[kColumns];
 #pragma GCC unroll 4
-  for (int c = 0; c < kColumns; ++c) {
-    const std::int64_t key = first + c * kVec;
-    from[c] = static_cast<const T*>(source.keys) + source.block_table[key / size] * source.block_stride + key % size;
-  }
+  for (int c = 0; c < kColumns; ++c) keys[c] = KeyCursor<T>(source, first + c * kVec, dim);
   Vec sums[kRows][kColumns];
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
@@ -37,10 +33,12 @@ inline void direct_scores(const KeySource& source, std::int64_t first, int dim, 
   for (int begin = 0; begin < dim; begin += kDirectRun) {
     next.step();
     const int end = begin + kDirectRun < dim ? begin + kDirectRun : dim;
+#pragma GCC unroll 4
+    for (int c = 0; c < kColumns; ++c) keys[c].begin(begin);
     for (int d = begin; d < end; ++d) {
       Vec key[kColumns];
 #pragma GCC unroll 4
-      for (int c = 0; c < kColumns; ++c) key[c] = v_load(from[c] + d * size);
+      for (int c = 0; c < kColumns; ++c) key[c] = keys[c].at(d);
 #pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) {
         const Vec x = v_set(q[r * q_stride + d]);
@@ -73,12 +71,10 @@ inline void direct_values(const KeySource& source, std::int64_t first, int low, 
     const std::int64_t left = size - key % size;  // in this block
     int end = begin + (left < kDirectRun ? static_cast<int>(left) : kDirectRun);
     end = end < high ? end : high;
-    const T* row = static_cast<const T*>(source.values) + source.block_table[key / size] * source.block_stride +
-                   key % size * source.row_stride + d;
-    for (; begin < end; ++begin, row += source.row_stride) {
+    for (ValueCursor<T> values(source, key, padded); begin < end; ++begin, values.advance()) {
       Vec value[kColumns];
 #pragma GCC unroll 4
-      for (int c = 0; c < kColumns; ++c) value[c] = v_load(row + c * kVec);
+      for (int c = 0; c < kColumns; ++c) value[c] = values.at(d + c * kVec);
 #pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) {
         const Vec weight = v_set(weights[r * kTileKeys + begin]);

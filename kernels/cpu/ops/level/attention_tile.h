@@ -234,6 +234,11 @@ void run_partition(const AttentionTile& tile, TileScratch& s, int rows, int padd
       // Steps: each group of keys, of values, and rows in the stages after.
       const int steps = direct ? direct_steps(rows, padded) : 2 * kTileKeys / kVec + 2 * rows;
       s.next.start<T>(tile.source, first + kTileKeys, next_end, tile.head_dim, steps);
+    } else if (tile.next_end > tile.next_first) {
+      const std::int64_t next_end =
+          tile.next_first + kTileKeys < tile.next_end ? tile.next_first + kTileKeys : tile.next_end;
+      s.next.start<T>(tile.next, tile.next_first, next_end, tile.head_dim,
+                      direct ? direct_steps(rows, padded) : 2 * rows);
     } else {
       s.next.stop();
     }
@@ -293,6 +298,9 @@ void attention_tile(const AttentionTile& tile) {
         break;
       case KvElement::bf16:
         run_partition<Bfloat>(tile, s, rows, padded, begin, end, limit);
+        break;
+      case KvElement::q8_0:
+        run_partition<Q8>(tile, s, rows, padded, begin, end, limit);
         break;
     }
     for (int row = 0; row < rows; ++row) {

@@ -97,6 +97,21 @@ void store_heads(const QkvPostRow& row, const float* k, const float* v) {
   }
 }
 
+/// Quants as other types' elements, scales behind the block's.
+void store_heads_q8(const QkvPostRow& row, const float* k, const float* v) {
+  const std::int64_t dim = row.head_dim, size = row.block_size;
+  for (int head = 0; head < row.num_kv_heads; ++head) {
+    Q8* key = static_cast<Q8*>(row.keys) + head * row.head_stride;
+    Q8* value = static_cast<Q8*>(row.values) + head * row.head_stride;
+    Half* key_scales = reinterpret_cast<Half*>(key - row.slot + size * dim) + row.slot;
+    Half* value_scales = reinterpret_cast<Half*>(value - row.slot * dim + size * dim) + row.slot * (dim / kQ8Run);
+    for (std::int64_t d = 0; d < dim; d += kQ8Run) {
+      key_scales[d / kQ8Run * size] = quantize_run(k + head * dim + d, size, key + d * size);
+      value_scales[d / kQ8Run] = quantize_run(v + head * dim + d, 1, value + d);
+    }
+  }
+}
+
 void qkv_post(const QkvPostRow& row) {
   const std::int64_t dim = row.head_dim;
   for (int head = 0; head < row.num_heads + row.num_kv_heads; ++head) {
@@ -111,7 +126,7 @@ void qkv_post(const QkvPostRow& row) {
     }
   }
   if (row.keys == nullptr) return;
-  const float* k = row.qkv + row.num_heads * dim;
+  float* k = row.qkv + row.num_heads * dim;
   const float* v = k + row.num_kv_heads * dim;
   switch (row.element) {
     case KvElement::f32:
@@ -122,6 +137,12 @@ void qkv_post(const QkvPostRow& row) {
       break;
     case KvElement::bf16:
       store_heads<Bfloat>(row, k, v);
+      break;
+    case KvElement::q8_0:
+      if (row.k_shift != nullptr) {  // nobody reads these keys but the cache
+        for (std::int64_t i = 0; i < row.num_kv_heads * dim; ++i) k[i] -= row.k_shift[i];
+      }
+      store_heads_q8(row, k, v);
       break;
   }
 }

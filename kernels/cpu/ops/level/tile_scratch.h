@@ -1,6 +1,7 @@
 // One tile of attention as a worker sees it: its scratch, and the loading of keys and values. Level sources only.
 #pragma once
 
+#include "kernels/cpu/ops/level/kv_cursor.h"
 #include "kernels/cpu/ops/level/vec.h"
 #include "kernels/cpu/ops/row_kernels.h"
 
@@ -24,7 +25,7 @@ class NextTile {
   void start(const KeySource& source, std::int64_t first, std::int64_t end, int dim, int steps) {
     count_ = 0;
     next_ = 0;
-    lines_ = (static_cast<std::int64_t>(sizeof(T)) * source.block_size * dim + kLineBytes - 1) / kLineBytes;
+    lines_ = (head_block_bytes<T>(source.block_size, dim) + kLineBytes - 1) / kLineBytes;
     for (std::int64_t key = first; key < end; key += source.block_size) {
       const std::int64_t at = source.block_table[key / source.block_size] * source.block_stride;
       parts_[count_++] = reinterpret_cast<const char*>(static_cast<const T*>(source.keys) + at);
@@ -71,14 +72,15 @@ struct TileScratch {
 /// there: they are masked.
 template <typename T>
 void load_keys(const KeySource& source, std::int64_t first, int count, int dim, TileScratch& scratch) {
-  const std::int64_t size = source.block_size;
   for (int group = 0; group < count; group += kVec) {
-    const std::int64_t key = first + group;
-    const T* from =
-        static_cast<const T*>(source.keys) + source.block_table[key / size] * source.block_stride + key % size;
+    KeyCursor<T> keys(source, first + group, dim);
     float* to = scratch.keys + group;
     scratch.next.step();
-    for (int d = 0; d < dim; ++d) v_store(to + static_cast<std::int64_t>(d) * kTileKeys, v_load(from + d * size));
+    for (int begin = 0; begin < dim; begin += kQ8Run) {
+      keys.begin(begin);
+      const int end = begin + kQ8Run < dim ? begin + kQ8Run : dim;
+      for (int d = begin; d < end; ++d) v_store(to + static_cast<std::int64_t>(d) * kTileKeys, keys.at(d));
+    }
   }
 }
 
@@ -105,13 +107,19 @@ template <typename T>
 void load_values(const KeySource& source, std::int64_t first, int count, int dim, int padded, TileScratch& scratch) {
   for (int i = 0; i < count; ++i) {
     if (i % kVec == 0) scratch.next.step();
-    const std::int64_t key = first + i;
-    std::int64_t at = key * source.row_stride;
-    if (source.block_table != nullptr) {
-      at = source.block_table[key / source.block_size] * source.block_stride +
-           key % source.block_size * source.row_stride;
-    }
-    const T* row = static_cast<const T*>(source.values) + at;
+    const ValueCursor<T> value(source, first + i, dim);
+    float* out = scratch.values + static_cast<std::int64_t>(i) * padded;
+    int d = 0;
+    for (; d + kVec <= dim; d += kVec) v_store(out + d, value.at(d));
+    if (d < dim) v_store(out + d, value.first(d, dim - d));
+  }
+}
+
+/// The same from rows of values (encoders).
+void load_value_rows(const KeySource& source, std::int64_t first, int count, int dim, int padded,
+                     TileScratch& scratch) {
+  for (int i = 0; i < count; ++i) {
+    const float* row = static_cast<const float*>(source.values) + (first + i) * source.row_stride;
     float* out = scratch.values + static_cast<std::int64_t>(i) * padded;
     int d = 0;
     for (; d + kVec <= dim; d += kVec) v_store(out + d, v_load(row + d));
@@ -124,10 +132,11 @@ template <typename T>
 void load_tile(const KeySource& source, std::int64_t first, int count, int dim, int padded, TileScratch& scratch) {
   if (source.block_table == nullptr) {
     load_key_rows(source, first, count, dim, scratch);
+    load_value_rows(source, first, count, dim, padded, scratch);
   } else {
     load_keys<T>(source, first, count, dim, scratch);
+    load_values<T>(source, first, count, dim, padded, scratch);
   }
-  load_values<T>(source, first, count, dim, padded, scratch);
 }
 
 }  // namespace
