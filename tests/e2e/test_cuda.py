@@ -77,6 +77,15 @@ def test_auto_without_a_usable_gpu_runs_on_the_cpu_and_says_why(more, why):
         assert "backend cpu" in daemon.log()
 
 
+def test_a_cache_type_of_the_cpu_takes_an_automatic_choice_there():
+    wide = os.path.join(ROOT, "tests", "golden", "gguf", "qwen2w.Q4_K_M.gguf")
+    arguments = ("--model", f"qwen={wide}", "--context-length", "256", "--kv-cache-type", "q8_0")
+    with serving(*arguments, environment=gpu()) as daemon:
+        assert "model qwen runs on the CPU: kv_cache_type: q8_0" in daemon.log()
+    with serving(*arguments, environment={}) as daemon:
+        assert "backend cpu" in daemon.log()
+
+
 def test_auto_falls_back_where_the_model_does_not_fit():
     with serving(*MODELS, environment=gpu(",memory=400000")) as daemon:
         assert "model qwen runs on the CPU: model qwen: its last layer and its output alone need" in daemon.log()
@@ -99,6 +108,8 @@ def test_a_model_that_does_not_fit_ends_with_both_numbers():
 def test_a_device_that_cannot_be_used_ends_with_the_reason():
     ended = run_until_exit(*MODELS, "--device", "cuda", environment=gpu(",arch=75"))
     assert ended.returncode == 78 and "this GPU is sm_75" in ended.stderr
+    ended = run_until_exit(*MODELS, "--device", "cuda", "--kv-cache-type", "q8_0", environment=gpu())
+    assert ended.returncode == 78 and "kv_cache_type: q8_0 is for models on the CPU" in ended.stderr
     ended = run_until_exit(*MODELS, "--device", "cuda:3", environment=gpu())
     assert ended.returncode == 78 and "this machine has 1 GPU" in ended.stderr
 
