@@ -504,6 +504,7 @@ TEST_CASE("more token ids than /detokenize takes are counted") {
 TEST_CASE("metrics count what was served") {
   ServingFixture server;
   ask(server.port, "POST", "/v1/completions", R"({"prompt":"abc","max_tokens":5,"ignore_eos":true})");
+  REQUIRE(soon([&] { return server.stats().running == 0; }));  // the client has its answer before the step ends
   const std::string text = ask(server.port, "GET", "/metrics").body;
   for (const std::string sample :
        {"vllm:prompt_tokens_total{model_name=\"sim\"} 3", "vllm:generation_tokens_total{model_name=\"sim\"} 5",
