@@ -24,7 +24,7 @@ struct BenchArguments {
   std::vector<std::int64_t> prompt{512}, generate{128}, batch{1, 4, 16}, depth{0};
   std::int64_t repetitions = 3;
   bool json = false;
-  std::string threads, isa, activations, kv_cache_type, max_batch_tokens;
+  std::string device = "auto", threads, isa, activations, kv_cache_type, max_batch_tokens;
 };
 
 /// Fills *arguments; or prints and returns the exit code.
@@ -43,6 +43,7 @@ std::optional<int> parse(std::span<const std::string> args, BenchArguments* argu
       ->check(CLI::Range(std::int64_t{1}, kMostRepetitions))
       ->capture_default_str();
   app.add_flag("--json", arguments->json, "print JSON instead of the table");
+  app.add_option("--device", arguments->device, "as for serve; the whole model runs there")->capture_default_str();
   app.add_option("--threads", arguments->threads, "as for serve");
   app.add_option("--isa", arguments->isa, "as for serve");
   app.add_option("--activations", arguments->activations, "as for serve");
@@ -64,6 +65,7 @@ Settings settings_of(const BenchArguments& arguments) {
   const auto set = [&](const char* key, const std::string& text) {
     if (!text.empty()) flags.values.emplace_back(key, text);
   };
+  set("device", arguments.device);
   set("threads", arguments.threads);
   set("isa", arguments.isa);
   set("activations", arguments.activations);
@@ -92,6 +94,14 @@ std::vector<BenchCase> cases_of(const BenchArguments& arguments) {
   return cases;
 }
 
+BenchPeaks measure_peaks(const Settings& settings) {
+  const int threads = settings.threads > 0 ? static_cast<int>(settings.threads) : default_thread_count();
+  const CpuLevel level = choose_cpu_level(settings.isa);
+  return {.read_gb_per_s = measure_read_bandwidth(threads) / 1e9,
+          .int8_gop_per_s = measure_int8_ops(level, threads) / 1e9,
+          .f32_gflop_per_s = measure_f32_flops(level, threads) / 1e9};
+}
+
 }  // namespace
 
 int run_bench(std::span<const std::string> args) {
@@ -100,10 +110,19 @@ int run_bench(std::span<const std::string> args) {
   init_logging("warn");
   const Settings settings = settings_of(arguments);
   const std::vector<BenchCase> cases = cases_of(arguments);
-  const std::unique_ptr<Backend> backend = make_cpu_backend(cpu_options(settings));
+  ModelSpec spec;
+  spec.name = spec.path = arguments.model;
+  spec.device = settings.device;
+  const int gpu = choose_device(spec, may_use_gpu(spec) ? list_gpus() : GpuList{}).gpu;
+  const CpuBackendOptions cpu = cpu_options(settings);
+  const std::unique_ptr<Backend> backend =
+      gpu < 0 ? make_cpu_backend(cpu)
+              : make_cuda_backend(
+                    {.ordinal = gpu, .activations = cpu.activations, .memory_fraction = settings.gpu_memory_fraction});
   BenchOptions options;
   options.repetitions = arguments.repetitions;
-  options.engine = engine_options(settings);
+  options.engine = engine_options(settings, gpu >= 0);
+  if (gpu >= 0) check_gpu_options(options.engine);
   BenchRunner runner(arguments.model, *backend, cases, options);
 
   BenchSetting setting;
@@ -113,11 +132,7 @@ int run_bench(std::span<const std::string> args) {
   setting.max_batch_tokens = options.engine.max_batch_tokens;
   setting.repetitions = arguments.repetitions;
   setting.int8 = settings.activations != "f32";
-  const int threads = settings.threads > 0 ? static_cast<int>(settings.threads) : default_thread_count();
-  const CpuLevel level = choose_cpu_level(settings.isa);
-  setting.peaks.read_gb_per_s = measure_read_bandwidth(threads) / 1e9;
-  setting.peaks.int8_gop_per_s = measure_int8_ops(level, threads) / 1e9;
-  setting.peaks.f32_gflop_per_s = measure_f32_flops(level, threads) / 1e9;
+  if (gpu < 0) setting.peaks = measure_peaks(settings);
   std::vector<BenchResult> results;
   for (const BenchCase& what : cases) {
     if (!arguments.json) std::fprintf(stderr, "%s …\n", what.name().c_str());

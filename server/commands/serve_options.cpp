@@ -80,7 +80,6 @@ EngineOptions engine_options(const Settings& settings, bool gpu) {
                      : settings.kv_cache_type == "q8_0" ? DType::q8_0
                                                         : DType::f16;
   if (gpu) {  // nobody else wants what is left of it
-    if (options.kv_dtype == DType::q8_0) throw ConfigError("kv_cache_type: q8_0 is for models on the CPU; use f16");
     options.kv_memory_fraction = 1.0;
     options.kv_full_contexts = 0;
   }

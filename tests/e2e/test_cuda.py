@@ -1,4 +1,5 @@
 """The daemon on the fake GPU: answers over HTTP, what auto does, and how it ends when the GPU has no room or is lost."""
+import json
 import os
 import subprocess
 
@@ -10,6 +11,11 @@ BUILD = os.path.dirname(binary())
 QWEN = os.path.join(ROOT, "tests", "golden", "models", "qwen2")
 BERT = os.path.join(ROOT, "tests", "golden", "models", "bert")
 MODELS = ("--model", f"qwen={QWEN}", "--model", f"bert={BERT}", "--context-length", "256")
+
+
+def serving(*arguments, environment):  # the interpreter reads all kernels when it starts
+    return Daemon(*arguments, environment=environment, timeout_s=240)
+
 
 pytestmark = pytest.mark.skipif(not os.path.exists(os.path.join(BUILD, "cuda", "rows.fatbin")), reason="built without nvcc")
 
@@ -27,14 +33,14 @@ def ask(url, **more):
 def run_until_exit(*arguments, environment):
     clean = {k: v for k, v in os.environ.items() if not k.startswith("INFERD_")}
     return subprocess.run([binary(), "serve", "--port", "0", *arguments], env=clean | environment, capture_output=True,
-                          text=True, timeout=120, check=False)
+                          text=True, timeout=240, check=False)
 
 
 def test_answers_and_embeddings_are_those_of_the_cpu():
     exact = ("--activations", "f32", "--kv-cache-type", "f32")
     said, vectors = [], []
     for device, environment in (("cpu", {}), ("cuda", gpu())):
-        with Daemon(*MODELS, *exact, "--device", device, environment=environment) as daemon:
+        with serving(*MODELS, *exact, "--device", device, environment=environment) as daemon:
             answer = ask(daemon.url)
             assert answer.status_code == 200, answer.text
             said.append(answer.json()["choices"][0]["message"]["content"])
@@ -51,7 +57,7 @@ def test_a_model_divided_between_gpu_and_cpu_answers_as_either():
     exact = ("--activations", "f32", "--kv-cache-type", "f32", "--context-length", "256", "--model", f"qwen={QWEN}")
     said = []
     for device, layers, environment in (("cpu", "0", {}), ("cuda", "1", gpu())):
-        with Daemon(*exact, "--device", device, "--gpu-layers", layers, environment=environment) as daemon:
+        with serving(*exact, "--device", device, "--gpu-layers", layers, environment=environment) as daemon:
             said.append([ask(daemon.url, messages=[{"role": "user", "content": text}]).json()["choices"][0]["message"]
                          ["content"] for text in ("hi", "a longer one, to be sure")])
             assert ("the first 1 of its 2 layers stay on the CPU" in daemon.log()) == (device == "cuda")
@@ -59,20 +65,29 @@ def test_a_model_divided_between_gpu_and_cpu_answers_as_either():
 
 
 def test_auto_takes_a_gpu_that_fits_and_says_so():
-    with Daemon(*MODELS, environment=gpu()) as daemon:
+    with serving(*MODELS, environment=gpu()) as daemon:
         assert "model qwen: GPU 0 (Simulated GPU 0 (sm_80), sm_80, 0.2 GiB)" in daemon.log()
         assert ask(daemon.url).status_code == 200
 
 
 @pytest.mark.parametrize("more, why", [(",arch=75", "this GPU is sm_75; built: sm_80"), (",devices=0", "sees no GPU")])
 def test_auto_without_a_usable_gpu_runs_on_the_cpu_and_says_why(more, why):
-    with Daemon(*MODELS, environment=gpu(more)) as daemon:
+    with serving(*MODELS, environment=gpu(more)) as daemon:
         assert "model qwen: CPU: " in daemon.log() and why in daemon.log()
         assert "backend cpu" in daemon.log()
 
 
+def test_a_cache_type_of_the_cpu_takes_an_automatic_choice_there():
+    wide = os.path.join(ROOT, "tests", "golden", "gguf", "qwen2w.Q4_K_M.gguf")
+    arguments = ("--model", f"qwen={wide}", "--context-length", "256", "--kv-cache-type", "q8_0")
+    with serving(*arguments, environment=gpu()) as daemon:
+        assert "model qwen runs on the CPU: kv_cache_type: q8_0" in daemon.log()
+    with serving(*arguments, environment={}) as daemon:
+        assert "backend cpu" in daemon.log()
+
+
 def test_auto_falls_back_where_the_model_does_not_fit():
-    with Daemon(*MODELS, environment=gpu(",memory=400000")) as daemon:
+    with serving(*MODELS, environment=gpu(",memory=400000")) as daemon:
         assert "model qwen runs on the CPU: model qwen: its last layer and its output alone need" in daemon.log()
         assert "model bert runs on the CPU: GPU 0" in daemon.log()
         assert ask(daemon.url).status_code == 200
@@ -93,12 +108,25 @@ def test_a_model_that_does_not_fit_ends_with_both_numbers():
 def test_a_device_that_cannot_be_used_ends_with_the_reason():
     ended = run_until_exit(*MODELS, "--device", "cuda", environment=gpu(",arch=75"))
     assert ended.returncode == 78 and "this GPU is sm_75" in ended.stderr
+    ended = run_until_exit(*MODELS, "--device", "cuda", "--kv-cache-type", "q8_0", environment=gpu())
+    assert ended.returncode == 78 and "kv_cache_type: q8_0 is for models on the CPU" in ended.stderr
     ended = run_until_exit(*MODELS, "--device", "cuda:3", environment=gpu())
     assert ended.returncode == 78 and "this machine has 1 GPU" in ended.stderr
 
 
+def test_bench_measures_a_gpu():
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("INFERD_")} | gpu()
+    said = subprocess.run([binary(), "bench", "--model", QWEN, "--device", "cuda", "--prompt", "20", "--generate", "4", "--batch",
+                           "2", "--repetitions", "1", "--json"], env=environment, capture_output=True, text=True, timeout=240,
+                          check=True)
+    report = json.loads(said.stdout)
+    assert report["backend"] == "cuda (GPU 0, Simulated GPU 0 (sm_80), sm_80)"
+    assert [test["test"] for test in report["tests"]] == ["pp20", "tg4 x2"]
+    assert all(test["tok_per_s"] > 0 and test["share_of_read_peak"] is None for test in report["tests"])
+
+
 def test_a_lost_gpu_ends_what_runs_and_the_process():
-    with Daemon(*MODELS, "--device", "cuda", environment=gpu(",fail=cuGraphLaunch:2:719:sticky")) as daemon:
+    with serving(*MODELS, "--device", "cuda", environment=gpu(",fail=cuGraphLaunch:2:719:sticky")) as daemon:
         with pytest.raises((httpx.HTTPError, AssertionError)):
             answer = ask(daemon.url, max_tokens=50)
             assert answer.status_code == 200
