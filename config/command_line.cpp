@@ -4,9 +4,7 @@
 #include <CLI/CLI.hpp>
 
 #include <deque>
-#include <sstream>
 
-#include "base/errors.h"
 #include "config/settings.h"
 
 namespace inferd {
@@ -51,18 +49,11 @@ ParsedFlags parse_serve_flags(std::span<const std::string> args) {
     slot.option = key.type == KeyType::boolean ? app.add_flag(flag_name(key.name) + "{true}", slot.text, help_text(key))
                                                : app.add_option(flag_name(key.name), slot.text, help_text(key));
   }
-  try {
-    std::vector<std::string> reversed(args.rbegin(), args.rend());  // as CLI11 wants a vector
-    app.parse(std::move(reversed));
-  } catch (const CLI::ParseError& error) {
-    std::ostringstream out, err;
-    const bool help = app.exit(error, out, err) == 0;
-    return {std::nullopt, help ? out.str() : err.str(), help ? 0 : static_cast<int>(ExitCode::usage)};
-  }
+  if (auto early = parse_arguments(app, args)) return {std::nullopt, std::move(*early)};
   for (const Slot& slot : slots) {
     if (slot.option->count() > 0) flags.values.emplace_back(slot.key->name, slot.text);
   }
-  return {std::move(flags), {}, 0};
+  return {std::move(flags), {}};
 }
 
 }  // namespace inferd

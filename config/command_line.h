@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "config/arguments.h"
+
 namespace inferd {
 
 /// What the flags of `serve` said.
@@ -17,11 +19,10 @@ struct ServeFlags {
   std::vector<std::pair<std::string, std::string>> values;  // key, text
 };
 
-/// The outcome of parsing: flags, or a text to print (help or an error) and the exit code to leave with.
+/// The outcome of parsing: flags, or why there are none.
 struct ParsedFlags {
   std::optional<ServeFlags> flags;
-  std::string message;
-  int exit_code = 0;
+  EarlyExit early_exit;
 };
 
 /// Parses the arguments after `inferd serve`. Never exits or prints.

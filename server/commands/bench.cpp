@@ -2,10 +2,10 @@
 #include <CLI/CLI.hpp>
 
 #include <cstdio>
-#include <sstream>
 
 #include "base/errors.h"
 #include "base/log.h"
+#include "config/arguments.h"
 #include "config/load_settings.h"
 #include "kernels/cpu/cpu_topology.h"
 #include "kernels/cpu/peaks.h"
@@ -27,8 +27,8 @@ struct BenchArguments {
   std::string device = "auto", threads, isa, activations, kv_cache_type, max_batch_tokens;
 };
 
-/// Fills *arguments; or prints and returns the exit code.
-std::optional<int> parse(std::span<const std::string> args, BenchArguments* arguments) {
+/// Fills *arguments; or says why to leave.
+std::optional<EarlyExit> parse(std::span<const std::string> args, BenchArguments* arguments) {
   CLI::App app("inferd bench: how fast this machine runs a model: prompts (pp) and generation (tg)", "inferd bench");
   app.set_help_flag("-h,--help", "print this help");
   const auto list = [&](const char* flag, std::vector<std::int64_t>& values, std::int64_t most, const char* help) {
@@ -49,15 +49,7 @@ std::optional<int> parse(std::span<const std::string> args, BenchArguments* argu
   app.add_option("--activations", arguments->activations, "as for serve");
   app.add_option("--kv-cache-type", arguments->kv_cache_type, "as for serve");
   app.add_option("--max-batch-tokens", arguments->max_batch_tokens, "as for serve");
-  try {
-    app.parse(std::vector<std::string>(args.rbegin(), args.rend()));  // the last first, as CLI11 wants a vector
-  } catch (const CLI::ParseError& error) {
-    std::ostringstream out, err;
-    const bool help = app.exit(error, out, err) == 0;
-    std::fputs((help ? out : err).str().c_str(), help ? stdout : stderr);
-    return help ? 0 : static_cast<int>(ExitCode::usage);
-  }
-  return std::nullopt;
+  return parse_arguments(app, args);
 }
 
 Settings settings_of(const BenchArguments& arguments) {
@@ -106,7 +98,7 @@ BenchPeaks measure_peaks(const Settings& settings) {
 
 int run_bench(std::span<const std::string> args) {
   BenchArguments arguments;
-  if (const auto exit_code = parse(args, &arguments)) return *exit_code;
+  if (const auto early = parse(args, &arguments)) return early->print();
   init_logging("warn");
   const Settings settings = settings_of(arguments);
   const std::vector<BenchCase> cases = cases_of(arguments);

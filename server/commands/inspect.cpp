@@ -3,8 +3,8 @@
 
 #include <cstdio>
 
-#include "base/errors.h"
 #include "base/log.h"
+#include "config/arguments.h"
 #include "config/load_settings.h"
 #include "server/commands/commands.h"
 #include "server/commands/inspect_report.h"
@@ -19,8 +19,8 @@ struct InspectArguments {
   bool json = false;
 };
 
-/// Fills *arguments; or prints and returns the exit code.
-std::optional<int> parse(std::span<const std::string> args, InspectArguments* arguments) {
+/// Fills *arguments; or says why to leave.
+std::optional<EarlyExit> parse(std::span<const std::string> args, InspectArguments* arguments) {
   CLI::App app("inferd inspect: what a model's or an adapter's files hold", "inferd inspect");
   app.set_help_flag("-h,--help", "print this help");
   app.add_option("PATH", arguments->path, "GGUF file, Hugging Face folder or adapter folder")->required();
@@ -29,20 +29,14 @@ std::optional<int> parse(std::span<const std::string> args, InspectArguments* ar
                  "also quantise the weights, and say what it saves and how far the result lies from the original")
       ->check(CLI::IsMember({"none", "int8", "int4"}));
   app.add_option("--cache-dir", arguments->cache_dir, "where the quantised weights are kept, as for serve");
-  std::vector<std::string> reversed(args.rbegin(), args.rend());
-  try {
-    app.parse(reversed);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : static_cast<int>(ExitCode::usage);
-  }
-  return std::nullopt;
+  return parse_arguments(app, args);
 }
 
 }  // namespace
 
 int run_inspect(std::span<const std::string> args) {
   InspectArguments arguments;
-  if (const auto code = parse(args, &arguments)) return *code;
+  if (const auto early = parse(args, &arguments)) return early->print();
   Json report = inspect_path(arguments.path);
   const LoadQuantization to = parse_load_quantization(arguments.quantization);
   if (to != LoadQuantization::none) {

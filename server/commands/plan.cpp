@@ -4,11 +4,11 @@
 #include <algorithm>
 #include <cstdio>
 #include <optional>
-#include <sstream>
 #include <string>
 
 #include "base/errors.h"
 #include "base/log.h"
+#include "config/arguments.h"
 #include "config/settings.h"
 #include "engine/models/families.h"
 #include "engine/models/placement.h"
@@ -39,8 +39,8 @@ struct Machine {
   std::size_t host_bytes = 0;
 };
 
-/// Fills *arguments; or prints and returns the exit code.
-std::optional<int> parse(std::span<const std::string> args, PlanArguments* arguments) {
+/// Fills *arguments; or says why to leave.
+std::optional<EarlyExit> parse(std::span<const std::string> args, PlanArguments* arguments) {
   CLI::App app("inferd plan: what a model takes on each device, and which contexts fit", "inferd plan");
   app.set_help_flag("-h,--help", "print this help");
   app.add_option("PATH", arguments->path, "GGUF file or Hugging Face folder")->required();
@@ -57,15 +57,7 @@ std::optional<int> parse(std::span<const std::string> args, PlanArguments* argum
   app.add_option("--gpu-layers", arguments->gpu_layers, "auto, all or a number")->capture_default_str();
   app.add_option("--gpu-memory", arguments->gpu_memory,
                  "plan for a GPU with so much free memory (24GiB; 0: none), whatever is here");
-  try {
-    app.parse(std::vector<std::string>(args.rbegin(), args.rend()));  // the last first, as CLI11 wants a vector
-  } catch (const CLI::ParseError& error) {
-    std::ostringstream out, err;
-    const bool help = app.exit(error, out, err) == 0;
-    std::fputs((help ? out : err).str().c_str(), help ? stdout : stderr);
-    return help ? 0 : static_cast<int>(ExitCode::usage);
-  }
-  return std::nullopt;
+  return parse_arguments(app, args);
 }
 
 std::string size_text(std::size_t bytes) {
@@ -204,7 +196,7 @@ void print_contexts(const PlanArguments& arguments, const ModelConfig& config, s
 
 int run_plan(std::span<const std::string> args) {
   PlanArguments arguments;
-  if (const auto exit_code = parse(args, &arguments)) return *exit_code;
+  if (const auto early = parse(args, &arguments)) return early->print();
   const std::optional<std::int64_t> wanted = layers_wanted(arguments.gpu_layers);
   const std::unique_ptr<Checkpoint> checkpoint = Checkpoint::open(arguments.path);
   const ModelConfig config = read_model_config(*checkpoint);

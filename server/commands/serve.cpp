@@ -13,10 +13,7 @@ namespace inferd {
 
 int run_serve(std::span<const std::string> args) {
   const ParsedFlags parsed = parse_serve_flags(args);
-  if (!parsed.flags) {
-    std::fputs(parsed.message.c_str(), parsed.exit_code == 0 ? stdout : stderr);
-    return parsed.exit_code;
-  }
+  if (!parsed.flags) return parsed.early_exit.print();
   const Settings settings = load_settings(*parsed.flags, process_environment());
   init_logging(settings.log_level);
   for (const std::string& name : unknown_variables())

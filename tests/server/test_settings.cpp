@@ -25,7 +25,7 @@ Environment environment(std::map<std::string, std::string> values) {
 
 ServeFlags flags(std::vector<std::string> args) {
   ParsedFlags parsed = parse_serve_flags(args);
-  INFO(parsed.message);
+  INFO(parsed.early_exit.message);
   REQUIRE(parsed.flags);
   return *parsed.flags;
 }
@@ -279,13 +279,13 @@ TEST_CASE("sizes and lists read as people write them") {
 TEST_CASE("the command line refuses what it does not know") {
   const ParsedFlags unknown = parse_serve_flags(std::vector<std::string>{"--no-such-flag"});
   CHECK_FALSE(unknown.flags);
-  CHECK(unknown.exit_code == 64);
-  CHECK(contains(unknown.message, "no-such-flag"));
+  CHECK(unknown.early_exit.exit_code == 64);
+  CHECK(contains(unknown.early_exit.message, "no-such-flag"));
   const ParsedFlags help = parse_serve_flags(std::vector<std::string>{"--help"});
   CHECK_FALSE(help.flags);
-  CHECK(help.exit_code == 0);
-  CHECK(contains(help.message, "--max-batch-tokens"));
-  CHECK(contains(help.message, "--model"));
+  CHECK(help.early_exit.exit_code == 0);
+  CHECK(contains(help.early_exit.message, "--max-batch-tokens"));
+  CHECK(contains(help.early_exit.message, "--model"));
   CHECK_THROWS_AS(load_settings(flags({"--port", "x"}), environment({})), ConfigError);
   CHECK(flags({"--allow-unauthenticated"}).values[0].second == "true");
 }
