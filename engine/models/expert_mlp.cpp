@@ -3,12 +3,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <optional>
 
 #include "base/check.h"
 #include "base/errors.h"
 #include "base/log.h"
 #include "engine/models/arena_layout.h"
+#include "engine/weights/architecture_keys.h"
 #include "engine/weights/json_fields.h"
 
 namespace inferd {
@@ -34,38 +34,17 @@ Expert load_stacked_expert(WeightLoader& loader, const std::string& module, int 
   return out;
 }
 
-/// A key of the file's architecture, if it has it.
-std::optional<std::int64_t> gguf_integer(const Checkpoint& checkpoint, const ModelConfig& config,
-                                         const std::string& name, std::int64_t low, std::int64_t high) {
-  const std::string key = config.model_type + "." + name;
-  const auto value = checkpoint.metadata()->integer(key);
-  if (value && (*value < low || *value > high)) {
-    throw CheckpointError(log_safe(checkpoint.path()), key,
-                          "an integer from " + std::to_string(low) + " to " + std::to_string(high),
-                          std::to_string(*value));
-  }
-  return value;
-}
-
-std::int64_t require_gguf_integer(const Checkpoint& checkpoint, const ModelConfig& config, const std::string& name,
-                                  std::int64_t high) {
-  const auto value = gguf_integer(checkpoint, config, name, 1, high);
-  if (!value) {
-    throw CheckpointError(log_safe(checkpoint.path()), config.model_type + "." + name, "a value", "none");
-  }
-  return *value;
-}
-
 /// A file's layers have experts where they have a router.
 ExpertOptions read_gguf_options(const Checkpoint& checkpoint, const ModelConfig& config, bool shared) {
+  const ArchitectureKeys keys(*checkpoint.metadata(), config.model_type, log_safe(checkpoint.path()));
   ExpertOptions out;
-  out.num_experts = static_cast<int>(require_gguf_integer(checkpoint, config, "expert_count", kMaxExperts));
-  out.top_k = static_cast<int>(require_gguf_integer(checkpoint, config, "expert_used_count", out.num_experts));
-  out.width = gguf_integer(checkpoint, config, "expert_feed_forward_length", 1, kMaxWidth)
+  out.num_experts = static_cast<int>(keys.require_integer("expert_count", 1, kMaxExperts));
+  out.top_k = static_cast<int>(keys.require_integer("expert_used_count", 1, out.num_experts));
+  out.width = keys.integer("expert_feed_forward_length", 1, kMaxWidth)
                   .value_or(std::max<std::int64_t>(config.intermediate_size / out.top_k, 1));
   if (shared) {
-    out.shared_width = gguf_integer(checkpoint, config, "expert_shared_feed_forward_length", 1, kMaxWidth)
-                           .value_or(config.intermediate_size);
+    out.shared_width =
+        keys.integer("expert_shared_feed_forward_length", 1, kMaxWidth).value_or(config.intermediate_size);
   }
   out.normalize = !shared;  // no key says so: Qwen3's weights sum to 1, Qwen2's do not
   for (int layer = 0; layer < config.num_layers; ++layer) {

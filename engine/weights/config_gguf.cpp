@@ -5,63 +5,12 @@
 
 #include "base/errors.h"
 #include "base/log.h"
+#include "engine/weights/architecture_keys.h"
 #include "engine/weights/config_readers.h"
 #include "engine/weights/stored_tensor.h"
 
 namespace inferd {
 namespace {
-
-/// Keys of one architecture ("qwen2.block_count"), range-checked.
-class ArchitectureKeys {
- public:
-  ArchitectureKeys(const GgufMetadata& metadata, std::string architecture, std::string file)
-      : metadata_(metadata), architecture_(std::move(architecture)), file_(std::move(file)) {}
-
-  std::string key(std::string_view name) const { return architecture_ + "." + std::string(name); }
-
-  std::optional<std::int64_t> integer(std::string_view name, std::int64_t low, std::int64_t high) const {
-    const auto value = metadata_.integer(key(name));
-    if (value) check(name, *value, low, high);
-    return value;
-  }
-  std::int64_t require_integer(std::string_view name, std::int64_t low, std::int64_t high) const {
-    const auto value = integer(name, low, high);
-    if (!value) throw CheckpointError(file_, key(name), "a value", "none");
-    return *value;
-  }
-  /// A number, or a list with one equal number a layer.
-  std::optional<std::int64_t> uniform(std::string_view name, std::int64_t low, std::int64_t high) const {
-    const auto values = metadata_.integers(key(name));
-    if (!values) return std::nullopt;
-    if (values->empty()) throw CheckpointError(file_, key(name), "a value", "an empty list");
-    if (std::any_of(values->begin(), values->end(), [&](std::int64_t v) { return v != values->front(); })) {
-      throw CheckpointError(file_, key(name), "the same number for every layer", "different ones");
-    }
-    check(name, values->front(), low, high);
-    return values->front();
-  }
-  std::optional<double> number(std::string_view name, double low, double high) const {
-    const auto value = metadata_.number(key(name));
-    if (value && !(*value >= low && *value <= high)) {
-      throw CheckpointError(file_, key(name), "a number from " + std::to_string(low) + " to " + std::to_string(high),
-                            std::to_string(*value));
-    }
-    return value;
-  }
-  const GgufMetadata& metadata() const { return metadata_; }
-  const std::string& file() const { return file_; }
-
- private:
-  void check(std::string_view name, std::int64_t value, std::int64_t low, std::int64_t high) const {
-    if (value < low || value > high) {
-      throw CheckpointError(file_, key(name), "an integer from " + std::to_string(low) + " to " + std::to_string(high),
-                            std::to_string(value));
-    }
-  }
-  const GgufMetadata& metadata_;
-  std::string architecture_;
-  std::string file_;
-};
 
 int as_int(std::int64_t value) { return static_cast<int>(value); }
 
