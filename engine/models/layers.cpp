@@ -72,14 +72,6 @@ DecoderWorkspace::DecoderWorkspace(const DecoderPart& part, const ModelConfig& c
 
 namespace {
 
-DeviceVector on_device(Backend& backend, const std::vector<float>& values) {
-  DeviceVector out;
-  out.size = static_cast<std::int64_t>(values.size());
-  out.buffer = backend.allocate(values.size() * sizeof(float));
-  backend.upload(out.buffer->data(), values.data(), values.size() * sizeof(float));
-  return out;
-}
-
 /// Where each layer that adapters may update is.
 std::vector<AdapterLayer> adapter_layers(std::vector<DecoderLayer>& layers, std::size_t host_layers, Backend* host,
                                          Backend& backend) {
@@ -100,8 +92,8 @@ Decoder::Place::Place(const DecoderPart& part, const ModelConfig& config, const 
                       const AdapterBank& adapters, const ModelOptions& options)
     : backend(part.backend),
       work(part, config, weights, adapters, options),
-      inv_freq(on_device(part.backend, weights.rope.inv_freq)) {
-  if (!weights.q_scales.empty()) q_scales = on_device(part.backend, weights.q_scales);
+      inv_freq(to_device(part.backend, weights.rope.inv_freq)) {
+  if (!weights.q_scales.empty()) q_scales = to_device(part.backend, weights.q_scales);
   std::vector<const ExpertMlp*> mixtures;
   for (const DecoderLayer& layer : part.layers) {
     if (layer.experts) mixtures.push_back(layer.experts.get());

@@ -9,6 +9,14 @@
 
 namespace inferd {
 
+DeviceVector to_device(Backend& backend, const std::vector<float>& values) {
+  DeviceVector out;
+  out.size = static_cast<std::int64_t>(values.size());
+  out.buffer = backend.allocate(values.size() * sizeof(float));
+  backend.upload(out.buffer->data(), values.data(), values.size() * sizeof(float));
+  return out;
+}
+
 WeightLoader::WeightLoader(const Checkpoint& checkpoint, Backend& backend, const ModelOptions& options)
     : checkpoint_(checkpoint),
       backend_(&backend),
@@ -165,10 +173,7 @@ DeviceVector WeightLoader::vector(std::string_view name, std::int64_t size, floa
 }
 
 DeviceVector WeightLoader::upload(const std::vector<float>& from) {
-  DeviceVector out;
-  out.size = static_cast<std::int64_t>(from.size());
-  out.buffer = backend_->allocate(from.size() * sizeof(float));
-  backend_->upload(out.buffer->data(), from.data(), from.size() * sizeof(float));
+  DeviceVector out = to_device(*backend_, from);
   resident_bytes_ += out.buffer->bytes();
   return out;
 }

@@ -26,6 +26,9 @@ struct DeviceVector {
   Tensor tensor() const { return buffer ? Tensor(buffer->data(), DType::f32, {size}) : Tensor(); }
 };
 
+/// Copies values to memory of `backend`. Throws MemoryError.
+DeviceVector to_device(Backend& backend, const std::vector<float>& values);
+
 /// Rows of a Linear that are a module of their own to adapters.
 struct LinearSlice {
   std::string module;  // Hugging Face name: "model.layers.0.self_attn.q_proj"
