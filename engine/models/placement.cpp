@@ -1,42 +1,11 @@
 // Weighing a decoder's parts by the names of its tensors, and dividing its layers.
 #include "engine/models/placement.h"
 
-#include <algorithm>
-#include <array>
-#include <string_view>
-
 #include "base/check.h"
+#include "engine/weights/tensor_roles.h"
 
 namespace inferd {
 namespace {
-
-/// The number between dots in "model.layers.12.mlp.up_proj.weight"; -1 outside the layers.
-int layer_of(std::string_view name) {
-  for (std::size_t begin = 0; begin < name.size();) {
-    const std::size_t end = std::min(name.find('.', begin), name.size());
-    const std::string_view part = name.substr(begin, end - begin);
-    const bool digits = !part.empty() && part.size() < 6 && part.find_first_not_of("0123456789") == part.npos;
-    if (digits && begin > 0) {
-      int number = 0;
-      for (const char c : part) number = 10 * number + (c - '0');
-      return number;
-    }
-    begin = end + 1;
-  }
-  return -1;
-}
-
-bool has_any(std::string_view name, std::initializer_list<std::string_view> marks) {
-  return std::any_of(marks.begin(), marks.end(), [&](std::string_view mark) { return name.find(mark) != name.npos; });
-}
-
-bool is_output(std::string_view name) {
-  return name == "output.weight" || has_any(name, {"lm_head.", "output_layer."});
-}
-
-bool is_embedding(std::string_view name) {
-  return name == "token_embd.weight" || has_any(name, {"embed_tokens.", "word_embeddings.", ".wte."});
-}
 
 std::size_t sum(const std::vector<std::size_t>& values, std::size_t begin, std::size_t end) {
   std::size_t total = 0;
@@ -58,10 +27,10 @@ DecoderFootprint measure_decoder(const Checkpoint& checkpoint, const ModelConfig
     const int layer = layer_of(tensor.name);
     if (layer >= 0 && layer < config.num_layers) {
       out.layers[static_cast<std::size_t>(layer)] += tensor.bytes;
-    } else if (is_output(tensor.name)) {
+    } else if (is_output_matrix(tensor.name)) {
       if (!config.tie_word_embeddings) out.output += tensor.bytes;
     } else {
-      (is_embedding(tensor.name) ? out.embedding : out.shared) += tensor.bytes;
+      (is_token_embedding(tensor.name) ? out.embedding : out.shared) += tensor.bytes;
     }
   }
   const std::int64_t kv_width = static_cast<std::int64_t>(config.num_kv_heads) * config.head_dim;

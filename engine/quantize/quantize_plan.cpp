@@ -1,13 +1,12 @@
 // Choosing what to quantise by name, shape and type.
 #include "engine/quantize/quantize_plan.h"
 
-#include <algorithm>
-
 #include "base/check.h"
 #include "base/errors.h"
 #include "base/log.h"
 #include "engine/weights/quantization_config.h"
 #include "engine/weights/summary.h"
+#include "engine/weights/tensor_roles.h"
 
 namespace inferd {
 namespace {
@@ -17,39 +16,13 @@ constexpr std::size_t kAlignment = 64;
 
 bool is_plain(DType dtype) { return dtype == DType::f32 || dtype == DType::f16 || dtype == DType::bf16; }
 
-/// Token embeddings and output matrices, as Hugging Face and GGUF call them.
-bool is_vocabulary_matrix(std::string_view name) {
-  constexpr std::string_view kEnds[] = {"embed_tokens.weight", "wte.weight",          "word_embeddings.weight",
-                                        "lm_head.weight",      "output_layer.weight", "token_embd.weight"};
-  return name == "output.weight" ||
-         std::any_of(std::begin(kEnds), std::end(kEnds), [&](std::string_view end) { return name.ends_with(end); });
-}
-
-/// Small matrices that decide which expert computes: rounding them changes the way, not only the result.
-bool is_router(std::string_view name) {
-  constexpr std::string_view kEnds[] = {"mlp.gate.weight", "shared_expert_gate.weight", "ffn_gate_inp.weight",
-                                        "ffn_gate_inp_shexp.weight"};
-  return std::any_of(std::begin(kEnds), std::end(kEnds), [&](std::string_view end) { return name.ends_with(end); });
-}
-
-/// Part of a numbered layer: "model.layers.3.mlp.up_proj.weight", "blk.3.ffn_up.weight".
-bool is_in_layer(std::string_view name) {
-  for (std::size_t begin = 0; begin < name.size();) {
-    const std::size_t end = std::min(name.find('.', begin), name.size());
-    const std::string_view part = name.substr(begin, end - begin);
-    if (!part.empty() && part.find_first_not_of("0123456789") == std::string_view::npos) return true;
-    begin = end + 1;
-  }
-  return false;
-}
-
 /// The type a tensor becomes; its own if it stays.
 DType target_type(const StoredTensor& tensor, LoadQuantization quantization) {
   const bool matrix = tensor.shape.size() == 2 || tensor.shape.size() == 3;  // 3: GGUF's experts, stacked
   const bool fits = matrix && tensor.shape.back() % kBlock == 0 && is_plain(tensor.dtype);
   if (!fits || !tensor.name.ends_with(".weight")) return tensor.dtype;
-  if (is_vocabulary_matrix(tensor.name)) return DType::q8_0;
-  if (!is_in_layer(tensor.name) || is_router(tensor.name)) return tensor.dtype;
+  if (is_token_embedding(tensor.name) || is_output_matrix(tensor.name)) return DType::q8_0;
+  if (layer_of(tensor.name) < 0 || is_router(tensor.name)) return tensor.dtype;
   return quantization == LoadQuantization::int8 ? DType::q8_0 : DType::q4_1;
 }
 
