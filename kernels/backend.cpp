@@ -10,8 +10,6 @@ std::unique_ptr<LowRank> Backend::load_low_rank(std::span<const LowRankSource>, 
   throw ConfigError("adapters: not supported on " + name());
 }
 
-void Backend::sample(const SampleArgs&) { check_failed("this backend does not sample", __FILE__, __LINE__); }
-
 void Backend::captured(std::uint64_t, const std::function<void()>& work) { work(); }
 
 void Backend::lora(const LoraArgs&) { check_failed("no update was loaded here", __FILE__, __LINE__); }

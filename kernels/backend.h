@@ -109,9 +109,6 @@ class Backend {
   virtual void encoder_attention(const EncoderAttentionArgs& args) = 0;
   virtual void gather_rows(const GatherRowsArgs& args) = 0;
   virtual void pool(const PoolArgs& args) = 0;
-  /// Whether `sample` works here; elsewhere the rows of logits are downloaded and sampled on the host.
-  virtual bool samples_on_device() const { return false; }
-  virtual void sample(const SampleArgs& args);
 };
 
 /// Instruction levels of the CPU backend, best last.

@@ -203,7 +203,7 @@ struct PoolArgs {
   Tensor out;              // [S, columns] f32
 };
 
-/// The next token of each row, for backends whose samples_on_device(). Rules apply in this order: log-probabilities of
+/// The next token of each row. Rules apply in this order: log-probabilities of
 /// the raw row are noted; biases; bans; repetition, presence and frequency penalties; temperature; top_k; top_p (over
 /// what top_k left); min_p (relative to the best); draw, walking the ids that are left in rising order until the
 /// random number of (seed, position) is used up. Every row's result depends on that row and its rules alone.
