@@ -55,4 +55,6 @@ std::string log_safe(std::string_view text) {
   return out;
 }
 
+std::string megabytes(std::size_t bytes) { return std::to_string((bytes + 500'000) / 1'000'000) + " MB"; }
+
 }  // namespace inferd

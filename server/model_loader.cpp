@@ -216,8 +216,6 @@ const char* kind_word(ModelKind kind) {
   return kind == ModelKind::embedder ? "encoder" : "reranker";
 }
 
-std::string megabytes(std::size_t bytes) { return std::to_string((bytes + 500'000) / 1'000'000) + " MB"; }
-
 }  // namespace
 
 PreparedModel prepare_model(const ModelSpec& spec, const LoadContext& context) {

@@ -150,8 +150,6 @@ void make_payload(const Checkpoint& source, const QuantizePlan& plan, const Quan
   }
 }
 
-std::string megabytes(std::size_t bytes) { return std::to_string((bytes + 500'000) / 1'000'000) + " MB"; }
-
 void advise(const Checkpoint& source, const QuantizeOptions& options) {
   const std::int64_t parameters = parameter_count(source);
   if (parameters >= kSmallModelParameters) return;
