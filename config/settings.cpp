@@ -87,12 +87,6 @@ bool valid_device(const std::string& device) {
   return index && *index >= 0 && *index < 64;
 }
 
-bool valid_gpu_layers(const std::string& layers) {
-  if (layers == "auto" || layers == "all") return true;
-  const auto count = to_integer(layers);
-  return count && *count >= 0 && *count <= 100000;
-}
-
 }  // namespace
 
 std::optional<std::int64_t> size_from_text(std::string_view text) {
@@ -201,6 +195,12 @@ void set_value(Settings& settings, const SettingKey& key, const std::string& tex
       return;
     }
   }
+}
+
+bool valid_gpu_layers(const std::string& layers) {
+  if (layers == "auto" || layers == "all") return true;
+  const auto count = to_integer(layers);
+  return count && *count >= 0 && *count <= 100000;
 }
 
 Settings default_settings() {

@@ -85,6 +85,9 @@ void set_list(Settings& settings, const SettingKey& key, std::vector<std::string
 /// Bytes in "2GiB", "1.5GB" or "4096"; nothing for other texts.
 std::optional<std::int64_t> size_from_text(std::string_view text);
 
+/// "auto", "all" or a number.
+bool valid_gpu_layers(const std::string& layers);
+
 /// Settings with every key at its default.
 Settings default_settings();
 

@@ -41,4 +41,7 @@ struct EngineOptions {
 
 constexpr int kKvBlockTokens = 16;
 
+/// Share of free RAM that keys and values may take for layers beside those on a GPU.
+constexpr double kHostKvFraction = 0.5;
+
 }  // namespace inferd

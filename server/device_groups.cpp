@@ -31,6 +31,13 @@ std::string ordinal_problem(int ordinal, const GpuList& gpus) {
 
 }  // namespace
 
+int layers_asked(const std::string& gpu_layers) {
+  if (gpu_layers == "all") return kAllLayers;
+  int number = kAutoLayers;
+  std::from_chars(gpu_layers.data(), gpu_layers.data() + gpu_layers.size(), number);  // "auto" leaves it as it is
+  return number;
+}
+
 bool may_use_gpu(const ModelSpec& spec) {
   if (spec.simulated()) return spec.device.starts_with("cuda");  // to be told that there is none
   return spec.device != "cpu" && spec.gpu_layers != "0";
@@ -55,13 +62,7 @@ DeviceChoice choose_device(const ModelSpec& spec, const GpuList& gpus) {
   if (!problem.empty()) {
     refuse((cuda ? "device: " + device : "gpu_layers: " + layers) + " needs a usable NVIDIA GPU: " + problem);
   }
-  DeviceChoice choice{.gpu = ordinal};
-  if (layers == "all") {
-    choice.gpu_layers = kAllLayers;
-  } else if (some) {
-    std::from_chars(layers.data(), layers.data() + layers.size(), choice.gpu_layers);
-  }
-  return choice;
+  return {.gpu = ordinal, .gpu_layers = layers_asked(layers)};
 }
 
 std::string describe_choice(const DeviceChoice& choice, const GpuList& gpus) {

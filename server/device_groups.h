@@ -20,6 +20,9 @@ struct DeviceChoice {
   int gpu_layers = kAutoLayers;  // how many of its last layers go to the GPU
 };
 
+/// How many layers a valid `gpu_layers` asks for: kAutoLayers, kAllLayers or a number.
+int layers_asked(const std::string& gpu_layers);
+
 /// True if `spec` could go to a GPU if there is one.
 bool may_use_gpu(const ModelSpec& spec);
 

@@ -148,13 +148,12 @@ std::unique_ptr<Checkpoint> open_files(const ModelSpec& spec, const LoadContext&
 /// How many of its first layers a model leaves on the processor. Throws MemoryError if nothing of it fits on the GPU.
 int host_layers_of(const Checkpoint& checkpoint, const ModelConfig& config, const ModelSpec& spec,
                    const LoadContext& context) {
-  constexpr std::int64_t kContextTokens = 4096;  // room for one request of so many tokens, if nobody says how many
   if (context.gpu_layers >= config.num_layers) return 0;
   if (context.gpu_layers != kAutoLayers) return config.num_layers - context.gpu_layers;
   if (!can_divide(checkpoint, config)) return 0;
   const EngineOptions& engine = context.engine_options;
   const std::int64_t asked = spec.context_length > 0 ? spec.context_length : engine.context_length;
-  const std::int64_t tokens = std::min(asked > 0 ? asked : kContextTokens, config.max_position_embeddings);
+  const std::int64_t tokens = std::min(asked > 0 ? asked : kAutoContextTokens, config.max_position_embeddings);
   const DecoderFootprint footprint =
       measure_decoder(checkpoint, config, engine.kv_dtype, engine.max_batch_tokens, engine.max_logit_rows);
   const std::size_t available = context.backend->available_bytes();

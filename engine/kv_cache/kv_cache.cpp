@@ -12,7 +12,6 @@ namespace inferd {
 namespace {
 
 constexpr std::size_t kTensorAlignment = 256;
-constexpr double kHostFraction = 0.5;  // of free RAM, for layers beside those on a GPU
 // Slots are 32-bit: block * kKvBlockTokens + offset.
 constexpr std::int64_t kMaxBlocks = std::numeric_limits<std::int32_t>::max() / kKvBlockTokens;
 
@@ -81,7 +80,7 @@ KvPlan plan_kv_cache(const ModelInfo& info, const KvSpec& spec, const EngineOpti
     const std::int64_t fitting =
         std::min(blocks_in(share_of(available_bytes, options.kv_memory_fraction),
                            layers_block_bytes(spec, options.kv_dtype, spec.host_layers, spec.num_layers)),
-                 blocks_in(share_of(host_bytes, kHostFraction),
+                 blocks_in(share_of(host_bytes, kHostKvFraction),
                            layers_block_bytes(spec, options.kv_dtype, 0, spec.host_layers)));
     pool_bytes = static_cast<std::size_t>(fitting) * plan.block_bytes;
     std::size_t useful = 0;

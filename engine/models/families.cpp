@@ -1,6 +1,7 @@
 // The table of model families, and loading through it.
 #include "engine/models/families.h"
 
+#include <algorithm>
 #include <array>
 
 #include "base/check.h"
@@ -33,15 +34,27 @@ constexpr std::array<Family, 18> kFamilies = {{
     {"nomic", "nomic_bert", "", RopeStyle::half, RopeStyle::half, load_bert},
 }};
 
+/// Its name in the files' dialect; empty: none.
+std::string_view name_in(const Checkpoint& checkpoint, const Family& family) {
+  return checkpoint.format() == CheckpointFormat::gguf ? family.gguf_arch : family.model_type;
+}
+
+/// Null: unknown.
+const Family* known_family(const Checkpoint& checkpoint, const ModelConfig& config) {
+  const auto* found = std::find_if(kFamilies.begin(), kFamilies.end(), [&](const Family& family) {
+    return !config.model_type.empty() && name_in(checkpoint, family) == config.model_type;
+  });
+  return found == kFamilies.end() ? nullptr : found;
+}
+
 const Family& find_family(const Checkpoint& checkpoint, const ModelConfig& config) {
-  const bool gguf = checkpoint.format() == CheckpointFormat::gguf;
+  if (const Family* family = known_family(checkpoint, config)) return *family;
   std::string known;
   for (const Family& family : kFamilies) {
-    const std::string_view name = gguf ? family.gguf_arch : family.model_type;
-    if (name.empty()) continue;
-    if (name == config.model_type) return family;
-    known += (known.empty() ? "" : ", ") + std::string(name);
+    const std::string_view name = name_in(checkpoint, family);
+    if (!name.empty()) known += (known.empty() ? "" : ", ") + std::string(name);
   }
+  const bool gguf = checkpoint.format() == CheckpointFormat::gguf;
   throw CheckpointError(log_safe(checkpoint.path()), gguf ? "general.architecture" : "model_type", "one of " + known,
                         log_safe(config.model_type));
 }
@@ -70,6 +83,11 @@ void Model::set_adapter(int, const LoraAdapter&) {
 void Model::drop_adapter(int) {}
 
 std::span<const Family> families() { return kFamilies; }
+
+bool is_encoder(const Checkpoint& checkpoint, const ModelConfig& config) {
+  const Family* family = known_family(checkpoint, config);
+  return family != nullptr && is_encoder(*family);
+}
 
 bool can_divide(const Checkpoint& checkpoint, const ModelConfig& config) {
   return divides(find_family(checkpoint, config));

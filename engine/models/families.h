@@ -26,6 +26,9 @@ struct Family {
 /// All families, in the order of the documentation.
 std::span<const Family> families();
 
+/// Whether this checkpoint's model is an encoder by its family; false for families that inferd does not know.
+bool is_encoder(const Checkpoint& checkpoint, const ModelConfig& config);
+
 /// Whether the layers of this checkpoint's model can be divided between two backends (ModelOptions::host_layers).
 bool can_divide(const Checkpoint& checkpoint, const ModelConfig& config);
 

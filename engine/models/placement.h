@@ -37,6 +37,9 @@ struct Placement {
 /// What a division takes: the output goes with the last layers, the embedding with the first.
 Placement place_layers(const DecoderFootprint& decoder, int host_layers);
 
+/// Tokens whose keys and values an automatic division keeps room for, if nobody says how long a request may be.
+constexpr std::int64_t kAutoContextTokens = 4096;
+
 /// As many layers on the GPU as `gpu_bytes` hold with the output, the last first, each with keys and values of
 /// `kv_tokens`; none if not even the output and one layer fit.
 Placement choose_placement(const DecoderFootprint& decoder, std::size_t gpu_bytes, std::int64_t kv_tokens);

@@ -3,33 +3,26 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <optional>
 #include <string>
 
 #include "base/errors.h"
 #include "base/log.h"
 #include "config/arguments.h"
-#include "config/settings.h"
 #include "engine/models/families.h"
 #include "engine/models/placement.h"
-#include "engine/options.h"
 #include "engine/weights/summary.h"
 #include "kernels/cpu/cpu_memory.h"
-#include "kernels/cuda/driver.h"
 #include "server/commands/commands.h"
+#include "server/commands/serve_options.h"
 
 namespace inferd {
 namespace {
 
-constexpr double kGpuFraction = 0.9;    // of free GPU memory is for a model
-constexpr double kHostFraction = 0.25;  // of free RAM is for the KV cache of a model on the CPU
-constexpr std::int64_t kRequestsOnCpu = 16, kRequestsOnGpu = 64;
-constexpr std::int64_t kAutoContext = 4096;  // tokens for which an automatic division keeps room
-constexpr std::int64_t kMostTokens = 1 << 24, kMostRequests = 4096, kMostLayers = 100'000;
+constexpr std::int64_t kMostTokens = 1 << 24, kMostRequests = 4096;
 
 struct PlanArguments {
-  std::string path, kv_cache_type = "f16", gpu_layers = "auto", gpu_memory;
-  std::int64_t context_length = 0, requests = 0, batch_tokens = 512;  // 0: auto
+  std::string path, gpu_memory;
+  Settings settings = default_settings();  // of serve
 };
 
 /// Memory free for a model, the fractions not yet taken off.
@@ -43,18 +36,20 @@ struct Machine {
 std::optional<EarlyExit> parse(std::span<const std::string> args, PlanArguments* arguments) {
   CLI::App app("inferd plan: what a model takes on each device, and which contexts fit", "inferd plan");
   app.set_help_flag("-h,--help", "print this help");
+  Settings& settings = arguments->settings;
   app.add_option("PATH", arguments->path, "GGUF file or Hugging Face folder")->required();
-  app.add_option("--context-length", arguments->context_length, "tokens of one request; 0: what the model was made for")
+  app.add_option("--context-length", settings.context_length, "tokens of one request; 0: what the model was made for")
       ->check(CLI::Range(std::int64_t{0}, kMostTokens));
-  app.add_option("--max-concurrent-requests", arguments->requests, "requests in one step; 0: the device's default")
+  app.add_option("--max-concurrent-requests", settings.max_concurrent_requests,
+                 "requests in one step; 0: the device's default")
       ->check(CLI::Range(std::int64_t{0}, kMostRequests));
-  app.add_option("--max-batch-tokens", arguments->batch_tokens, "rows of one step")
+  app.add_option("--max-batch-tokens", settings.max_batch_tokens, "rows of one step")
       ->check(CLI::Range(std::int64_t{1}, kMostTokens))
       ->capture_default_str();
-  app.add_option("--kv-cache-type", arguments->kv_cache_type, "f16 or f32")
+  app.add_option("--kv-cache-type", settings.kv_cache_type, "f16 or f32")
       ->check(CLI::IsMember({"f16", "f32"}))
       ->capture_default_str();
-  app.add_option("--gpu-layers", arguments->gpu_layers, "auto, all or a number")->capture_default_str();
+  app.add_option("--gpu-layers", settings.gpu_layers, "auto, all or a number")->capture_default_str();
   app.add_option("--gpu-memory", arguments->gpu_memory,
                  "plan for a GPU with so much free memory (24GiB; 0: none), whatever is here");
   return parse_arguments(app, args);
@@ -78,37 +73,25 @@ Machine this_machine(const std::string& gpu_memory) {
     if (*bytes > 0) machine.gpu = "GPU (as asked)";
     return machine;
   }
-  try {
-    const cuda::Driver driver = cuda::Driver::open();
-    if (!driver.version_problem().empty()) return machine;
-    const std::vector<cuda::DeviceInfo> devices = driver.devices();
-    for (std::size_t i = 0; i < devices.size(); ++i) {
-      std::printf("GPU %zu      %s, %s\n", i, devices[i].name.c_str(), size_text(devices[i].memory_bytes).c_str());
-    }
-    machine.gpu = "GPU 0 (" + devices[0].name + ")";
-    machine.gpu_bytes = devices[0].memory_bytes;
-  } catch (const FatalError& error) {
-    std::printf("GPU        none: %s\n", error.what());
+  const GpuList list = list_gpus();
+  for (const GpuInfo& gpu : list.gpus) {
+    std::printf("GPU %d      %s, %s\n", gpu.ordinal, gpu.name.c_str(), size_text(gpu.memory_bytes).c_str());
   }
+  if (!list.problem.empty()) std::printf("GPU        none: %s\n", list.problem.c_str());
+  const auto usable = std::find_if(list.gpus.begin(), list.gpus.end(), [](const auto& g) { return g.problem.empty(); });
+  if (!list.problem.empty() || usable == list.gpus.end()) return machine;
+  machine.gpu = "GPU " + std::to_string(usable->ordinal) + " (" + usable->name + ")";
+  machine.gpu_bytes = usable->memory_bytes;
   return machine;
 }
 
-/// Layers on the GPU; nothing for "auto". Throws ConfigError.
-std::optional<std::int64_t> layers_wanted(const std::string& gpu_layers) {
-  if (gpu_layers == "auto") return std::nullopt;
-  if (gpu_layers == "all") return kMostLayers;
-  const bool digits =
-      !gpu_layers.empty() && gpu_layers.size() <= 5 && gpu_layers.find_first_not_of("0123456789") == std::string::npos;
-  if (!digits) throw ConfigError("--gpu-layers: expected auto, all or a number, found " + log_safe(gpu_layers));
-  return std::stoll(gpu_layers);
-}
-
-Placement place(const DecoderFootprint& decoder, const Machine& machine, std::optional<std::int64_t> wanted,
+Placement place(const DecoderFootprint& decoder, const Machine& machine, const Settings& settings,
                 std::int64_t kv_tokens) {
-  const auto layers = static_cast<std::int64_t>(decoder.layers.size());
-  if (machine.gpu.empty()) return place_layers(decoder, static_cast<int>(layers));
-  if (wanted) return place_layers(decoder, static_cast<int>(std::max<std::int64_t>(0, layers - *wanted)));
-  const auto budget = static_cast<std::size_t>(static_cast<double>(machine.gpu_bytes) * kGpuFraction);
+  const auto layers = static_cast<int>(decoder.layers.size());
+  if (machine.gpu.empty()) return place_layers(decoder, layers);
+  const int asked = layers_asked(settings.gpu_layers);
+  if (asked != kAutoLayers) return place_layers(decoder, std::max(0, layers - asked));
+  const auto budget = static_cast<std::size_t>(static_cast<double>(machine.gpu_bytes) * settings.gpu_memory_fraction);
   return choose_placement(decoder, budget, kv_tokens);
 }
 
@@ -124,21 +107,14 @@ void print_model(const Checkpoint& checkpoint, const ModelConfig& config, const 
               static_cast<double>(decoder.kv_per_token * decoder.layers.size()) / 1024);
 }
 
-bool is_encoder(const Checkpoint& checkpoint, const ModelConfig& config) {
-  const std::span<const Family> all = families();
-  return std::any_of(all.begin(), all.end(), [&](const Family& family) {
-    const bool gguf = checkpoint.format() == CheckpointFormat::gguf;
-    return family.load == load_bert && config.model_type == (gguf ? family.gguf_arch : family.model_type);
-  });
-}
-
 /// Bytes for keys and values once the rest is in place; 0 if not even that fits.
 std::size_t room(std::size_t available, std::size_t taken, double fraction) {
   const auto budget = static_cast<std::size_t>(static_cast<double>(available) * fraction);
   return budget > taken ? budget - taken : 0;
 }
 
-std::int64_t pool_tokens(const DecoderFootprint& decoder, const Machine& machine, const Placement& placement) {
+std::int64_t pool_tokens(const DecoderFootprint& decoder, const Machine& machine, const Placement& placement,
+                         const Settings& settings) {
   const auto layers = static_cast<int>(decoder.layers.size());
   const auto tokens = [&](std::size_t bytes, int on_device) {
     return on_device == 0
@@ -148,12 +124,13 @@ std::int64_t pool_tokens(const DecoderFootprint& decoder, const Machine& machine
   const std::size_t host_left =
       machine.host_bytes > placement.host_bytes ? machine.host_bytes - placement.host_bytes : 0;
   const bool cpu_only = placement.host_layers == layers;
-  const std::int64_t on_gpu =
-      cpu_only ? kMostTokens * kMostRequests
-               : tokens(room(machine.gpu_bytes, placement.gpu_bytes, kGpuFraction), layers - placement.host_layers);
+  const std::int64_t on_gpu = cpu_only
+                                  ? kMostTokens * kMostRequests
+                                  : tokens(room(machine.gpu_bytes, placement.gpu_bytes, settings.gpu_memory_fraction),
+                                           layers - placement.host_layers);
+  const double host_fraction = cpu_only ? engine_options(settings).kv_memory_fraction : kHostKvFraction;
   const std::int64_t on_host =
-      tokens(static_cast<std::size_t>(static_cast<double>(host_left) * (cpu_only ? kHostFraction : 0.5)),
-             placement.host_layers);
+      tokens(static_cast<std::size_t>(static_cast<double>(host_left) * host_fraction), placement.host_layers);
   return std::min(on_gpu, on_host) / kKvBlockTokens * kKvBlockTokens;
 }
 
@@ -178,9 +155,9 @@ void print_devices(const DecoderFootprint& decoder, const Machine& machine, cons
                                   : "nothing");
 }
 
-void print_contexts(const PlanArguments& arguments, const ModelConfig& config, std::int64_t tokens, bool on_gpu) {
-  const std::int64_t most = arguments.context_length > 0 ? arguments.context_length : config.max_position_embeddings;
-  const std::int64_t limit = arguments.requests > 0 ? arguments.requests : on_gpu ? kRequestsOnGpu : kRequestsOnCpu;
+void print_contexts(const Settings& settings, const ModelConfig& config, std::int64_t tokens, bool on_gpu) {
+  const std::int64_t most = settings.context_length > 0 ? settings.context_length : config.max_position_embeddings;
+  const std::int64_t limit = engine_options(settings, on_gpu).max_concurrent_requests;
   std::printf("\nKV cache for %lld tokens in all; so many requests of a context fit at a time (limit %lld):\n",
               static_cast<long long>(tokens), static_cast<long long>(limit));
   std::printf("%-12s%s\n", "context", "requests");
@@ -197,12 +174,15 @@ void print_contexts(const PlanArguments& arguments, const ModelConfig& config, s
 int run_plan(std::span<const std::string> args) {
   PlanArguments arguments;
   if (const auto early = parse(args, &arguments)) return early->print();
-  const std::optional<std::int64_t> wanted = layers_wanted(arguments.gpu_layers);
+  const Settings& settings = arguments.settings;
+  if (!valid_gpu_layers(settings.gpu_layers)) {
+    throw ConfigError("--gpu-layers: expected auto, all or a number, found " + log_safe(settings.gpu_layers));
+  }
   const std::unique_ptr<Checkpoint> checkpoint = Checkpoint::open(arguments.path);
   const ModelConfig config = read_model_config(*checkpoint);
-  if (arguments.context_length > config.max_position_embeddings) {
+  if (settings.context_length > config.max_position_embeddings) {
     throw ConfigError("--context-length: expected at most " + std::to_string(config.max_position_embeddings) +
-                      ", what the model was made for, found " + std::to_string(arguments.context_length));
+                      ", what the model was made for, found " + std::to_string(settings.context_length));
   }
   if (is_encoder(*checkpoint, config)) {
     std::printf("model      %s, %s, an encoder: %s of weights, no KV cache, all on one device\n",
@@ -210,18 +190,19 @@ int run_plan(std::span<const std::string> args) {
                 size_text(checkpoint->tensor_bytes()).c_str());
     return 0;
   }
-  const DType kv = arguments.kv_cache_type == "f32" ? DType::f32 : DType::f16;
-  const std::int64_t rows = std::max<std::int64_t>(kRequestsOnGpu, arguments.requests);
-  const DecoderFootprint decoder = measure_decoder(*checkpoint, config, kv, arguments.batch_tokens, rows);
+  const EngineOptions options = engine_options(settings, true);
+  const DecoderFootprint decoder =
+      measure_decoder(*checkpoint, config, options.kv_dtype, options.max_batch_tokens, options.max_logit_rows);
   print_model(*checkpoint, config, decoder);
   const Machine machine = this_machine(arguments.gpu_memory);
-  const std::int64_t context =
-      arguments.context_length > 0 ? arguments.context_length : std::min(config.max_position_embeddings, kAutoContext);
-  const Placement placement = place(decoder, machine, wanted, context);
+  const std::int64_t context = settings.context_length > 0
+                                   ? settings.context_length
+                                   : std::min(config.max_position_embeddings, kAutoContextTokens);
+  const Placement placement = place(decoder, machine, settings, context);
   const bool on_gpu = placement.host_layers < config.num_layers;
   print_devices(decoder, machine, placement);
   std::printf("\ngpu_layers: %d of %d\n", on_gpu ? config.num_layers - placement.host_layers : 0, config.num_layers);
-  print_contexts(arguments, config, pool_tokens(decoder, machine, placement), on_gpu);
+  print_contexts(settings, config, pool_tokens(decoder, machine, placement, settings), on_gpu);
   return 0;
 }
 
