@@ -265,8 +265,9 @@ std::optional<std::uint64_t> EngineCore::round_step() {
   if (!captures_ || !std::all_of(plan_.chunks.begin(), plan_.chunks.end(), decodes)) return std::nullopt;
   const std::int64_t rows = captured_rows(batch_.num_tokens(), max_running_);
   constexpr TokenId kAnyToken = 0;
-  while (batch_.num_tokens() < rows) {
+  for (bool first = true; batch_.num_tokens() < rows; first = false) {
     batch_.append({&kAnyToken, 1}, 0, {&spare_block_, 1});
+    if (!first) batch_.keep_nothing();  // all of them read what one writes: equal bytes, but a race
     if (model_->has_places()) batch_.apply_places(*model_, {.length = 1});
     batch_.want_logits(1);
   }

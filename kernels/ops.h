@@ -26,7 +26,7 @@ struct Activation {
 struct BatchTensors {
   Tensor tokens;           // [T] i32, token ids
   Tensor positions;        // [T] i32, absolute position of each token in its sequence
-  Tensor slots;            // [T] i32, where its key/value goes: block * block_size + offset; absent for encoders
+  Tensor slots;  // [T] i32, where its key/value goes: block * block_size + offset, < 0: nowhere; absent for encoders
   Tensor query_starts;     // [S + 1] i32, first row of each sequence; first element 0, last T
   Tensor context_lens;     // [S] i32, tokens a sequence's last query sees, this step's included; absent for encoders
   Tensor block_tables;     // [S, max_blocks] i32, KV block of each 16-token stretch; absent for encoders
@@ -153,7 +153,7 @@ struct QkvPostArgs {
   /// vector moves all scores of a query by one number, which softmax does not see; not for models that cap scores.
   Tensor k_shift;
   KvLayer kv;    // or absent: its keys are
-  Tensor slots;  // [T] i32; absent without kv
+  Tensor slots;  // [T] i32, < 0: nothing is written; absent without kv
 };
 
 /// Causal attention of this step's queries over the paged cache (their own keys were just written). Keys below

@@ -79,6 +79,11 @@ void Batch::append(std::span<const TokenId> tokens, std::int64_t start, std::spa
   }
 }
 
+void Batch::keep_nothing() {
+  INFERD_CHECK(num_sequences() > 0 && slots_.size() == tokens_.size());
+  std::fill(slots_.begin() + query_starts_[query_starts_.size() - 2], slots_.end(), -1);
+}
+
 void Batch::use_adapter(std::int32_t slot) {
   INFERD_CHECK(num_sequences() > 0 && adapters_.size() == tokens_.size());
   std::fill(adapters_.begin() + query_starts_[query_starts_.size() - 2], adapters_.end(), slot);

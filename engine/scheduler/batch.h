@@ -31,6 +31,8 @@ class Batch {
   /// `types`: of an encoder's tokens, or empty: all 0.
   void append(std::span<const TokenId> tokens, std::int64_t start, std::span<const std::int32_t> blocks,
               std::span<const std::int32_t> types = {});
+  /// The rows of the sequence appended last keep no keys and values; they are others' over again.
+  void keep_nothing();
   /// Sends the rows of the sequence appended last through the adapter in `slot`.
   void use_adapter(std::int32_t slot);
   /// Gives the tokens of the last sequence appended the places that `model` tells.

@@ -52,6 +52,7 @@ void cpu_qkv_post(CpuContext& context, const QkvPostArgs& args) {
     if (args.q_scale) row.q_scale = args.q_scale.as<const float>()[token];
     if (!cached) return kernels.qkv_post(row);
     const std::int64_t slot = args.slots.as<const std::int32_t>()[token];
+    if (slot < 0) return kernels.qkv_post(row);
     const std::int64_t block = slot / block_size, offset = slot % block_size;
     const std::int64_t block_at = block * args.num_kv_heads * base.head_stride;
     row.slot = static_cast<int>(offset);
