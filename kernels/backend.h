@@ -31,6 +31,10 @@ struct WeightSource {
   const std::int32_t* column_order = nullptr;
 };
 
+/// Throws CheckpointError unless the matrix has rows of `columns` inputs, those are whole blocks of its type, and its
+/// column order, if it has one, is a permutation.
+void check_weight_source(const WeightSource& source, std::int64_t columns);
+
 /// A matrix as a backend keeps it: packed for its kernels, never losing a bit of the stored weights. Possibly several
 /// sources stacked by rows, of different formats. Immutable; owned by the model; outlived by its backend.
 class Weight {

@@ -29,17 +29,6 @@ bool is_alike(const WeightSource& a, const WeightSource& b) {
          std::equal(a.column_order, a.column_order + a.columns, b.column_order);
 }
 
-void check_order(const std::int32_t* order, std::int64_t columns) {
-  std::vector<bool> seen(static_cast<std::size_t>(columns));
-  for (std::int64_t i = 0; i < columns; ++i) {
-    const std::int32_t column = order[i];
-    if (column < 0 || column >= columns || seen[static_cast<std::size_t>(column)]) {
-      throw CheckpointError("the order of a matrix's columns is no permutation");
-    }
-    seen[static_cast<std::size_t>(column)] = true;
-  }
-}
-
 }  // namespace
 
 CudaWeight::CudaWeight(std::span<const WeightSource> sources, const WeightOptions& options, ActivationMode mode,
@@ -86,7 +75,6 @@ void CudaWeight::add_part(std::span<const WeightSource> sources, bool interleave
 /// Columns of the padding read themselves, which are zeros.
 const std::int32_t* CudaWeight::upload_order(const std::int32_t* order, WeightMemory& memory) {
   if (order == nullptr) return nullptr;
-  check_order(order, columns_);
   const std::size_t bytes = static_cast<std::size_t>(padded_columns(columns_)) * sizeof(std::int32_t);
   std::unique_ptr<DeviceBuffer> buffer = memory.allocate(bytes);
   std::byte* staged = memory.stage(bytes);

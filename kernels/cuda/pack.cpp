@@ -196,21 +196,6 @@ int super_shift_of(DType dtype, const WeightLayout& layout) {
   return std::countr_zero(static_cast<unsigned>(dtype_info(dtype).block_elements / kColumnTile));
 }
 
-void check_source(const WeightSource& source, std::int64_t columns) {
-  const DTypeInfo& info = dtype_info(source.dtype);
-  const std::string name(info.name);
-  if (source.rows <= 0 || source.columns <= 0 || source.columns != columns) {
-    throw CheckpointError("a " + name + " matrix of " + std::to_string(source.rows) + " x " +
-                          std::to_string(source.columns) + ": expected rows of " + std::to_string(columns) +
-                          " columns");
-  }
-  if (source.columns % info.block_elements != 0) {
-    throw CheckpointError("a " + name + " matrix of " + std::to_string(source.columns) +
-                          " columns: expected a multiple of " + std::to_string(info.block_elements));
-  }
-  INFERD_CHECK(source.data != nullptr);
-}
-
 }  // namespace
 
 WeightFormat weight_format_of(DType dtype) {
@@ -274,7 +259,7 @@ WeightPacker::WeightPacker(std::span<const WeightSource> sources, bool gated)
   format_ = weight_format_of(dtype_);
   for (const WeightSource& source : sources_) {
     INFERD_CHECK(source.dtype == dtype_);
-    check_source(source, columns_);
+    check_weight_source(source, columns_);
     if (source.rows > std::numeric_limits<std::int32_t>::max() - rows_) throw MemoryError("a matrix has too many rows");
     rows_ += source.rows;
   }
