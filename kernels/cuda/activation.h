@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/cuda/alignment.h"
+
 namespace inferd::cuda {
 
 /// Forms of Activation (Weight::activation_forms() is one of them; Activation::forms an OR).
@@ -44,7 +46,7 @@ inline ActivationPlanes activation_planes(void* data, std::int64_t rows, std::in
   std::size_t at = 0;
   const auto place = [&](std::size_t plane_bytes) {
     void* here = static_cast<char*>(data) + at;
-    at = (at + plane_bytes + 255) / 256 * 256;
+    at += aligned(plane_bytes);
     return here;
   };
   if (forms & kF32Form) planes.f32 = static_cast<float*>(place(count * 4));

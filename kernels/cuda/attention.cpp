@@ -135,8 +135,7 @@ OutRows::OutRows(const Launcher& launcher, const Tensor& out, std::int64_t num_t
 void launch_fma(Launcher& launcher, Kernel kernel, const AttentionParams& params, std::int64_t queries, int sequences,
                 int spans) {
   const Grid grid = row_grid(params, queries, kFmaRows, sequences, spans);
-  const int floats = (kFmaRows + kFmaKeys) * (params.head_dim + 4) + kFmaRows * (kFmaKeys + 4);
-  launcher.run(kernel, grid, params, static_cast<unsigned>(floats) * sizeof(float));
+  launcher.run(kernel, grid, params, static_cast<unsigned>(fma_shared_floats(params.head_dim)) * sizeof(float));
 }
 
 std::size_t attention_workspace_bytes(std::int64_t max_tokens, std::int64_t max_sequences, std::int64_t max_context_len,

@@ -1,30 +1,18 @@
 // Attention by plain f32 arithmetic, for every head size and cache type; and the merging of spans.
 #include "kernels/cuda/dev/attention.cuh"
+#include "kernels/cuda/dev/rows.cuh"
 
 namespace inferd::cuda {
 namespace {
 
-// A block has 16 rows of one kv head and sequence, 4 a warp; it takes 32 keys at a time, one a lane.
-constexpr int kRows = 16;
+// A warp has 4 of a block's rows; a lane one of its keys.
+constexpr int kRows = kFmaRows;
 constexpr int kWarpRows = 4;
-constexpr int kKeys = 32;
+constexpr int kKeys = kFmaKeys;
 constexpr int kThreads = 128;
 constexpr int kLoaders = 8;  // threads that load one row together
 constexpr int kWeightStride = kKeys + 4;
 constexpr int kColumnGroups = kMaxHeadDim / 128;  // of 4 columns a lane
-
-__device__ inline float4 widen(const float* from) { return *reinterpret_cast<const float4*>(from); }
-__device__ inline float4 widen(const __half* from) {
-  const uint2 bits = *reinterpret_cast<const uint2*>(from);
-  const float2 low = __half22float2(reinterpret_cast<const __half2&>(bits.x));
-  const float2 high = __half22float2(reinterpret_cast<const __half2&>(bits.y));
-  return make_float4(low.x, low.y, high.x, high.y);
-}
-__device__ inline float4 widen(const __nv_bfloat16* from) {
-  const uint2 bits = *reinterpret_cast<const uint2*>(from);
-  return make_float4(__uint_as_float(bits.x << 16), __uint_as_float(bits.x & 0xffff0000u),
-                     __uint_as_float(bits.y << 16), __uint_as_float(bits.y & 0xffff0000u));
-}
 
 /// Keys or values of one kv head and sequence.
 template <typename T, bool kCached>

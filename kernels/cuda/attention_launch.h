@@ -3,18 +3,14 @@
 
 #include <algorithm>
 
+#include "kernels/cuda/alignment.h"
 #include "kernels/cuda/dev/attention_params.h"
 #include "kernels/cuda/launcher.h"
 #include "kernels/ops.h"
 
 namespace inferd::cuda {
 
-inline constexpr float kLog2E = 1.4426950408889634f;
 inline constexpr int kMaxGrid = 65535;  // blocks in a grid's second dimension
-inline constexpr int kFmaRows = 16;     // attention_fma.cu
-inline constexpr int kFmaKeys = 32;
-
-constexpr std::size_t aligned(std::size_t bytes) { return (bytes + 255) / 256 * 256; }
 
 /// Where an op's rows go: the caller's tensor or, on their way into an activation, the start of the workspace.
 struct OutRows {

@@ -9,6 +9,7 @@
 
 #include "base/check.h"
 #include "base/errors.h"
+#include "kernels/cuda/alignment.h"
 
 namespace inferd::cuda {
 namespace {
@@ -169,7 +170,7 @@ void Staging::send(void* to, std::size_t bytes) {
   if (bytes == 0) return;
   const std::byte* staged = chunks_[current_].data + used_;
   context.check(context.api().copy_to_device(address(to), staged, bytes, stream_.handle()), "copy to the GPU");
-  used_ = std::min(chunk_bytes_, (used_ + bytes + kAlignment - 1) / kAlignment * kAlignment);
+  used_ = std::min(chunk_bytes_, aligned(used_ + bytes));
 }
 
 void Staging::upload(void* to, const void* from, std::size_t bytes) {

@@ -101,7 +101,6 @@ class Staging {
     EventHandle sent = nullptr;
     bool in_flight = false;  // `sent` has been recorded, and not been waited for
   };
-  static constexpr std::size_t kAlignment = 256;
 
   void allocate(std::size_t chunk_bytes);
   void release() noexcept;
@@ -112,7 +111,7 @@ class Staging {
   std::array<Chunk, kChunks> chunks_;
   std::size_t chunk_bytes_ = 0;
   std::size_t current_ = 0;        // chunk being filled
-  std::size_t used_ = 0;           // its bytes that hold copies under way, a multiple of kAlignment or all
+  std::size_t used_ = 0;           // its bytes that hold copies under way, a multiple of 256 or all
   std::byte* received_ = nullptr;  // pinned, kLeastChunk bytes: what is being downloaded
 };
 

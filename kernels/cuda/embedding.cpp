@@ -1,5 +1,6 @@
 // Look-up of embedding rows.
 #include "base/check.h"
+#include "kernels/cuda/alignment.h"
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/cuda_weight.h"
 #include "kernels/cuda/dev/embedding_params.h"
@@ -27,8 +28,7 @@ void embedding(Launcher& launcher, const EmbeddingArgs& args) {
     params.first_row = static_cast<std::int32_t>(part.first_row);
     params.rows = static_cast<std::int32_t>(part.rows);
     params.accumulate = args.accumulate;
-    params.pairs = part.column_order == nullptr && args.out.row_stride % 2 == 0 &&
-                   reinterpret_cast<std::uintptr_t>(args.out.data) % sizeof(float[2]) == 0;
+    params.pairs = part.column_order == nullptr && aligned_rows(args.out.data, args.out.row_stride, 2);
     launcher.run(kEmbeddingKernels[static_cast<int>(part.format)], {static_cast<unsigned>(tokens)}, params);
   }
 }

@@ -3,6 +3,7 @@
 
 #include "base/check.h"
 #include "kernels/cuda/activation.h"
+#include "kernels/cuda/alignment.h"
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/dev/linear_rows_params.h"
 #include "kernels/cuda/linear_exact.h"
@@ -10,8 +11,6 @@
 
 namespace inferd::cuda {
 namespace {
-
-constexpr std::size_t round_up(std::size_t bytes) { return (bytes + 255) / 256 * 256; }
 
 /// Where a layer keeps what it needs beside its arguments, in the launcher's workspace.
 struct Scratch {
@@ -26,7 +25,7 @@ Scratch plan_scratch(std::size_t tokens, std::int64_t in, bool reorders, std::in
   Scratch plan;
   const auto take = [&](std::size_t bytes) {
     const std::size_t at = plan.bytes;
-    plan.bytes += round_up(bytes);
+    plan.bytes += aligned(bytes);
     return at;
   };
   std::size_t ordered_bytes = 0;

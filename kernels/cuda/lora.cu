@@ -1,6 +1,6 @@
 // Adapters' updates: shrink (A x, a warp two rows of A), then expand (B of that, a thread an output).
 #include "kernels/cuda/dev/lora_params.h"
-#include "kernels/cuda/dev/ptx.cuh"
+#include "kernels/cuda/dev/rows.cuh"
 
 namespace inferd::cuda {
 namespace {
@@ -8,16 +8,9 @@ namespace {
 /// Columns [column, column + 4) of a row of the activation, f16 without its scale.
 __device__ float4 load_x(const ActivationPlanes& x, std::int64_t token, int column) {
   const std::int64_t at = token * x.stride + column;
-  if (x.f32 != nullptr) return *reinterpret_cast<const float4*>(x.f32 + at);
-  if (x.f16 != nullptr) {
-    const uint2 halves = *reinterpret_cast<const uint2*>(x.f16 + at);
-    const float2 low = __half22float2(*reinterpret_cast<const __half2*>(&halves.x));
-    const float2 high = __half22float2(*reinterpret_cast<const __half2*>(&halves.y));
-    return make_float4(low.x, low.y, high.x, high.y);
-  }
-  const uint2 halves = *reinterpret_cast<const uint2*>(x.bf16 + at);
-  return make_float4(__uint_as_float(halves.x << 16), __uint_as_float(halves.x & 0xffff0000u),
-                     __uint_as_float(halves.y << 16), __uint_as_float(halves.y & 0xffff0000u));
+  if (x.f32 != nullptr) return widen(x.f32 + at);
+  if (x.f16 != nullptr) return widen(reinterpret_cast<const __half*>(x.f16) + at);
+  return widen(reinterpret_cast<const __nv_bfloat16*>(x.bf16) + at);
 }
 
 __device__ float add_product(float sum, const float4& a, const float4& x) {
@@ -45,8 +38,8 @@ extern "C" __global__ void __launch_bounds__(128) lora_shrink(const __grid_const
   }
   const float scale = p.x.f32 == nullptr && p.x.f16 != nullptr ? p.x.f16_scale[token] : 1.0f;
   for (int i = 0; i < 2; ++i) {
-    for (int step = 16; step > 0; step /= 2) sums[i] += __shfl_xor_sync(~0u, sums[i], step);
-    if (lane == 0 && rank + i < update.rank) p.shrunk[token * p.shrunk_stride + rank + i] = sums[i] * scale;
+    const float sum = warp_sum(sums[i]);
+    if (lane == 0 && rank + i < update.rank) p.shrunk[token * p.shrunk_stride + rank + i] = sum * scale;
   }
 }
 

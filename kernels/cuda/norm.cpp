@@ -1,5 +1,6 @@
 // RMSNorm and LayerNorm.
 #include "kernels/cuda/activation.h"
+#include "kernels/cuda/alignment.h"
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/dev/norm_params.h"
 
@@ -34,11 +35,8 @@ void norm(Launcher& launcher, const NormArgs& args) {
   params.out_stride = args.out.row_stride;
   params.columns = static_cast<std::int32_t>(columns);
   params.centred = args.kind == NormKind::layer;
-  const auto aligned = [](const void* at, std::int64_t stride) {
-    return reinterpret_cast<std::uintptr_t>(at) % 16 == 0 && stride % 4 == 0;
-  };
-  params.vectors = aligned(params.x, params.x_stride) && aligned(params.weight, 0) &&
-                   aligned(params.added, params.added_stride) && aligned(params.out, params.out_stride);
+  params.vectors = aligned_rows(params.x, params.x_stride) && aligned_rows(params.weight, 0) &&
+                   aligned_rows(params.added, params.added_stride) && aligned_rows(params.out, params.out_stride);
   params.eps = args.eps;
   launcher.run(kernel_for(columns), {static_cast<unsigned>(rows)}, params);
 }

@@ -1,4 +1,5 @@
 // Pooling.
+#include "kernels/cuda/alignment.h"
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/dev/pool_params.h"
 
@@ -33,7 +34,7 @@ void pool(Launcher& launcher, const PoolArgs& args) {
   params.out_stride = args.out.row_stride;
   params.columns = static_cast<std::int32_t>(columns);
   params.rows = pooled_rows(args.kind);
-  params.vectors = reinterpret_cast<std::uintptr_t>(args.x.data) % 16 == 0 && args.x.row_stride % 4 == 0;
+  params.vectors = aligned_rows(args.x.data, args.x.row_stride);
   launcher.run(Kernel::pool, {sequences, static_cast<unsigned>((columns + 31) / 32)}, params);
   if (!args.normalize) return;
   NormalizeParams divide{};

@@ -1,4 +1,5 @@
 // Between the QKV product and attention: norms of q and k, their rotation, and keys and values into their pages.
+#include "kernels/cuda/alignment.h"
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/dev/qkv_post_params.h"
 
@@ -15,14 +16,11 @@ KvStored stored_as(DType dtype) {
 
 /// True if lanes may take `width` elements at once: nothing straddles an access, and every access is aligned.
 bool fits(const QkvPostParams& p, int width) {
-  const auto aligned = [](const void* at, std::int64_t stride, int floats) {
-    return reinterpret_cast<std::uintptr_t>(at) % (static_cast<unsigned>(floats) * sizeof(float)) == 0 &&
-           (at == nullptr || stride % floats == 0);
-  };
   const int unit = p.interleaved ? width : 2 * width;  // of rotary_dim
   return p.head_dim % width == 0 && (p.rope == nullptr || p.rotary_dim % unit == 0) &&
-         aligned(p.qkv, p.qkv_stride, width) && aligned(p.q_norm, 0, width) && aligned(p.k_norm, 0, width) &&
-         aligned(p.rope, p.rope_stride, 4) && aligned(p.second_rope, p.second_stride, 4);
+         aligned_rows(p.qkv, p.qkv_stride, width) && aligned_rows(p.q_norm, 0, width) &&
+         aligned_rows(p.k_norm, 0, width) && aligned_rows(p.rope, p.rope_stride, 4) &&
+         aligned_rows(p.second_rope, p.second_stride, 4);
 }
 
 }  // namespace

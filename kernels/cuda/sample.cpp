@@ -1,4 +1,5 @@
 // Drawing tokens.
+#include "kernels/cuda/alignment.h"
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/dev/sample_params.h"
 
@@ -24,7 +25,7 @@ void sample(Launcher& launcher, const SampleArgs& args) {
   params.raw = reinterpret_cast<RawScale*>(launcher.workspace());
   params.stride = args.logits.row_stride;
   params.vocab = static_cast<std::int32_t>(vocab);
-  params.vectors = reinterpret_cast<std::uintptr_t>(args.logits.data) % 16 == 0 && args.logits.row_stride % 4 == 0;
+  params.vectors = aligned_rows(args.logits.data, args.logits.row_stride);
   const Grid grid{static_cast<unsigned>(rows)};
   if (args.logprobs) launcher.run(Kernel::sample_logprobs, grid, params);
   launcher.run(Kernel::sample_tokens, grid, params);

@@ -10,7 +10,6 @@
 namespace inferd::cuda {
 
 constexpr float kMinusInfinity = -__builtin_huge_valf();
-constexpr float kLog2E = 1.4426950408889634f;
 constexpr std::uint32_t kWarpMask = 0xffffffffu;
 
 /// One sequence of a step.

@@ -9,6 +9,15 @@ namespace inferd::cuda {
 inline constexpr int kSpanKeys = 256;
 inline constexpr int kPageKeys = 16;
 inline constexpr int kMaxHeadDim = 256;
+inline constexpr float kLog2E = 1.4426950408889634f;
+
+// A block of attention_fma.cu: rows of one kv head and sequence, and keys at a time.
+inline constexpr int kFmaRows = 16;
+inline constexpr int kFmaKeys = 32;
+/// Floats of its shared memory: queries and a tile of keys or values, 4 floats apart, and the weights of both.
+constexpr int fma_shared_floats(int head_dim) {
+  return (kFmaRows + kFmaKeys) * (head_dim + 4) + kFmaRows * (kFmaKeys + 4);
+}
 
 /// Rows of the kernels are (token, head of a kv head's group) pairs of one sequence, heads fastest.
 struct AttentionParams {

@@ -1,4 +1,4 @@
-// What row kernels share: vectors of floats, and sums over a warp in one fixed order.
+// What row kernels share: vectors of floats, 16-bit ones widened, and sums over a warp in one fixed order.
 #pragma once
 
 #include "kernels/cuda/dev/ptx.cuh"
@@ -18,7 +18,21 @@ inline __device__ void load_floats(float (&v)[n], const float* from) {
     v[0] = *from;
   }
 }
-/// Likewise to shared memory.
+/// Four neighbours as f32, in one access.
+inline __device__ float4 widen(const float* from) { return *reinterpret_cast<const float4*>(from); }
+inline __device__ float4 widen(const __half* from) {
+  const uint2 bits = *reinterpret_cast<const uint2*>(from);
+  const float2 low = __half22float2(reinterpret_cast<const __half2&>(bits.x));
+  const float2 high = __half22float2(reinterpret_cast<const __half2&>(bits.y));
+  return make_float4(low.x, low.y, high.x, high.y);
+}
+inline __device__ float4 widen(const __nv_bfloat16* from) {
+  const uint2 bits = *reinterpret_cast<const uint2*>(from);
+  return make_float4(__uint_as_float(bits.x << 16), __uint_as_float(bits.x & 0xffff0000u),
+                     __uint_as_float(bits.y << 16), __uint_as_float(bits.y & 0xffff0000u));
+}
+
+/// n floats to shared memory, as load_floats takes them.
 template <int n>
 inline __device__ void store_shared(float* to, const float (&v)[n]) {
   if constexpr (n == 4) {
