@@ -1,25 +1,9 @@
 // Attention on tensor cores over a cache of f16.
-#include "kernels/cuda/dev/attention_mma.cuh"
+#include "kernels/cuda/dev/attention_mma_kernels.cuh"
 
 namespace inferd::cuda {
 
 #define ATTEND(function, dim) function<__half, dim>(p)
-
-#define KERNELS(dim, tile_blocks, span_blocks)                                                            \
-  extern "C" __global__ void __launch_bounds__(kMmaThreads, tile_blocks)                                  \
-      attention_tiles_f16_##dim(const __grid_constant__ AttentionParams p) {                                \
-    ATTEND(attend_tiles, dim);                                                                            \
-  }                                                                                                       \
-  extern "C" __global__ void __launch_bounds__(kMmaThreads, span_blocks)                                  \
-      attention_spans_f16_##dim(const __grid_constant__ AttentionParams p) {                                \
-    ATTEND(attend_spans, dim);                                                                            \
-  }
-
-// Second and third: blocks an SM should hold, which bounds the registers.
-KERNELS(64, 2, 5)
-KERNELS(80, 2, 5)
-KERNELS(96, 2, 5)
-KERNELS(128, 2, 4)
-KERNELS(256, 2, 3)
+INFERD_ATTENTION_KERNELS(f16, ATTEND)
 
 }  // namespace inferd::cuda

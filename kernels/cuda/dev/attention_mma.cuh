@@ -3,6 +3,7 @@
 // d in steps of 16, weights and values over keys in steps of 16, tiles and spans ascending.
 #pragma once
 
+#include "kernels/cuda/dev/activation_out.cuh"
 #include "kernels/cuda/dev/attention.cuh"
 
 namespace inferd::cuda {
@@ -108,7 +109,7 @@ __device__ inline void load_queries(const AttentionParams& p, const SequenceRows
 #pragma unroll
       for (int i = 0; i < kLaneQuads; ++i) x[i] = reinterpret_cast<const float4*>(from)[quad + i * kQuads];
     }
-    float up = 1.0f, down = 1.0f;
+    F16RowScale scale = {1.0f, 1.0f};
     if constexpr (std::is_same_v<T, __half>) {
       float largest = 0.0f;
 #pragma unroll
@@ -119,11 +120,10 @@ __device__ inline void load_queries(const AttentionParams& p, const SequenceRows
       for (int step = kLanes / 2; step > 0; step /= 2) {
         largest = fmaxf(largest, __shfl_xor_sync(kWarpMask, largest, step));
       }
-      const int exponent = max(14, static_cast<int>(__float_as_uint(largest) >> 23));  // biased
-      up = __uint_as_float(static_cast<std::uint32_t>(267 - exponent) << 23);
-      down = __uint_as_float(static_cast<std::uint32_t>(exponent - 13) << 23);
+      scale = f16_row_scale(largest);
     }
     if (quad < kQuads) {
+      const float up = scale.inverse;
 #pragma unroll
       for (int i = 0; i < kLaneQuads; ++i) {
         const int at = quad + i * kQuads;
@@ -131,7 +131,7 @@ __device__ inline void load_queries(const AttentionParams& p, const SequenceRows
                             pack<T>(x[i].z * up, x[i].w * up));
       }
     }
-    if (quad == 0) scales[row] = {p.score_scale * down, base2_slope(p, kv_head * group + r % group)};
+    if (quad == 0) scales[row] = {p.score_scale * scale.scale, base2_slope(p, kv_head * group + r % group)};
   }
 }
 
@@ -262,7 +262,8 @@ struct MmaTotal {
     const float inverse = __frcp_rn(states[half].sum);
 #pragma unroll
     for (int n = 0; n < kTiles; ++n) {
-      ptx::store_2(out + n * 8, divided(values[n][half * 2], inverse), divided(values[n][half * 2 + 1], inverse));
+      ptx::store_global(reinterpret_cast<float2*>(out + n * 8),
+                        make_float2(divided(values[n][half * 2], inverse), divided(values[n][half * 2 + 1], inverse)));
     }
   }
 };
@@ -499,14 +500,15 @@ __device__ inline void attend_spans(const AttentionParams& p) {
     if (row >= num_rows) break;
     const std::int64_t index = partial_index(p, sequence, row / group, span, kv_head * group + row % group);
     if (threadIdx.x % 4 == 0 && warp == 0) {
-      ptx::store_2(p.partial_states + index * 2, sums.maximum[half], sums.weights[half * 2]);
+      ptx::store_global(reinterpret_cast<float2*>(p.partial_states) + index,
+                        make_float2(sums.maximum[half], sums.weights[half * 2]));
     }
 #pragma unroll
     for (int i = 0; i < kWarpTiles; ++i) {
       const int n = warp + i * kMmaWarps;
       if (n >= kChunks) break;
-      ptx::store_2(p.partial_values + index * kDim + n * 8 + lane % 4 * 2, sums.values[i][half * 2],
-                   sums.values[i][half * 2 + 1]);
+      ptx::store_global(reinterpret_cast<float2*>(p.partial_values + index * kDim + n * 8 + lane % 4 * 2),
+                        make_float2(sums.values[i][half * 2], sums.values[i][half * 2 + 1]));
     }
   }
 }

@@ -264,7 +264,7 @@ struct LinearMma {
   /// Likewise through shared memory, kFoldedSlices at a time.
   __device__ void fold_rounds(bool first_phase) {
     // Addresses are not worth registers from one phase to the next.
-    const int thread = ptx::opaque(static_cast<int>(threadIdx.x));
+    const int thread = ptx::recomputed(threadIdx.x);
     const int own_row = thread % 32 / 4, own_token = thread % 4 * 2;
 #pragma unroll
     for (int round = 0; round < kRounds; ++round) {

@@ -119,16 +119,7 @@ inline __device__ std::uint32_t load_weights_4(const void* global) {
   return v;
 }
 
-/// `value`, but the compiler takes it for unknown: what is computed from it stays behind this place.
-inline __device__ int opaque(int value) {
-  asm volatile("mov.b32 %0, %0;" : "+r"(value));
-  return value;
-}
-
 /// Two neighbours in one store: nvcc splits those of structs between inline assembly.
-inline __device__ void store_2(float* global, float x, float y) {
-  asm volatile("st.global.v2.f32 [%0], {%1, %2};" ::"l"(global), "f"(x), "f"(y) : "memory");
-}
 inline __device__ void store_2_shared(void* shared, std::uint32_t x, std::uint32_t y) {
   asm volatile("st.shared.v2.u32 [%0], {%1, %2};" ::"r"(shared_address(shared)), "r"(x), "r"(y) : "memory");
 }
