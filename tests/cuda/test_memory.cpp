@@ -2,15 +2,18 @@
 #include <cstring>
 #include <numeric>
 
-#include "base/errors.h"
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/driver_launcher.h"
 #include "kernels/cuda/images.h"
 #include "tests/catch.h"
 #include "tests/cuda/fake_gpu.h"
+#include "tests/errors.h"
 
 namespace inferd::cuda {
 namespace {
+
+using inferd::testing::error_of;
+using inferd::testing::has;
 
 constexpr std::size_t kGpuBytes = std::size_t{1} << 30;
 
@@ -31,18 +34,6 @@ std::vector<std::byte> pattern(std::size_t bytes) {
   for (std::size_t i = 0; i < bytes; ++i) out[i] = static_cast<std::byte>(i * 7 + i / 251);
   return out;
 }
-
-template <typename Function>
-FatalError error_of(Function function) {
-  try {
-    function();
-  } catch (const FatalError& error) {
-    return error;
-  }
-  return FatalError(ExitCode::ok, "no error");
-}
-
-bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 }  // namespace
 

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "kernels/cuda/dev/epilogue_params.h"
+
 namespace inferd::cuda::test {
 
 /// Products of rows of x [tokens, columns] with rows of w [rows, columns]: the sums and those of the magnitudes.
@@ -39,6 +41,23 @@ inline std::string first_difference(const std::vector<float>& found, const std::
            std::to_string(found[i]);
   }
   return "";
+}
+
+/// The definition of an epilogue's function.
+inline double activated(ActivationFunction function, double v) {
+  switch (function) {
+    case ActivationFunction::gelu_erf:
+      return 0.5 * v * (1 + std::erf(v / std::sqrt(2.0)));
+    case ActivationFunction::gelu_tanh:
+      return 0.5 * v * (1 + std::tanh(std::sqrt(2 / std::acos(-1.0)) * (v + 0.044715 * v * v * v)));
+    case ActivationFunction::silu:
+      return v / (1 + std::exp(-v));
+    case ActivationFunction::tanh:
+      return std::tanh(v);
+    case ActivationFunction::none:
+      break;
+  }
+  return v;
 }
 
 }  // namespace inferd::cuda::test

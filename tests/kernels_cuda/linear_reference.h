@@ -7,8 +7,8 @@
 
 #include "kernels/cuda/activation.h"
 #include "kernels/cuda/cuda_ops.h"
-#include "kernels/cuda/dev/epilogue_params.h"
 #include "kernels/quant_formats.h"
+#include "tests/kernels_cuda/linear_check.h"
 #include "tests/kernels_cuda/sim_weight.h"
 
 namespace inferd::cuda::test {
@@ -100,22 +100,6 @@ struct EpilogueReference {
   bool gated = false;
   std::vector<float> addend, bias, residual;
 
-  static double apply(ActivationFunction function, double v) {
-    switch (function) {
-      case ActivationFunction::gelu_erf:
-        return 0.5 * v * (1 + std::erf(v / std::sqrt(2.0)));
-      case ActivationFunction::gelu_tanh:
-        return 0.5 * v * (1 + std::tanh(std::sqrt(2 / std::acos(-1.0)) * (v + 0.044715 * v * v * v)));
-      case ActivationFunction::silu:
-        return v / (1 + std::exp(-v));
-      case ActivationFunction::tanh:
-        return std::tanh(v);
-      case ActivationFunction::none:
-        break;
-    }
-    return v;
-  }
-
   Product operator()(const Product& product, std::size_t rows) const {
     const std::size_t columns = gated ? rows / 2 : rows, tokens = product.sums.size() / rows;
     Product out;
@@ -126,7 +110,7 @@ struct EpilogueReference {
                (bias.empty() ? 0 : double{bias[row]});
       };
       const auto error = [&](std::size_t row) { return product.error[t * rows + row] + 1e-6 * std::fabs(input(row)); };
-      double value = apply(function, input(c));
+      double value = activated(function, input(c));
       double wrong = 1.2 * error(c) + 1e-6 * (1 + std::fabs(value));
       if (gated) {
         const double up = input(columns + c);

@@ -1,20 +1,18 @@
 // Attention over the paged cache on the PTX interpreter, by plain arithmetic.
 #include "kernels/cuda/activation.h"
 #include "tests/catch.h"
-#include "tests/kernels_cuda/attention_case.h"
+#include "tests/kernels_cuda/attention_company.h"
 
 using namespace inferd;
 using namespace inferd::cuda::test;
 
 namespace {
 
-constexpr std::size_t kWorkspace = std::size_t{1} << 20;
-
 void check(const AttentionShape& shape, const std::vector<AttentionChunk>& chunks, double tolerance,
            int schedules = 1) {
   for (const int arch : built_archs()) {
     CAPTURE(arch);
-    SimLauncher sim(arch, kWorkspace, schedules);
+    SimLauncher sim(arch, kAttentionWorkspace, schedules);
     CHECK(attention_error(shape, chunks, attend(sim, shape, chunks)) <= tolerance);
   }
 }
@@ -81,24 +79,7 @@ TEST_CASE("a query's bits do not depend on the batch, the chunks, the blocks or 
        {AttentionShape{.heads = 4, .kv_heads = 2, .dim = 16},
         AttentionShape{.heads = 4, .kv_heads = 2, .dim = 16, .type = DType::bf16, .window = 70, .alibi = true},
         AttentionShape{.heads = 3, .kv_heads = 1, .dim = 24, .type = DType::f16, .softcap = 3.0f}}) {
-    const int arch = built_archs().front(), length = 290;
-    const AttentionSequence a(shape, length, 1), b(shape, 100, 2);
-    const auto run = [&](const std::vector<AttentionChunk>& chunks, std::size_t workspace, unsigned seed) {
-      SimLauncher sim(arch, workspace, 1);
-      return attend(sim, shape, chunks, seed);
-    };
-    const std::vector<float> whole = run({{&a, 0, length}}, 0, 1);
-    CHECK(run({{&b, 7, 100}, {&a, 0, length}, {&b, 99, 100}}, kWorkspace, 2).size() > whole.size());
-    for (const int position : {0, 31, 255, 256, 289}) {
-      CAPTURE(position);
-      const std::vector<float> expected = rows_of(whole, position, 1, shape);
-      const AttentionChunk decode{&a, position, position + 1};
-      CHECK(run({decode}, kWorkspace, 3) == expected);
-      CHECK(run({decode}, 0, 4) == expected);  // no room for partials: one block takes all spans
-      CHECK(rows_of(run({{&b, 2, 90}, decode, {&b, 99, 100}}, kWorkspace, 5), 88, 1, shape) == expected);
-    }
-    CHECK(run({{&a, 258, 261}}, kWorkspace, 6) == rows_of(whole, 258, 3, shape));
-    CHECK(run({{&a, 250, length}}, kWorkspace, 7) == rows_of(whole, 250, length - 250, shape));
+    check_company(built_archs().front(), shape, {0, 31, 255, 256, 289});
   }
 }
 
@@ -106,7 +87,7 @@ TEST_CASE("attention in a step whose maxima are a bucket's") {
   const AttentionShape shape{.heads = 4, .kv_heads = 2, .dim = 16};
   const AttentionSequence a(shape, 290, 1), b(shape, 5, 2);
   const std::vector<AttentionChunk> chunks = {{&a, 289, 290}, {&b, 4, 5}, {&b, 0, 5}};
-  SimLauncher sim(built_archs().front(), kWorkspace, 1);
+  SimLauncher sim(built_archs().front(), kAttentionWorkspace, 1);
   AttentionStep step(sim, shape, chunks, 1);
   step.batch.max_query_len = 40;
   step.batch.max_context_len = 1500;
@@ -117,7 +98,7 @@ TEST_CASE("attention in a step whose maxima are a bucket's") {
 TEST_CASE("attention writes an activation") {
   const AttentionShape shape{.heads = 4, .kv_heads = 2, .dim = 8};
   const AttentionSequence a(shape, 290, 1);
-  SimLauncher sim(built_archs().front(), kWorkspace, 1);
+  SimLauncher sim(built_archs().front(), kAttentionWorkspace, 1);
   AttentionStep step(sim, shape, {{&a, 289, 290}, {&a, 0, 20}}, 1);
   cuda::attention(sim, step.args);
   const std::vector<float> expected = step.output();

@@ -1,13 +1,11 @@
 // Attention over the paged cache on the PTX interpreter, on tensor cores.
 #include "tests/catch.h"
-#include "tests/kernels_cuda/attention_case.h"
+#include "tests/kernels_cuda/attention_company.h"
 
 using namespace inferd;
 using namespace inferd::cuda::test;
 
 namespace {
-
-constexpr std::size_t kWorkspace = std::size_t{1} << 20;
 
 /// Queries and weights are rounded to 16 bits. A weight's error of 2^-12 (f16) averages out to less than that in a sum
 /// of normals, below 5 in size; a score's is 2^-12 of the length of q times that of one key, 8 at most.
@@ -22,7 +20,7 @@ std::vector<int> archs_for(DType type) {
 void check(const AttentionShape& shape, const std::vector<AttentionChunk>& chunks, int schedules = 1) {
   for (const int arch : archs_for(shape.type)) {
     CAPTURE(arch, shape.dim, shape.window, shape.prefix);
-    SimLauncher sim(arch, kWorkspace, schedules);
+    SimLauncher sim(arch, kAttentionWorkspace, schedules);
     CHECK(attention_error(shape, chunks, attend(sim, shape, chunks)) <= tolerance(shape.type));
   }
 }
@@ -101,24 +99,7 @@ TEST_CASE("a query's bits do not depend on how tensor cores come to it") {
         AttentionShape{.heads = 2, .kv_heads = 1, .dim = 96, .type = DType::f16, .softcap = 3.0f},
         AttentionShape{.heads = 1, .kv_heads = 1, .dim = 128, .type = DType::bf16},
         AttentionShape{.heads = 2, .kv_heads = 1, .dim = 256, .type = DType::f16}}) {
-    const int arch = built_archs().back(), length = 290;
-    CAPTURE(arch, shape.dim);
-    const AttentionSequence a(shape, length, 1), b(shape, 100, 2);
-    const auto run = [&](const std::vector<AttentionChunk>& chunks, std::size_t workspace, unsigned seed) {
-      SimLauncher sim(arch, workspace, 1);
-      return attend(sim, shape, chunks, seed);
-    };
-    const std::vector<float> whole = run({{&a, 0, length}}, 0, 1);
-    for (const int position : {0, 63, 64, 255, 256, 289}) {
-      CAPTURE(position);
-      const std::vector<float> expected = rows_of(whole, position, 1, shape);
-      const AttentionChunk decode{&a, position, position + 1};
-      CHECK(run({decode}, kWorkspace, 3) == expected);
-      CHECK(run({decode}, 0, 4) == expected);  // no room for partials: one block takes all spans
-      CHECK(rows_of(run({{&b, 2, 90}, decode, {&b, 99, 100}}, kWorkspace, 5), 88, 1, shape) == expected);
-    }
-    CHECK(run({{&a, 258, 261}}, kWorkspace, 6) == rows_of(whole, 258, 3, shape));
-    CHECK(run({{&a, 250, length}}, kWorkspace, 7) == rows_of(whole, 250, length - 250, shape));
+    check_company(built_archs().back(), shape, {0, 63, 64, 255, 256, 289});
   }
 }
 

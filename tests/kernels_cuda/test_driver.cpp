@@ -4,11 +4,14 @@
 #include <cstdio>
 #include <string>
 
-#include "base/errors.h"
 #include "tests/catch.h"
+#include "tests/errors.h"
 
 namespace inferd::cuda {
 namespace {
+
+using inferd::testing::error_of;
+using inferd::testing::has;
 
 // What the table's functions answer; they are plain functions, so the state is the file's.
 struct State {
@@ -38,18 +41,6 @@ DriverTable make_table() {
   };
   return table;
 }
-
-template <typename Function>
-FatalError error_of(Function function) {
-  try {
-    function();
-  } catch (const FatalError& error) {
-    return error;
-  }
-  return FatalError(ExitCode::ok, "no error");
-}
-
-bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 }  // namespace
 

@@ -5,6 +5,7 @@
 #include "tests/catch.h"
 #include "tests/kernels_cuda/linear_check.h"
 #include "tests/kernels_cuda/mutants.h"
+#include "tests/kernels_cuda/random_rows.h"
 #include "tests/kernels_cuda/sim_weight.h"
 
 using namespace inferd;
@@ -17,14 +18,6 @@ namespace {
 
 // A lane adds K / 32 products (four lanes, eight warps), each rounded once; eleven further additions; the epilogue's.
 double tolerance(std::int64_t columns) { return (static_cast<double>(columns) / 32 + 20) * 0x1p-24; }
-
-std::vector<float> random_values(std::size_t count, std::uint32_t seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal;
-  std::vector<float> values(count);
-  for (float& value : values) value = normal(random);
-  return values;
-}
 
 /// The f32 form of x, padding included.
 float* put_x(SimLauncher& sim, const std::vector<float>& x, std::int64_t columns) {
@@ -65,7 +58,7 @@ TEST_CASE("every type gives the f64 product within f32 rounding") {
         CAPTURE(arch, dtype_info(dtype).name, columns);
         SimLauncher sim(arch, 0, columns <= 256 ? 6 : 1);
         const StoredMatrix matrix(dtype, 17, columns, 7);
-        const std::vector<float> x = random_values(static_cast<std::size_t>(9 * columns), 8);
+        const std::vector<float> x = normals(static_cast<std::size_t>(9 * columns), 8);
         const Products expected = products(matrix.widened(), x, static_cast<std::size_t>(columns));
         const std::vector<float> y = run(sim, sim_weight(sim, {matrix.source()}), x);
         REQUIRE(first_difference(y, expected.sums, expected.magnitudes, tolerance(columns)) == "");
@@ -95,7 +88,7 @@ TEST_CASE("rows and tokens of every remainder") {
           CAPTURE(arch, rows, tokens, columns);
           SimLauncher sim(arch, 0, rows == 17 && tokens == 9 ? 6 : 1);
           const StoredMatrix matrix(DType::f16, rows, columns, static_cast<std::uint32_t>(rows));
-          const std::vector<float> x = random_values(static_cast<std::size_t>(tokens * columns), 4);
+          const std::vector<float> x = normals(static_cast<std::size_t>(tokens * columns), 4);
           const Products expected = products(matrix.widened(), x, static_cast<std::size_t>(columns));
           const std::vector<float> y = run(sim, sim_weight(sim, {matrix.source()}), x);
           REQUIRE(first_difference(y, expected.sums, expected.magnitudes, tolerance(columns)) == "");
@@ -109,7 +102,7 @@ TEST_CASE("a row's bits do not depend on the rows beside it") {
   SimLauncher sim(built_archs()[0], 0, 1);
   const StoredMatrix matrix(DType::q5_k, 33, 768, 5);
   const CudaWeight weight = sim_weight(sim, {matrix.source()});
-  const std::vector<float> x = random_values(19 * 768, 6);
+  const std::vector<float> x = normals(19 * 768, 6);
   const std::vector<float> all = run(sim, weight, x);
   for (const std::size_t count : {1u, 2u, 8u, 11u}) {
     const std::vector<float> last = run(sim, weight, {x.end() - static_cast<std::ptrdiff_t>(count * 768), x.end()});
@@ -134,28 +127,12 @@ TEST_CASE("parts of several types and orders of columns are stacked") {
   }
   w.insert(w.end(), ordered.begin(), ordered.end());
   w.insert(w.end(), last.begin(), last.end());
-  const std::vector<float> x = random_values(10 * 96, 4);
+  const std::vector<float> x = normals(10 * 96, 4);
   const Products expected = products(w, x, 96);
   REQUIRE(first_difference(run(sim, weight, x), expected.sums, expected.magnitudes, tolerance(96)) == "");
 }
 
 namespace {
-
-double function_of(ActivationFunction function, double v) {
-  switch (function) {
-    case ActivationFunction::gelu_erf:
-      return 0.5 * v * (1 + std::erf(v / std::sqrt(2.0)));
-    case ActivationFunction::gelu_tanh:
-      return 0.5 * v * (1 + std::tanh(std::sqrt(2 / std::acos(-1.0)) * (v + 0.044715 * v * v * v)));
-    case ActivationFunction::silu:
-      return v / (1 + std::exp(-v));
-    case ActivationFunction::tanh:
-      return std::tanh(v);
-    case ActivationFunction::none:
-      break;
-  }
-  return v;
-}
 
 /// Empty if right: a product with an addend, a bias, a function and a residual that is the output itself, columns in
 /// another order.
@@ -172,10 +149,10 @@ std::string check_epilogue(int arch, DType dtype, ActivationFunction function, b
   for (WeightSource& source : sources) source.column_order = plain ? nullptr : order.data();
   const CudaWeight weight = sim_weight(sim, sources, {.gated = gated});
   if (weight.parts().size() != 1) return "not one part";
-  const std::vector<float> x = random_values(8 * wide, 2);
-  const std::vector<float> addend = random_values(static_cast<std::size_t>(8 * rows), 3);
-  const std::vector<float> bias = random_values(static_cast<std::size_t>(rows), 4);
-  const std::vector<float> residual = random_values(static_cast<std::size_t>(8 * outs), 5);
+  const std::vector<float> x = normals(8 * wide, 2);
+  const std::vector<float> addend = normals(static_cast<std::size_t>(8 * rows), 3);
+  const std::vector<float> bias = normals(static_cast<std::size_t>(rows), 4);
+  const std::vector<float> residual = normals(static_cast<std::size_t>(8 * outs), 5);
   const Tensor out = sim.put(residual, DType::f32, {8, outs}, "out");
   EpilogueParams epilogue = plain_epilogue(out);
   epilogue.function = function;
@@ -203,7 +180,7 @@ std::string check_epilogue(int arch, DType dtype, ActivationFunction function, b
   for (std::size_t t = 0; t < 8; ++t) {
     for (std::size_t c = 0; c < static_cast<std::size_t>(outs); ++c) {
       const std::size_t at = 18 * t + c, to = static_cast<std::size_t>(outs) * t + c;
-      double value = function_of(function, product.sums[at]), magnitude = product.magnitudes[at] * 1.2 + 0.1;
+      double value = activated(function, product.sums[at]), magnitude = product.magnitudes[at] * 1.2 + 0.1;
       if (gated) {
         magnitude = magnitude * std::fabs(product.sums[at + 9]) + product.magnitudes[at + 9] * std::fabs(value);
         value *= product.sums[at + 9];
@@ -241,8 +218,8 @@ TEST_CASE("gate and up rows are interleaved, for every remainder") {
         const StoredMatrix gate(dtype, half, columns, 1), up(dtype, half, columns, 2);
         const CudaWeight weight = sim_weight(sim, {gate.source(), up.source()}, {.gated = true});
         REQUIRE(weight.parts().size() == 1);
-        const std::vector<float> x = random_values(static_cast<std::size_t>(3 * columns), 3);
-        const std::vector<float> bias = random_values(static_cast<std::size_t>(2 * half), 4);
+        const std::vector<float> x = normals(static_cast<std::size_t>(3 * columns), 3);
+        const std::vector<float> bias = normals(static_cast<std::size_t>(2 * half), 4);
         const Tensor out = sim.output(DType::f32, {3, half}, "out");
         EpilogueParams epilogue = plain_epilogue(out);
         epilogue.bias = sim.put(bias, DType::f32, {2 * half}, "bias").as<float>();
@@ -276,7 +253,7 @@ TEST_CASE("gates and ups of different types are two parts") {
   std::vector<float> w = gate.widened();
   const std::vector<float> more = up.widened();
   w.insert(w.end(), more.begin(), more.end());
-  const std::vector<float> x = random_values(2 * 256, 4);
+  const std::vector<float> x = normals(2 * 256, 4);
   const Products expected = products(w, x, 256);
   REQUIRE(first_difference(run(sim, weight, x), expected.sums, expected.magnitudes, tolerance(256)) == "");
 }
@@ -295,7 +272,7 @@ TEST_CASE("faults in the exact kernels are noticed") {
   for (const auto& [dtype, kernel] : some) {
     CAPTURE(dtype_info(dtype).name);
     const StoredMatrix small(dtype, 9, 256, 7), large(dtype, 17, 768, 7);
-    const std::vector<float> x = random_values(9 * 768, 8);
+    const std::vector<float> x = normals(9 * 768, 8);
     const auto product_is_right = [&](const StoredMatrix& matrix, std::ptrdiff_t tokens) {
       SimLauncher sim(arch, 0, tokens == 9 ? 2 : 1);
       const std::vector<float> some_x(x.begin(), x.begin() + tokens * matrix.columns);

@@ -7,6 +7,7 @@
 #include "tests/catch.h"
 #include "tests/kernels_cuda/linear_check.h"
 #include "tests/kernels_cuda/mutants.h"
+#include "tests/kernels_cuda/random_rows.h"
 #include "tests/kernels_cuda/sim_weight.h"
 
 using namespace inferd;
@@ -14,14 +15,6 @@ using namespace inferd::cuda;
 using namespace inferd::cuda::test;
 
 namespace {
-
-std::vector<float> random_values(std::size_t count, std::uint32_t seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal;
-  std::vector<float> values(count);
-  for (float& value : values) value = normal(random);
-  return values;
-}
 
 struct Pair {
   std::int64_t rank, first_row, rows;
@@ -31,8 +24,8 @@ struct Pair {
 struct Update {
   Update(std::vector<std::array<std::int64_t, 3>> shapes, std::int64_t columns, std::uint32_t seed) {
     for (const auto& [rank, first_row, rows] : shapes) {
-      pairs.push_back({rank, first_row, rows, random_values(static_cast<std::size_t>(rank * columns), ++seed),
-                       random_values(static_cast<std::size_t>(rank * rows), ++seed)});
+      pairs.push_back({rank, first_row, rows, normals(static_cast<std::size_t>(rank * columns), ++seed),
+                       normals(static_cast<std::size_t>(rank * rows), ++seed)});
     }
   }
   std::unique_ptr<CudaLowRank> load(SimLauncher& sim, std::int64_t rows, std::int64_t columns) const {
@@ -131,7 +124,7 @@ std::string check_rows(int arch, std::uint32_t form, std::int64_t columns, std::
   updates[2] = second.get();
   updates.back() = third.get();
   const std::vector<std::int32_t> adapters{2, -1, 0, 1, slot, 2, 2, 0};
-  std::vector<float> x = random_values(adapters.size() * static_cast<std::size_t>(columns), 9);
+  std::vector<float> x = normals(adapters.size() * static_cast<std::size_t>(columns), 9);
   const Activation activation = put_activation(sim, x, columns, form);
   const std::vector<float> out = run(sim, activation, adapters, updates, rows, 17);
   std::vector<double> expected, magnitudes;
@@ -171,7 +164,7 @@ TEST_CASE("rows outside every pair of an update become -0") {
   SimLauncher sim(built_archs()[0]);
   const Update update({{2, 3, 4}}, 64, 1);
   const auto loaded = update.load(sim, 10, 64);
-  std::vector<float> x = random_values(64, 2);
+  std::vector<float> x = normals(64, 2);
   const std::vector<float> out = run(sim, put_activation(sim, x, 64, kF32Form), {0}, {loaded.get()}, 10, 2);
   for (std::size_t i = 0; i < 10; ++i)
     CHECK((std::bit_cast<std::uint32_t>(out[i]) == 0x80000000u) == (i < 3 || i >= 7));
@@ -182,7 +175,7 @@ TEST_CASE("a row's bits do not depend on the rows beside it, nor on the adapter'
     SimLauncher sim(arch, 0, 1);
     const Update a({{8, 0, 300}}, 200, 1), b({{3, 0, 300}}, 200, 30);
     const auto first = a.load(sim, 300, 200), second = b.load(sim, 300, 200);
-    std::vector<float> x = random_values(5 * 200, 2), last(x.begin() + 800, x.end());
+    std::vector<float> x = normals(5 * 200, 2), last(x.begin() + 800, x.end());
     const std::vector<float> all =
         run(sim, put_activation(sim, x, 200, kF32Form), {1, 0, -1, 1, 0}, {first.get(), second.get()}, 300, 8);
     std::vector<const LowRank*> many(kLoraUpdates + 3, second.get());
@@ -197,7 +190,7 @@ TEST_CASE("rows without an adapter are written once, whatever the number of laun
   SimLauncher sim(built_archs()[0]);
   const Update a({{2, 0, 7}}, 64, 1);
   const auto loaded = a.load(sim, 7, 64);
-  std::vector<float> x = random_values(2 * 64, 2);
+  std::vector<float> x = normals(2 * 64, 2);
   const Activation activation = put_activation(sim, x, 64, kF32Form);
   const std::vector<const LowRank*> none(2 * kLoraUpdates, nullptr);
   for (const float value : run(sim, activation, {-1, kLoraUpdates}, none, 7, 2)) {
