@@ -5,15 +5,12 @@
 #include "base/errors.h"
 #include "engine/adapters/lora_adapter.h"
 #include "engine/engine.h"
-#include "engine/weights/checkpoint.h"
-#include "engine/weights/model_config.h"
 #include "tests/cuda/fake_gpu.h"
-#include "tests/engine/sim_harness.h"
+#include "tests/engine/golden_core.h"
 
 namespace inferd {
 namespace {
 
-const std::string kGolden = INFERD_SOURCE_DIR "/tests/golden/";
 constexpr int kRequests = 16;
 
 EngineOptions options_with(std::int64_t batch_tokens, std::size_t kv_cache_bytes) {
@@ -30,32 +27,11 @@ std::unique_ptr<Backend> gpu_backend(ActivationMode mode = ActivationMode::autom
   return make_cuda_backend({.activations = mode});
 }
 
-std::unique_ptr<Model> load_decoder(const std::string& path, Backend& backend, const EngineOptions& options) {
-  const auto checkpoint = Checkpoint::open(kGolden + path);
-  ModelOptions model_options;
-  model_options.max_batch_tokens = options.max_batch_tokens;
-  model_options.max_logit_rows = options.max_logit_rows;
-  model_options.max_adapters = options.max_adapters;
-  return load_model(*checkpoint, read_model_config(*checkpoint), backend, model_options).decoder;
-}
-
 struct GpuCore {
   GpuCore(Backend& backend, const std::string& path, const EngineOptions& options)
       : core(load_decoder(path, backend, options), backend, options, clock) {}
-  std::shared_ptr<TokenStream> submit(const Request& request) {
-    auto result = core.submit(request);
-    REQUIRE(std::holds_alternative<std::shared_ptr<TokenStream>>(result));
-    return std::get<std::shared_ptr<TokenStream>>(result);
-  }
-  Answer finish(const std::shared_ptr<TokenStream>& stream) {
-    while (stream->finish_reason() == FinishReason::none) {
-      core.step();
-      core.check_integrity();
-    }
-    Answer answer;
-    drain(*stream, &answer);
-    return answer;
-  }
+  std::shared_ptr<TokenStream> submit(const Request& request) { return inferd::submit(core, request); }
+  Answer finish(const std::shared_ptr<TokenStream>& stream) { return inferd::finish(core, stream); }
   Answer answer(const Request& request) { return finish(submit(request)); }
   SystemClock clock;
   EngineCore core;

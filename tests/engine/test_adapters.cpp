@@ -5,14 +5,10 @@
 #include "base/errors.h"
 #include "engine/adapters/lora_adapter.h"
 #include "engine/engine.h"
-#include "engine/weights/checkpoint.h"
-#include "engine/weights/model_config.h"
-#include "tests/engine/sim_harness.h"
+#include "tests/engine/golden_core.h"
 
 namespace inferd {
 namespace {
-
-const std::string kGolden = INFERD_SOURCE_DIR "/tests/golden/";
 
 LoraAdapter adapter(const std::string& name) { return read_lora_adapter(open_adapter(kGolden + "lora/" + name)); }
 
@@ -24,31 +20,14 @@ EngineOptions small_engine(int slots) {
   return options;
 }
 
-std::unique_ptr<Model> qwen2(Backend& backend, const EngineOptions& options) {
-  const auto checkpoint = Checkpoint::open(kGolden + "models/qwen2");
-  ModelOptions model_options;
-  model_options.max_batch_tokens = options.max_batch_tokens;
-  model_options.max_logit_rows = options.max_logit_rows;
-  model_options.max_adapters = options.max_adapters;
-  return load_model(*checkpoint, read_model_config(*checkpoint), backend, model_options).decoder;
-}
-
 struct AdapterCore {
   explicit AdapterCore(int slots = 2)
       : backend(make_cpu_backend({.threads = 2})),
-        core(qwen2(*backend, small_engine(slots)), *backend, small_engine(slots), clock) {}
+        core(load_decoder("models/qwen2", *backend, small_engine(slots)), *backend, small_engine(slots), clock) {}
   std::shared_ptr<TokenStream> submit(Request request) {
     return std::get<std::shared_ptr<TokenStream>>(core.submit(std::move(request)));
   }
-  Answer finish(const std::shared_ptr<TokenStream>& stream) {
-    while (stream->finish_reason() == FinishReason::none) {
-      core.step();
-      core.check_integrity();
-    }
-    Answer answer;
-    drain(*stream, &answer);
-    return answer;
-  }
+  Answer finish(const std::shared_ptr<TokenStream>& stream) { return inferd::finish(core, stream); }
   SystemClock clock;
   std::unique_ptr<Backend> backend;
   EngineCore core;
@@ -129,7 +108,8 @@ TEST_CASE("adapters come and go while other threads send requests") {
   SystemClock clock;
   const auto backend = make_cpu_backend({.threads = 1});
   Engine engine(clock);
-  const ModelHandle handle = engine.add_decoder(qwen2(*backend, small_engine(2)), *backend, small_engine(2));
+  const ModelHandle handle =
+      engine.add_decoder(load_decoder("models/qwen2", *backend, small_engine(2)), *backend, small_engine(2));
   const std::uint64_t first = engine.load_adapter(handle, adapter("lora_qwen2"));
   engine.start();
   const auto answer_of = [&](std::uint64_t id) {

@@ -3,16 +3,10 @@
 #include <map>
 
 #include "engine/adapters/lora_adapter.h"
-#include "engine/engine_core.h"
-#include "engine/weights/checkpoint.h"
-#include "engine/weights/model_config.h"
-#include "tests/catch.h"
-#include "tests/engine/sim_harness.h"
+#include "tests/engine/golden_core.h"
 
 namespace inferd {
 namespace {
-
-constexpr const char* kGolden = INFERD_SOURCE_DIR "/tests/golden/";
 
 /// The CPU's operations; those of a captured key are kept with their arguments as they were, and run again from there.
 class RecordingBackend final : public Backend {
@@ -107,16 +101,10 @@ EngineOptions options_with(std::int64_t blocks_bytes = 8 << 20) {
 
 struct Run {
   Run(Backend& backend, const std::string& name, const EngineOptions& options) {
-    const auto checkpoint = Checkpoint::open(kGolden + name);
-    ModelOptions model_options;
-    model_options.max_batch_tokens = options.max_batch_tokens;
-    model_options.max_logit_rows = options.max_logit_rows;
-    model_options.max_adapters = options.max_adapters;
-    LoadedModel loaded = load_model(*checkpoint, read_model_config(*checkpoint), backend, model_options);
-    core = std::make_unique<EngineCore>(std::move(loaded.decoder), backend, options, clock);
+    core = std::make_unique<EngineCore>(load_decoder(name, backend, options), backend, options, clock);
   }
   std::vector<Answer> answers(int count, std::uint64_t adapter = 0, int longest = 50) {
-    std::vector<std::shared_ptr<TokenStream>> streams;
+    std::vector<Request> requests;
     for (int i = 0; i < count; ++i) {
       Request request;
       for (int t = 0; t < (i == 5 ? longest : 3 + (i * 37) % 90); ++t) {
@@ -127,14 +115,9 @@ struct Run {
       request.sampling.temperature = i % 2 == 0 ? 0.0f : 1.0f;
       request.sampling.seed = i;
       request.adapter = i % 3 == 1 ? adapter : 0;
-      auto result = core->submit(request);
-      REQUIRE(std::holds_alternative<std::shared_ptr<TokenStream>>(result));
-      streams.push_back(std::get<std::shared_ptr<TokenStream>>(result));
+      requests.push_back(std::move(request));
     }
-    while (core->step()) core->check_integrity();
-    std::vector<Answer> out(streams.size());
-    for (std::size_t i = 0; i < streams.size(); ++i) drain(*streams[i], &out[i]);
-    return out;
+    return inferd::answers(*core, requests);
   }
   SystemClock clock;
   std::unique_ptr<EngineCore> core;
@@ -182,7 +165,7 @@ TEST_CASE("preemption, prefix hits and longer tables meet captured steps") {
 }
 
 TEST_CASE("steps with adapters are made anew, and mixtures always") {
-  const LoraAdapter adapter = read_lora_adapter(open_adapter(std::string(kGolden) + "lora/lora_qwen2_all"));
+  const LoraAdapter adapter = read_lora_adapter(open_adapter(kGolden + "lora/lora_qwen2_all"));
   const auto plain = make_cpu_backend({.threads = 2});
   RecordingBackend recording;
   Run expected(*plain, "models/qwen2", options_with()), captured(recording, "models/qwen2", options_with());

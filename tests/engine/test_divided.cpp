@@ -3,44 +3,20 @@
 
 #include "base/errors.h"
 #include "engine/adapters/lora_adapter.h"
-#include "engine/engine_core.h"
-#include "engine/weights/checkpoint.h"
-#include "engine/weights/model_config.h"
-#include "tests/catch.h"
-#include "tests/engine/sim_harness.h"
+#include "tests/engine/golden_core.h"
 
 namespace inferd {
 namespace {
-
-constexpr const char* kGolden = INFERD_SOURCE_DIR "/tests/golden/";
 
 /// A golden model whose first `host_layers` layers are on a backend of their own.
 struct DividedCore {
   DividedCore(const std::string& name, int host_layers, const EngineOptions& options)
       : lower(make_cpu_backend({.threads = 1})), upper(make_cpu_backend({.threads = 2})) {
-    const auto checkpoint = Checkpoint::open(kGolden + name);
-    ModelOptions model_options;
-    model_options.max_batch_tokens = options.max_batch_tokens;
-    model_options.max_logit_rows = options.max_logit_rows;
-    model_options.max_adapters = 1;
-    model_options.host_layers = host_layers;
-    model_options.host = lower.get();
-    LoadedModel loaded = load_model(*checkpoint, read_model_config(*checkpoint), *upper, model_options);
-    spec = loaded.decoder->kv_spec();
-    core = std::make_unique<EngineCore>(std::move(loaded.decoder), *upper, options, clock);
+    auto model = load_decoder(name, *upper, options, lower.get(), host_layers);
+    spec = model->kv_spec();
+    core = std::make_unique<EngineCore>(std::move(model), *upper, options, clock);
   }
-  std::vector<Answer> answers(const std::vector<Request>& requests) {
-    std::vector<std::shared_ptr<TokenStream>> streams;
-    for (const Request& request : requests) {
-      auto result = core->submit(request);
-      REQUIRE(std::holds_alternative<std::shared_ptr<TokenStream>>(result));
-      streams.push_back(std::get<std::shared_ptr<TokenStream>>(result));
-    }
-    while (core->step()) core->check_integrity();
-    std::vector<Answer> out(streams.size());
-    for (std::size_t i = 0; i < streams.size(); ++i) drain(*streams[i], &out[i]);
-    return out;
-  }
+  std::vector<Answer> answers(const std::vector<Request>& requests) { return inferd::answers(*core, requests); }
   SystemClock clock;
   std::unique_ptr<Backend> lower, upper;
   KvSpec spec;
@@ -89,7 +65,7 @@ TEST_CASE("every division of a model gives the bits of the undivided one") {
 }
 
 TEST_CASE("an adapter reaches the layers of both backends") {
-  const LoraAdapter adapter = read_lora_adapter(open_adapter(std::string(kGolden) + "lora/lora_qwen2_all"));
+  const LoraAdapter adapter = read_lora_adapter(open_adapter(kGolden + "lora/lora_qwen2_all"));
   DividedCore whole("models/qwen2", 0, small_pool()), divided("models/qwen2", 1, small_pool());
   const std::int64_t vocab = whole.core->info().vocab_size;
   const std::vector<Answer> plain = whole.answers(requests_for(vocab));
