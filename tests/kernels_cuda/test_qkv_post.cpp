@@ -187,6 +187,7 @@ TEST_CASE("qkv_post rotates widths that straddle vectors, and rows that are not 
     for (const RopeStyle style : {RopeStyle::half, RopeStyle::interleaved}) {
       for (const DType kv : {DType::f16, DType::bf16, DType::f32}) {
         check(arch, {.head_dim = 80, .rotary_dim = 20, .style = style, .norms = true, .kv = kv});
+        check(arch, {.head_dim = 64, .rotary_dim = 64, .style = style, .kv = kv});
         check(arch, {.head_dim = 64, .rotary_dim = 6, .style = style, .kv = kv});
         check(arch, {.head_dim = 96, .rotary_dim = 2, .style = style, .kv = kv});
         check(arch, {.head_dim = 128, .rotary_dim = 128, .style = style, .norms = true, .kv = kv, .qkv_pad = 1});
