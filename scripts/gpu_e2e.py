@@ -2,7 +2,8 @@
   python3 scripts/gpu_e2e.py --out DIR 0.5B 7B       (torch with CUDA, transformers; INFERD_BIN: the daemon)
 
 Makes random Qwen2-shaped checkpoints in DIR, serves each, and prints a table. Ends with 1 if a log-probability is off by
-more than 5e-2 of the largest logit of its row.
+more than 5e-2 of the largest logit of its row. The shape "tiny" is for trying this script without a GPU: transformers runs
+on the CPU then, inferd on whatever it finds as libcuda.so.1 (the fake driver of the tests).
 """
 import argparse
 import concurrent.futures
@@ -19,6 +20,7 @@ import urllib.request
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TOLERANCE = 5e-2
 SHAPES = {
@@ -26,14 +28,19 @@ SHAPES = {
                  num_key_value_heads=2, vocab_size=151936, tie_word_embeddings=True),
     "7B": dict(hidden_size=3584, intermediate_size=18944, num_hidden_layers=28, num_attention_heads=28,
                num_key_value_heads=4, vocab_size=152064, tie_word_embeddings=False),
+    "tiny": dict(hidden_size=128, intermediate_size=192, num_hidden_layers=2, num_attention_heads=4,
+                 num_key_value_heads=2, vocab_size=768, tie_word_embeddings=False),
 }
+# Tokens of the prompts whose log-probabilities are compared, of the timed prompt, and of an answer; streams.
+FULL = dict(compared=(5, 64, 333, 1500), prefill=2048, answer=64, batches=(1, 8, 64))
+SMALL = dict(compared=(5, 40), prefill=48, answer=4, batches=(1, 3))
 
 
 def make_model(name, folder):
     """Random weights large enough that logits differ; the model stays on the GPU, its files go to `folder`."""
     torch.manual_seed(7)
     config = Qwen2Config(**SHAPES[name], max_position_embeddings=8192, bos_token_id=None, eos_token_id=1)
-    with torch.device("cuda"):
+    with torch.device(DEVICE):
         model = Qwen2ForCausalLM._from_config(config, dtype=torch.bfloat16)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -82,13 +89,13 @@ def prompt(length, seed):
     return torch.randint(3, 500, (length,), generator=generator).tolist()  # ids the small tokenizer knows
 
 
-def worst_error(model, server):
+def worst_error(model, server, lengths):
     """Largest |difference| of a token's log-probability, as a share of the largest logit of its row."""
     worst = 0.0
-    for seed, length in enumerate((5, 64, 333, 1500)):
+    for seed, length in enumerate(lengths):
         ids = prompt(length, seed)
         with torch.no_grad():
-            rows = model(torch.tensor([ids], device="cuda")).logits[0].float()
+            rows = model(torch.tensor([ids], device=DEVICE)).logits[0].float()
         expected = torch.log_softmax(rows, -1)
         found = server.complete(prompt=ids, max_tokens=1, echo=True, logprobs=1)["choices"][0]["logprobs"]["token_logprobs"]
         for position in range(1, length):
@@ -98,17 +105,19 @@ def worst_error(model, server):
 
 
 def seconds(run):
-    run()
-    torch.cuda.synchronize()
+    def finished():
+        run()
+        if DEVICE == "cuda":
+            torch.cuda.synchronize()
+    finished()
     began = time.monotonic()
-    run()
-    torch.cuda.synchronize()
+    finished()
     return time.monotonic() - began
 
 
 def reference_speed(model, batch, tokens):
-    """Decode tokens/s of transformers' generate without its prompt, prefill tokens/s of 2,048 tokens."""
-    ids = torch.tensor([prompt(16, i) for i in range(batch)], device="cuda")
+    """Tokens/s of transformers' generate, its short prompts included."""
+    ids = torch.tensor([prompt(16, i) for i in range(batch)], device=DEVICE)
     options = dict(do_sample=False, eos_token_id=None, pad_token_id=0)
     with torch.no_grad():
         decode = seconds(lambda: model.generate(ids, max_new_tokens=tokens, min_new_tokens=tokens, **options))
@@ -125,14 +134,14 @@ def served_speed(server, batch, tokens):
         return batch * tokens / (time.monotonic() - began)
 
 
-def prefill_speeds(model, server):
-    ids = prompt(2048, 99)
+def prefill_speeds(model, server, length):
+    ids = prompt(length, 99)
     with torch.no_grad():
-        reference = 2048 / seconds(lambda: model(torch.tensor([ids], device="cuda"), logits_to_keep=1))
-    server.complete(prompt=prompt(2048, 98), max_tokens=1)
+        reference = length / seconds(lambda: model(torch.tensor([ids], device=DEVICE), logits_to_keep=1))
+    server.complete(prompt=prompt(length, 98), max_tokens=1)
     began = time.monotonic()
     server.complete(prompt=ids, max_tokens=1)
-    return reference, 2048 / (time.monotonic() - began)
+    return reference, length / (time.monotonic() - began)
 
 
 def main():
@@ -147,17 +156,20 @@ def main():
         folder = pathlib.Path(arguments.out) / f"qwen2-{name}"
         model = make_model(name, folder)
         server = Server(folder, pathlib.Path(arguments.out) / f"serve-{name}.log")
-        error = worst_error(model, server)
+        sizes = SMALL if name == "tiny" else FULL
+        error = worst_error(model, server, sizes["compared"])
         bad = bad or not error <= TOLERANCE
-        lines = [("prefill 2048", *prefill_speeds(model, server))]
-        for batch in (1, 8, 64):
-            lines.append((f"decode x{batch}", reference_speed(model, batch, 64), served_speed(server, batch, 64)))
+        lines = [(f"prefill {sizes['prefill']}", *prefill_speeds(model, server, sizes["prefill"]))]
+        for batch in sizes["batches"]:
+            lines.append((f"decode x{batch}", reference_speed(model, batch, sizes["answer"]),
+                          served_speed(server, batch, sizes["answer"])))
         for what, reference, served in lines:
             print(f"| {name} BF16 | {server.load_s:.1f} | {error:.1e} | {what} | {reference:.0f} | {served:.0f} | "
                   f"{served / reference:.2f} |", flush=True)
         server.stop()
         del model
-        torch.cuda.empty_cache()
+        if DEVICE == "cuda":
+            torch.cuda.empty_cache()
         shutil.rmtree(folder)
     if bad:
         sys.exit(f"a log-probability is off by more than {TOLERANCE}")
