@@ -4,7 +4,7 @@
 namespace inferd::cuda {
 
 #if __CUDA_ARCH__ >= 800
-#define ATTEND(function, dim) function<__nv_bfloat16, dim>(p)
+#define ATTEND(function, dim) function<KvTiles<__nv_bfloat16, dim>>(p)
 #else
 #define ATTEND(function, dim)
 #endif

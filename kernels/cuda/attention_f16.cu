@@ -3,7 +3,7 @@
 
 namespace inferd::cuda {
 
-#define ATTEND(function, dim) function<__half, dim>(p)
+#define ATTEND(function, dim) function<KvTiles<__half, dim>>(p)
 INFERD_ATTENTION_KERNELS(f16, ATTEND)
 
 }  // namespace inferd::cuda

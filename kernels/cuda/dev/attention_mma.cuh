@@ -5,22 +5,9 @@
 
 #include "kernels/cuda/dev/activation_out.cuh"
 #include "kernels/cuda/dev/attention.cuh"
+#include "kernels/cuda/dev/kv_tiles.cuh"
 
 namespace inferd::cuda {
-
-/// Rows of kDim 16-bit elements in shared memory, in chunks of 16 bytes. An exclusive or puts the same chunk of eight
-/// rows into different banks, and leaves stretches of eight chunks where they are.
-template <int kDim>
-struct SharedRows {
-  static constexpr int kChunks = kDim / 8;
-  static __device__ int at(int row, int chunk) {
-    const int swizzle = kChunks % 8 == 0 ? row & 7 : kChunks % 4 == 0 ? row >> 1 & 3 : row >> 2 & 1;
-    return row * kDim + (chunk ^ swizzle) * 8;
-  }
-};
-
-template <int kDim>
-constexpr bool kTwoBuffers = kv_buffers(kDim) == 2;
 
 /// Warps of attend_tiles that share the columns of the same 16 rows: what two sets of sums in registers demand. Each
 /// computes all scores.
@@ -53,40 +40,6 @@ __device__ inline std::uint32_t pack(float low, float high) {
 template <typename T>
 constexpr std::uint32_t kOnes = std::is_same_v<T, __half> ? 0x3c003c00u : 0x3f803f80u;
 
-/// Pages of one kv head and sequence.
-template <typename T, int kDim>
-struct KvPages {
-  const T* base;
-  const std::int32_t* table;
-  int block_elements;
-  int end;  // keys there are
-
-  __device__ KvPages(const AttentionParams& p, const void* kv, const SequenceRows& s, int sequence, int kv_head)
-      : base(static_cast<const T*>(kv) + kv_head * kPageKeys * kDim),
-        table(p.block_tables + sequence * p.table_stride),
-        block_elements(p.num_kv_heads * kPageKeys * kDim),
-        end(s.context) {}
-
-  /// Starts copying the keys [first, first + kMmaKeys), zeros from `end` on.
-  __device__ void load(int first, T* to) const {
-    constexpr int kChunks = kDim / 8, kPageChunks = kPageKeys * kChunks;
-    const unsigned thread = ptx::recomputed(threadIdx.x);
-#pragma unroll ptx::kAsyncCopies ? kMmaKeys / kPageKeys : 1
-    for (int page = 0; page < kMmaKeys / kPageKeys; ++page) {
-      const int key = first + page * kPageKeys, left = end - key;
-      const T* from = base + static_cast<std::int64_t>(table[min(key, end - 1) / kPageKeys]) * block_elements;
-#pragma unroll
-      for (int i = 0; i < kPageChunks; i += kMmaThreads) {
-        const unsigned at = thread + i;
-        if (kPageChunks % kMmaThreads != 0 && at >= kPageChunks) break;
-        const int row = at / kChunks;
-        ptx::copy_16_async(to + SharedRows<kDim>::at(page * kPageKeys + row, at % kChunks), from + at * 8,
-                           row < left ? 16 : 0);
-      }
-    }
-  }
-};
-
 /// What turns a row's products into scores in base 2.
 struct RowScale {
   float factor;
@@ -94,9 +47,12 @@ struct RowScale {
 };
 
 /// Rounds query rows [first, first + count) of a block to T in shared memory. f16 rows are first multiplied by a power of two that puts their largest element into [2^13, 2^14).
-template <typename T, int kDim>
+template <typename Tiles>
 __device__ inline void load_queries(const AttentionParams& p, const SequenceRows& s, int group, int kv_head,
-                                    int block_row, int first, int count, T* to, RowScale* scales) {
+                                    int block_row, int first, int count, typename Tiles::Element* to,
+                                    RowScale* scales) {
+  using T = typename Tiles::Element;
+  constexpr int kDim = Tiles::kDim;
   constexpr int kLaneQuads = kDim == 64 ? 1 : 2;  // of 4 elements, kQuads apart
   constexpr int kQuads = kDim / 4 / kLaneQuads;
   constexpr int kLanes = kQuads <= 16 ? 16 : 32;  // of a row
@@ -107,7 +63,10 @@ __device__ inline void load_queries(const AttentionParams& p, const SequenceRows
     if (r < s.queries * group && quad < kQuads) {
       const float* from = p.q + (s.first_row + r / group) * p.q_stride + (kv_head * group + r % group) * kDim;
 #pragma unroll
-      for (int i = 0; i < kLaneQuads; ++i) x[i] = reinterpret_cast<const float4*>(from)[quad + i * kQuads];
+      for (int i = 0; i < kLaneQuads; ++i) {
+        const int at = quad + i * kQuads;  // of the row in shared memory
+        x[i] = reinterpret_cast<const float4*>(from)[Tiles::chunk_at(at / 2) * 2 + at % 2];
+      }
     }
     F16RowScale scale = {1.0f, 1.0f};
     if constexpr (std::is_same_v<T, __half>) {
@@ -257,12 +216,13 @@ struct MmaTotal {
       }
     }
   }
-  /// `out` is where the lane's first column of a row goes.
-  __device__ void store(int half, float* out) const {
+  /// `out` is where the lane's first column of a row's first 8 goes; column(n): where tile n has its 8, by eights.
+  template <typename Column>
+  __device__ void store(int half, float* out, Column&& column) const {
     const float inverse = __frcp_rn(states[half].sum);
 #pragma unroll
     for (int n = 0; n < kTiles; ++n) {
-      ptx::store_global(reinterpret_cast<float2*>(out + n * 8),
+      ptx::store_global(reinterpret_cast<float2*>(out + column(n) * 8),
                         make_float2(divided(values[n][half * 2], inverse), divided(values[n][half * 2 + 1], inverse)));
     }
   }
@@ -287,15 +247,16 @@ __device__ inline void multiply_values(const std::uint32_t (&weights)[kMmaKeys /
 }
 
 /// Grid (kv heads * tiles of tile_rows rows, sequences): sequences too long for attend_spans, whole.
-template <typename T, int kDim>
+template <typename Tiles>
 __device__ inline void attend_tiles(const AttentionParams& p) {
+  using T = typename Tiles::Element;
+  constexpr int kDim = Tiles::kDim;
   extern __shared__ uint4 shared[];
   constexpr int kTileRows = kMmaWarps * kMmaRows / kColumnWarps<kDim>;
   constexpr int kTiles = kDim / 8 / kColumnWarps<kDim>;
   T* q = reinterpret_cast<T*>(shared);
-  T* key_tile = q + kTileRows * kDim;
-  T* value_tile = key_tile + (kTwoBuffers<kDim> ? kMmaKeys * kDim : 0);
-  RowScale* scales = reinterpret_cast<RowScale*>(value_tile + kMmaKeys * kDim);  // [kTileRows]
+  T* kv_tiles = q + kTileRows * kDim;
+  RowScale* scales = reinterpret_cast<RowScale*>(kv_tiles + Tiles::kElements);  // [kTileRows]
 
   const int sequence = blockIdx.y;
   const SequenceRows s = sequence_rows<true>(p, sequence);
@@ -317,36 +278,25 @@ __device__ inline void attend_tiles(const AttentionParams& p) {
       visible_keys<true>(p, s, s.first_position + (min(first_row + kMmaRows, num_rows) - 1) / group);
 
   constexpr int kLoadedRows = kTileRows / kMmaWarps;
-  load_queries<T, kDim>(p, s, group, kv_head, block_row, warp * kLoadedRows, kLoadedRows, q, scales);
+  load_queries<Tiles>(p, s, group, kv_head, block_row, warp * kLoadedRows, kLoadedRows, q, scales);
   const int position[2] = {s.first_position + min(first_row + lane / 4, num_rows - 1) / group,
                            s.first_position + min(first_row + lane / 4 + 8, num_rows - 1) / group};
   MmaTotal<kTiles> total;
 
-  const KvPages<T, kDim> keys(p, p.keys, s, sequence, kv_head), values(p, p.values, s, sequence, kv_head);
+  Tiles kv(p, s, sequence, kv_head, kv_tiles);
   MmaSums<kTiles> sums;
   sums.clear();
   int first = block_first.low / kMmaKeys * kMmaKeys;
-  keys.load(first, key_tile);
-  ptx::copies_commit();
-  if constexpr (kTwoBuffers<kDim>) {
-    values.load(first, value_tile);
-    ptx::copies_commit();
-  }
+  kv.start(first);
   for (; first < block_last.high; first += kMmaKeys) {
     const int next = first + kMmaKeys;
     const bool more = next < block_last.high;
     const bool seen = busy && first < warp_last.high && next > warp_first.low;
-    ptx::copies_wait<kTwoBuffers<kDim> ? 1 : 0>();
-    __syncthreads();
+    kv.keys_ready(first, more);
     float scores[kMmaKeys / 8][4];
-    if (seen) multiply_keys<T, kDim>(q + warp_row * kDim, key_tile, scores);
+    if (seen) multiply_keys<T, kDim>(q + warp_row * kDim, kv.keys, scores);
     __syncthreads();
-    if (!kTwoBuffers<kDim>) {
-      values.load(first, value_tile);
-    } else if (more) {
-      keys.load(next, key_tile);
-    }
-    ptx::copies_commit();
+    kv.keys_used(first, more);
     std::uint32_t weights[kMmaKeys / 16][4];
     if (seen) {
       float factor[2], maximum[2];
@@ -363,42 +313,35 @@ __device__ inline void attend_tiles(const AttentionParams& p) {
 #pragma unroll
       for (auto& v : sums.values) rescale(v, r);
     }
-    ptx::copies_wait<kTwoBuffers<kDim> ? 1 : 0>();
-    __syncthreads();
-    if (seen) multiply_values<T, kDim>(weights, value_tile, first_tile, sums);
+    kv.values_ready(first, more);
+    if (seen) multiply_values<T, kDim>(weights, kv.values, first_tile, sums);
     if (busy && (!more || next % kSpanKeys == 0)) {
       total.merge(sums);
       sums.clear();
     }
     __syncthreads();
-    if (more) {
-      if (kTwoBuffers<kDim>) {
-        values.load(next, value_tile);
-      } else {
-        keys.load(next, key_tile);
-      }
-    }
-    ptx::copies_commit();
+    kv.values_used(first, more);
   }
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const int row = first_row + lane / 4 + half * 8;
     if (row >= num_rows) break;
     float* out = p.out + (s.first_row + row / group) * p.out_stride + (kv_head * group + row % group) * kDim;
-    total.store(half, out + first_tile * 8 + lane % 4 * 2);
+    total.store(half, out + lane % 4 * 2, [&](int n) { return Tiles::chunk_at(first_tile + n); });
   }
 }
 
 /// Grid (kv heads * tiles of 16 rows, sequences, spans): one span of a short sequence, into the partials.
-template <typename T, int kDim>
+template <typename Tiles>
 __device__ inline void attend_spans(const AttentionParams& p) {
+  using T = typename Tiles::Element;
+  constexpr int kDim = Tiles::kDim;
   extern __shared__ uint4 shared[];
   constexpr int kWarpKeys = kMmaKeys / kMmaWarps;
   constexpr int kChunks = kDim / 8, kWarpTiles = (kChunks + kMmaWarps - 1) / kMmaWarps;  // columns: warp + 4 i
   T* q = reinterpret_cast<T*>(shared);
-  T* key_tile = q + kMmaRows * kDim;
-  T* value_tile = key_tile + (kTwoBuffers<kDim> ? kMmaKeys * kDim : 0);
-  T* weights = value_tile + kMmaKeys * kDim;                           // [kMmaRows, kMmaKeys]
+  T* kv_tiles = q + kMmaRows * kDim;
+  T* weights = kv_tiles + Tiles::kElements;                                    // [kMmaRows, kMmaKeys]
   float* maxima = reinterpret_cast<float*>(weights + kMmaRows * kMmaKeys);     // [kMmaWarps, kMmaRows]
   RowScale* scales = reinterpret_cast<RowScale*>(maxima + kMmaWarps * kMmaRows);  // [kMmaRows]
 
@@ -414,26 +357,21 @@ __device__ inline void attend_spans(const AttentionParams& p) {
   const int first_key = max(first_seen.low, span * kSpanKeys), end_key = min(last_seen.high, (span + 1) * kSpanKeys);
   if (first_key >= end_key) return;
 
-  const KvPages<T, kDim> keys(p, p.keys, s, sequence, kv_head), values(p, p.values, s, sequence, kv_head);
+  Tiles kv(p, s, sequence, kv_head, kv_tiles);
   int first = first_key / kMmaKeys * kMmaKeys;
-  keys.load(first, key_tile);
-  ptx::copies_commit();
-  if constexpr (kTwoBuffers<kDim>) {
-    values.load(first, value_tile);
-    ptx::copies_commit();
-  }
+  kv.start(first);
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  load_queries<T, kDim>(p, s, group, kv_head, first_row, warp * kMmaWarps, kMmaRows / kMmaWarps, q, scales);
+  load_queries<Tiles>(p, s, group, kv_head, first_row, warp * kMmaWarps, kMmaRows / kMmaWarps, q, scales);
   const int position[2] = {s.first_position + min(first_row + lane / 4, num_rows - 1) / group,
                            s.first_position + min(first_row + lane / 4 + 8, num_rows - 1) / group};
   MmaSums<kWarpTiles> sums;
   sums.clear();
   for (; first < end_key; first += kMmaKeys) {
     const int next = first + kMmaKeys;
-    ptx::copies_wait<kTwoBuffers<kDim> ? 1 : 0>();
-    __syncthreads();
+    const bool more = next < end_key;
+    kv.keys_ready(first, more);
     float scores[kWarpKeys / 8][4];
-    multiply_keys<T, kDim>(q, key_tile + warp * kWarpKeys * kDim, scores);
+    multiply_keys<T, kDim>(q, kv.keys + warp * kWarpKeys * kDim, scores);
     float factor[2], maximum[2];
     shape_scores(p, s, scales, position, first + warp * kWarpKeys, first < last_seen.low || next > first_seen.high, scores, factor,
                  maximum);
@@ -442,12 +380,7 @@ __device__ inline void attend_spans(const AttentionParams& p) {
       maxima[warp * kMmaRows + lane / 4 + 8] = maximum[1];
     }
     __syncthreads();
-    if (!kTwoBuffers<kDim>) {
-      values.load(first, value_tile);
-    } else if (next < end_key) {
-      keys.load(next, key_tile);
-    }
-    ptx::copies_commit();
+    kv.keys_used(first, more);
     Rescale r[2];
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
@@ -464,8 +397,7 @@ __device__ inline void attend_spans(const AttentionParams& p) {
     rescale(sums.weights, r);
 #pragma unroll
     for (auto& v : sums.values) rescale(v, r);
-    ptx::copies_wait<kTwoBuffers<kDim> ? 1 : 0>();
-    __syncthreads();
+    kv.values_ready(first, more);
     std::uint32_t a[kMmaKeys / 16][4];
 #pragma unroll
     for (int step = 0; step < kMmaKeys / 16; ++step) {
@@ -479,20 +411,13 @@ __device__ inline void attend_spans(const AttentionParams& p) {
 #pragma unroll
       for (int step = 0; step < kMmaKeys / 16; step += 2) {
         std::uint32_t b[4];
-        ptx::load_matrix_x4_transposed(b, value_tile + SharedRows<kDim>::at(step * 16 + lane, n));
+        ptx::load_matrix_x4_transposed(b, kv.values + SharedRows<kDim>::at(step * 16 + lane, n));
         mma<T>(sums.values[i], a[step], b[0], b[1]);
         mma<T>(sums.values[i], a[step + 1], b[2], b[3]);
       }
     }
     __syncthreads();
-    if (next < end_key) {
-      if (kTwoBuffers<kDim>) {
-        values.load(next, value_tile);
-      } else {
-        keys.load(next, key_tile);
-      }
-    }
-    ptx::copies_commit();
+    kv.values_used(first, more);
   }
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
@@ -507,7 +432,8 @@ __device__ inline void attend_spans(const AttentionParams& p) {
     for (int i = 0; i < kWarpTiles; ++i) {
       const int n = warp + i * kMmaWarps;
       if (n >= kChunks) break;
-      ptx::store_global(reinterpret_cast<float2*>(p.partial_values + index * kDim + n * 8 + lane % 4 * 2),
+      ptx::store_global(reinterpret_cast<float2*>(p.partial_values + index * kDim + Tiles::chunk_at(n) * 8 +
+                                                  lane % 4 * 2),
                         make_float2(sums.values[i][half * 2], sums.values[i][half * 2 + 1]));
     }
   }
