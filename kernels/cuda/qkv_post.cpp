@@ -10,6 +10,7 @@ constexpr int kHeadsPerBlock = 4;
 constexpr int kMaxHeadDim = 256;
 
 KvStored stored_as(DType dtype) {
+  if (dtype == DType::q8_0) return kKvQ8;
   INFERD_CHECK(dtype == DType::f32 || dtype == DType::f16 || dtype == DType::bf16);
   return dtype == DType::f32 ? kKvF32 : dtype == DType::f16 ? kKvF16 : kKvBf16;
 }
@@ -19,8 +20,8 @@ bool fits(const QkvPostParams& p, int width) {
   const int unit = p.interleaved ? width : 2 * width;  // of rotary_dim
   return p.head_dim % width == 0 && (p.rope == nullptr || p.rotary_dim % unit == 0) &&
          aligned_rows(p.qkv, p.qkv_stride, width) && aligned_rows(p.q_norm, 0, width) &&
-         aligned_rows(p.k_norm, 0, width) && aligned_rows(p.rope, p.rope_stride, 4) &&
-         aligned_rows(p.second_rope, p.second_stride, 4);
+         aligned_rows(p.k_norm, 0, width) && aligned_rows(p.k_shift, 0, width) &&
+         aligned_rows(p.rope, p.rope_stride, 4) && aligned_rows(p.second_rope, p.second_stride, 4);
 }
 
 }  // namespace
@@ -35,6 +36,7 @@ void qkv_post(Launcher& launcher, const QkvPostArgs& args) {
   params.qkv_stride = args.qkv.row_stride;
   params.q_norm = args.q_norm.as<float>();
   params.k_norm = args.k_norm.as<float>();
+  params.k_shift = args.k_shift.as<float>();
   params.rope = args.rope.as<float>();
   params.second_rope = args.second_rope.as<float>();
   params.rope_stride = args.rope.row_stride;
@@ -52,6 +54,7 @@ void qkv_post(Launcher& launcher, const QkvPostArgs& args) {
     params.slots = args.slots.as<std::int32_t>();
     params.element = stored_as(args.kv.keys.dtype);
     params.block_size = args.kv.block_size;
+    INFERD_CHECK(params.element != kKvQ8 || (args.head_dim % 32 == 0 && args.kv.block_size % 2 == 0));
   }
   const bool changes_q = args.q_norm || args.rope || args.q_scale;
   const bool changes_k = args.k_norm || args.rope || cached;

@@ -2,6 +2,7 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include "kernels/cuda/dev/q8_pages.cuh"
 #include "kernels/cuda/dev/qkv_post_params.h"
 #include "kernels/cuda/dev/rows.cuh"
 
@@ -28,6 +29,61 @@ __device__ void store_kv(void* base, std::int64_t at, std::int32_t element, cons
     *reinterpret_cast<std::uint32_t*>(to) = bits[0] | std::uint32_t{bits[1]} << 16;
   } else {
     *to = bits[0];
+  }
+}
+
+/// n neighbours of a run of 32 that lies in neighbouring lanes, all of which call this: codes to the nearest step of
+/// 1/127 of the run's largest magnitude. An infinity or NaN makes the scale, and so the whole run, NaN.
+template <int n>
+__device__ void store_q8(std::int8_t* code, __half* scale, bool stored, const float (&v)[n]) {
+  std::uint32_t largest = 0;  // as bits, of which NaN has the largest
+#pragma unroll
+  for (int j = 0; j < n; ++j) largest = max(largest, __float_as_uint(v[j]) & 0x7fffffffu);
+#pragma unroll
+  for (int distance = kQ8Run / n / 2; distance > 0; distance /= 2) {
+    largest = max(largest, __shfl_xor_sync(0xffffffffu, largest, distance));
+  }
+  if (!stored) return;
+  const bool finite = largest < 0x7f800000u;
+  const __half rounded =
+      finite ? __float2half_rn(__fdiv_rn(__uint_as_float(largest), 127.0f)) : __ushort_as_half(0x7e00);
+  const float step = __half2float(rounded);
+  const float inverse = finite && step > 0.0f ? __frcp_rn(step) : 0.0f;
+  std::uint32_t codes = 0;
+#pragma unroll
+  for (int j = 0; j < n; ++j) {
+    // A scale rounded to so few bits that codes leave the range is a subnormal one: cut them off.
+    const int rounded_code = finite ? max(-127, min(127, __float2int_rn(v[j] * inverse))) : 0;
+    codes |= (static_cast<std::uint32_t>(rounded_code) & 0xffu) << 8 * j;
+  }
+  if constexpr (n == 4) {
+    *reinterpret_cast<std::uint32_t*>(code) = codes;
+  } else if constexpr (n == 2) {
+    *reinterpret_cast<std::uint16_t*>(code) = static_cast<std::uint16_t>(codes);
+  } else {
+    *code = static_cast<std::int8_t>(codes);
+  }
+  if (threadIdx.x % (kQ8Run / n) == 0) *scale = rounded;
+}
+
+/// Keys or values of one kv head and token into their q8_0 page; `shift` is null or what they are kept without.
+template <int n, int slots>
+__device__ void store_head_q8(const QkvPostParams& p, void* base, std::int64_t page, int row, const float* shift,
+                              float (&v)[slots][n]) {
+  std::int8_t* codes = static_cast<std::int8_t*>(base) + page * q8_page_bytes(p.block_size, p.head_dim);
+  __half* scales = reinterpret_cast<__half*>(codes + p.block_size * p.head_dim);
+#pragma unroll
+  for (int k = 0; k < slots; ++k) {
+    const int at = (32 * k + threadIdx.x % 32) * n;
+    const bool stored = at < p.head_dim;
+    if (stored && shift != nullptr) {
+      float common[n];
+      load_floats(common, shift + at);
+#pragma unroll
+      for (int j = 0; j < n; ++j) v[k][j] -= common[j];
+    }
+    const int place = row * p.head_dim + at;
+    store_q8(codes + place, scales + place / kQ8Run, stored, v[k]);
   }
 }
 
@@ -78,7 +134,7 @@ __device__ void finish_heads(const QkvPostParams& p) {
   const bool is_query = head < p.num_heads;
   const bool is_value = head >= p.num_heads + p.num_kv_heads;
 
-  float v[slots][n];
+  float v[slots][n] = {};
 #pragma unroll
   for (int k = 0; k < slots; ++k) {
     const int at = (32 * k + lane) * n;
@@ -137,12 +193,17 @@ __device__ void finish_heads(const QkvPostParams& p) {
   const std::int32_t slot = p.slots[token];
   if (slot < 0) return;
   const int kv_head = head - p.num_heads - (is_value ? p.num_kv_heads : 0);
-  const std::int64_t row =
-      (static_cast<std::int64_t>(slot / p.block_size) * p.num_kv_heads + kv_head) * p.block_size + slot % p.block_size;
+  const std::int64_t page = static_cast<std::int64_t>(slot / p.block_size) * p.num_kv_heads + kv_head;
+  void* base = is_value ? p.values : p.keys;
+  if (p.element == kKvQ8) {
+    const float* shift = is_value || p.k_shift == nullptr ? nullptr : p.k_shift + kv_head * p.head_dim;
+    return store_head_q8(p, base, page, slot % p.block_size, shift, v);
+  }
+  const std::int64_t row = page * p.block_size + slot % p.block_size;
 #pragma unroll
   for (int k = 0; k < slots; ++k) {
     const int at = (32 * k + lane) * n;
-    if (at < p.head_dim) store_kv(is_value ? p.values : p.keys, row * p.head_dim + at, p.element, v[k]);
+    if (at < p.head_dim) store_kv(base, row * p.head_dim + at, p.element, v[k]);
   }
 }
 

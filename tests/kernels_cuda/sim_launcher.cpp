@@ -87,7 +87,7 @@ void SimLauncher::read(const void* device, void* host, std::size_t bytes) {
 
 Tensor SimLauncher::output(DType dtype, std::initializer_list<std::int64_t> shape, const std::string& name) {
   Tensor tensor(nullptr, dtype, shape);
-  tensor.data = allocate(static_cast<std::size_t>(tensor.elements()) * row_bytes(dtype, 1), name, true);
+  tensor.data = allocate(row_bytes(dtype, tensor.elements()), name, true);
   return tensor;
 }
 

@@ -19,6 +19,7 @@ struct Case {
   DType kv = DType::f16;
   bool cached = true;
   int qkv_pad = 0;  // floats between rows
+  bool shift = false;
   int block_size = 16;
 };
 
@@ -62,20 +63,58 @@ std::vector<double> reference(const Case& c, const std::vector<float>& qkv, int 
   return out;
 }
 
-double stored(const std::vector<std::uint8_t>& bytes, std::size_t at, DType dtype) {
-  if (dtype == DType::f32) {
-    float value;
-    std::memcpy(&value, &bytes[4 * at], 4);
+/// A cache's memory after the stage, and which bytes of it were looked at.
+struct Pages {
+  std::vector<std::uint8_t> bytes;
+  std::vector<bool> seen;
+
+  void take_over(std::vector<std::uint8_t> memory) {
+    bytes = std::move(memory);
+    seen.resize(bytes.size());
+  }
+  template <typename T>
+  T take(std::size_t at) {
+    T value;
+    std::memcpy(&value, &bytes.at(at), sizeof value);
+    std::fill_n(seen.begin() + static_cast<std::ptrdiff_t>(at), sizeof value, true);
     return value;
   }
-  std::uint16_t bits;
-  std::memcpy(&bits, &bytes[2 * at], 2);
-  return dtype == DType::f16 ? ptxsim::f16_to_float(bits) : ptxsim::bf16_to_float(bits);
+  double number(std::size_t element, DType dtype) {
+    if (dtype == DType::f32) return take<float>(4 * element);
+    const auto bits = take<std::uint16_t>(2 * element);
+    return dtype == DType::f16 ? ptxsim::f16_to_float(bits) : ptxsim::bf16_to_float(bits);
+  }
+  /// Bytes that nobody wrote are 0xff.
+  void check_the_rest() const {
+    for (std::size_t at = 0; at < bytes.size(); ++at) REQUIRE((seen[at] || bytes[at] == 0xff));
+  }
+};
+
+/// 32 elements of a row of q8_0 pages: the scale is the largest / 127 in f16, no code off by more than half a step.
+/// `noise`: how far f32 arithmetic may be from `wanted`.
+void check_run(Pages& pages, const Case& c, int slot, int kv_head, int run, const double* wanted, double noise) {
+  const std::size_t size = static_cast<std::size_t>(c.block_size), dim = static_cast<std::size_t>(c.head_dim);
+  const std::size_t page =
+      static_cast<std::size_t>(slot / c.block_size * c.kv_heads + kv_head) * row_bytes(DType::q8_0, size * dim);
+  const std::size_t row = static_cast<std::size_t>(slot % c.block_size) * dim + 32 * static_cast<std::size_t>(run);
+  double largest = 0.0;
+  for (int i = 0; i < 32; ++i) largest = std::max(largest, std::fabs(wanted[i]));
+  const double scale = ptxsim::f16_to_float(pages.take<std::uint16_t>(page + size * dim + row / 16));
+  const auto rounded = [](double x) { return ptxsim::f16_to_float(ptxsim::double_to_f16(x / 127.0)); };
+  REQUIRE(scale >= rounded(std::max(largest - noise, 0.0)));
+  REQUIRE(scale <= rounded(largest + noise));
+  for (std::size_t i = 0; i < 32; ++i) {
+    const int code = pages.take<std::int8_t>(page + row + i);
+    REQUIRE(code >= -127);
+    // x / step in f32, up to 127, is off by 2^-17 in all.
+    const double cut = std::max(std::fabs(wanted[i]) - 127.0 * scale, 0.0);  // where subnormal scales are coarse
+    REQUIRE(std::fabs(code * scale - wanted[i]) <= scale * (0.5 + 0x1p-16) + noise + cut);
+  }
 }
 
 void check(int arch, const Case& c) {
   CAPTURE(arch, c.heads, c.kv_heads, c.head_dim, c.rotary_dim, int(c.style), c.norms, c.second, c.scaled, int(c.kv),
-          c.cached, c.qkv_pad, c.block_size);
+          c.cached, c.qkv_pad, c.shift, c.block_size);
   SimLauncher sim(arch);
   const int all = c.heads + 2 * c.kv_heads, dim = c.head_dim, half = c.rotary_dim / 2;
   const int stride = all * dim + c.qkv_pad;
@@ -104,6 +143,12 @@ void check(int arch, const Case& c) {
   if (c.rotary_dim > 0) args.rope = sim.put(tables[0], DType::f32, {kTokens, half, 2}, "rope");
   if (c.second) args.second_rope = sim.put(tables[1], DType::f32, {kTokens, half, 2}, "second_rope");
   if (c.scaled) args.q_scale = sim.put(q_scale, DType::f32, {kTokens}, "q_scale");
+  // What the keys have in common, as large as biases get.
+  std::vector<float> shift(static_cast<std::size_t>(c.kv_heads * dim), 0.0f);
+  if (c.shift) {
+    for (std::size_t i = 3; i < shift.size(); i += 7) shift[i] = 50.0f + static_cast<float>(i);
+    args.k_shift = sim.put(shift, DType::f32, {c.kv_heads * dim}, "k_shift");
+  }
   const int blocks = (48 + c.block_size - 1) / c.block_size;
   if (c.cached) {
     args.kv.keys = sim.output(c.kv, {blocks, c.kv_heads, c.block_size, dim}, "keys");
@@ -115,17 +160,15 @@ void check(int arch, const Case& c) {
 
   const std::vector<double> expected = reference(c, qkv, stride, norms, tables, q_scale);
   const auto after = sim.get<float>(args.qkv.data, qkv.size());
-  const std::size_t pool = static_cast<std::size_t>(blocks) * c.kv_heads * c.block_size * dim;
-  const std::size_t bytes = c.kv == DType::f32 ? 4 : 2;
-  std::vector<std::uint8_t> pages[2];
+  const std::size_t pool = row_bytes(c.kv, std::int64_t{blocks} * c.kv_heads * c.block_size * dim);
+  Pages pages[2];
   if (c.cached) {
-    pages[0] = sim.get<std::uint8_t>(args.kv.keys.data, pool * bytes);
-    pages[1] = sim.get<std::uint8_t>(args.kv.values.data, pool * bytes);
+    pages[0].take_over(sim.get<std::uint8_t>(args.kv.keys.data, pool));
+    pages[1].take_over(sim.get<std::uint8_t>(args.kv.values.data, pool));
   }
   // A norm's factor and two products are off by 2^-22 in all; f16 keeps 11 bits, bf16 8.
   const double f32_error = 5e-7;
   const double kv_error = f32_error + (c.kv == DType::f32 ? 0.0 : c.kv == DType::f16 ? 0x1p-11 : 0x1p-8);
-  std::size_t kept = 0;
   for (int t = 0; t < kTokens; ++t) {
     double largest = 1.0;
     for (int i = 0; i < all * dim; ++i) {
@@ -140,14 +183,24 @@ void check(int arch, const Case& c) {
           REQUIRE(std::fabs(after[here] - wanted) < f32_error * largest);
         } else {
           REQUIRE(after[here] == qkv[here]);
+          if (c.kv == DType::q8_0) continue;
           const int kv_head = h - c.heads - (is_key ? 0 : c.kv_heads);
           const int slot = kSlots[static_cast<std::size_t>(t)];
           const std::size_t at = static_cast<std::size_t>(
               ((slot / c.block_size * c.kv_heads + kv_head) * c.block_size + slot % c.block_size) * dim + i);
-          const double found = stored(pages[is_key ? 0 : 1], at, c.kv);
+          const double found = pages[is_key ? 0 : 1].number(at, c.kv);
           REQUIRE(std::fabs(found - wanted) < f32_error * largest + kv_error * std::fabs(wanted));
-          ++kept;
         }
+      }
+      for (int run = 0; run < dim / 32 && c.cached && c.kv == DType::q8_0 && !is_query; ++run) {
+        const int kv_head = h - c.heads - (is_key ? 0 : c.kv_heads);
+        std::vector<double> wanted(&expected[static_cast<std::size_t>((t * all + h) * dim + run * 32)],
+                                   &expected[static_cast<std::size_t>((t * all + h) * dim + run * 32)] + 32);
+        for (std::size_t i = 0; i < 32 && is_key; ++i) {
+          wanted[i] -= shift[static_cast<std::size_t>(kv_head * dim + run * 32) + i];
+        }
+        check_run(pages[is_key ? 0 : 1], c, kSlots[static_cast<std::size_t>(t)], kv_head, run, wanted.data(),
+                  f32_error * std::max(largest, c.shift ? 50.0 + dim * c.kv_heads : 0.0));
       }
     }
     for (int i = all * dim; i < stride; ++i) {
@@ -155,16 +208,7 @@ void check(int arch, const Case& c) {
       REQUIRE(after[here] == qkv[here]);
     }
   }
-  // Nothing else was written: untouched bytes are 0xff.
-  for (const auto& page : pages) {
-    std::size_t written = 0;
-    for (std::size_t at = 0; at < page.size(); at += bytes) {
-      std::size_t untouched = 0;
-      for (std::size_t b = 0; b < bytes; ++b) untouched += page[at + b] == 0xff;
-      written += untouched < bytes;
-    }
-    REQUIRE(written == kept / 2);
-  }
+  for (const Pages& each : pages) each.check_the_rest();
 }
 
 }  // namespace
@@ -177,6 +221,67 @@ TEST_CASE("qkv_post agrees with fp64 for every head width, style and cache type"
         check(arch, {.head_dim = dim, .rotary_dim = dim, .style = style, .norms = true, .scaled = dim > 64, .kv = kv});
         check(arch,
               {.heads = 4, .kv_heads = 2, .head_dim = dim, .rotary_dim = dim / 2, .style = style, .second = true});
+      }
+    }
+  }
+}
+
+TEST_CASE("qkv_post keeps keys and values to half a step in q8_0 pages, keys less their shift") {
+  for (const int arch : built_archs()) {
+    for (const int dim : {32, 64, 96, 128, 160, 256}) {
+      for (const RopeStyle style : {RopeStyle::half, RopeStyle::interleaved}) {
+        for (const bool shift : {false, true}) {
+          check(arch, {.heads = 3,
+                       .kv_heads = 2,
+                       .head_dim = dim,
+                       .rotary_dim = dim,
+                       .style = style,
+                       .norms = true,
+                       .kv = DType::q8_0,
+                       .shift = shift});
+          check(arch, {.head_dim = dim, .rotary_dim = dim / 2, .style = style, .kv = DType::q8_0, .shift = shift});
+        }
+      }
+      // One element a lane: rows that are not aligned.
+      check(arch, {.head_dim = dim, .rotary_dim = 6, .kv = DType::q8_0, .qkv_pad = 1, .shift = true});
+      check(arch, {.head_dim = dim, .rotary_dim = 0, .kv = DType::q8_0, .block_size = 32});
+    }
+    check(arch, {.rotary_dim = 0, .kv = DType::f16, .shift = true});  // which other types do not read
+  }
+}
+
+TEST_CASE("runs of q8_0 pages that are zero, tiny, infinite or no number") {
+  for (const int arch : built_archs()) {
+    for (const int dim : {64, 128}) {
+      SimLauncher sim(arch);
+      std::vector<float> qkv = normals(static_cast<std::size_t>(3 * dim), 7);
+      float* key = &qkv[static_cast<std::size_t>(dim)];
+      float* value = key + dim;
+      std::fill_n(key, 32, 0.0f);
+      for (int i = 0; i < 32; ++i) key[32 + i] *= 1e-9f;  // below the smallest scale
+      value[17] = -INFINITY;
+      value[32 + 5] = NAN;
+      QkvPostArgs args;
+      args.qkv = sim.put(qkv, DType::f32, {1, 3 * dim}, "qkv");
+      args.num_heads = args.num_kv_heads = 1;
+      args.head_dim = dim;
+      args.kv.keys = sim.output(DType::q8_0, {1, 1, 16, dim}, "keys");
+      args.kv.values = sim.output(DType::q8_0, {1, 1, 16, dim}, "values");
+      args.slots = sim.put(std::vector<int>{3}, DType::i32, {1}, "slots");
+      cuda::qkv_post(sim, args);
+      const std::size_t bytes = row_bytes(DType::q8_0, 16 * dim);
+      const auto run = [&](const Tensor& pages, std::size_t r) {
+        const auto all = sim.get<std::uint8_t>(pages.data, bytes);
+        std::uint16_t scale;
+        std::memcpy(&scale, &all[static_cast<std::size_t>(16 * dim + 3 * dim / 16) + 2 * r], 2);
+        const auto first = all.begin() + 3 * dim + static_cast<std::ptrdiff_t>(32 * r);
+        return std::pair(ptxsim::f16_to_float(scale), std::vector<std::uint8_t>(first, first + 32));
+      };
+      const std::vector<std::uint8_t> zeros(32, 0);
+      for (const std::size_t r : {0u, 1u}) {
+        CHECK(run(args.kv.keys, r) == std::pair(0.0f, zeros));
+        CHECK(std::isnan(run(args.kv.values, r).first));
+        CHECK(run(args.kv.values, r).second == zeros);
       }
     }
   }

@@ -11,12 +11,13 @@ struct QkvPostParams {
   std::int64_t qkv_stride;  // elements
   const float* q_norm;      // [head_dim] or null
   const float* k_norm;
-  const float* rope;  // [T, rotary_dim / 2, 2] or null
+  const float* k_shift;  // [num_kv_heads * head_dim] or null: what keys are kept without
+  const float* rope;     // [T, rotary_dim / 2, 2] or null
   const float* second_rope;
   std::int64_t rope_stride;  // elements
   std::int64_t second_stride;
   const float* q_scale;       // [T] or null
-  void* keys;                 // [block][kv head][block_size][head_dim], or null
+  void* keys;                 // [block][kv head][block_size][head_dim], or null; q8_0: q8_pages.cuh
   void* values;               // likewise
   const std::int32_t* slots;  // [T]; < 0: a row of padding, of which nothing is kept
   std::int32_t element;       // of keys and values: KvStored
@@ -31,6 +32,6 @@ struct QkvPostParams {
   float eps;
 };
 
-enum KvStored : std::int32_t { kKvF32 = 0, kKvF16 = 1, kKvBf16 = 2 };
+enum KvStored : std::int32_t { kKvF32 = 0, kKvF16 = 1, kKvBf16 = 2, kKvQ8 = 3 };
 
 }  // namespace inferd::cuda
