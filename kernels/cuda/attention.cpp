@@ -60,9 +60,10 @@ AttentionParams cached_params(const AttentionArgs& args) {
 }
 
 Kernel fma_kernel(DType dtype) {
-  return dtype == DType::f32   ? Kernel::attention_fma_f32
-         : dtype == DType::f16 ? Kernel::attention_fma_f16
-                               : Kernel::attention_fma_bf16;
+  return dtype == DType::f32    ? Kernel::attention_fma_f32
+         : dtype == DType::f16  ? Kernel::attention_fma_f16
+         : dtype == DType::q8_0 ? Kernel::attention_fma_q8_0
+                                : Kernel::attention_fma_bf16;
 }
 
 struct MmaKernels {
@@ -81,6 +82,9 @@ constexpr MmaKernels kMmaKernels[] = {
     {96, DType::bf16, Kernel::attention_tiles_bf16_96, Kernel::attention_spans_bf16_96},
     {128, DType::bf16, Kernel::attention_tiles_bf16_128, Kernel::attention_spans_bf16_128},
     {256, DType::bf16, Kernel::attention_tiles_bf16_256, Kernel::attention_spans_bf16_256},
+    {64, DType::q8_0, Kernel::attention_tiles_q8_0_64, Kernel::attention_spans_q8_0_64},
+    {128, DType::q8_0, Kernel::attention_tiles_q8_0_128, Kernel::attention_spans_q8_0_128},
+    {256, DType::q8_0, Kernel::attention_tiles_q8_0_256, Kernel::attention_spans_q8_0_256},
 };
 
 /// The tensor-core kernels for a model's cache, or null: decided by what never changes, so that bits do not either.
@@ -93,6 +97,8 @@ const MmaKernels* mma_kernels(const Launcher& launcher, const AttentionArgs& arg
   return found != std::end(kMmaKernels) ? found : nullptr;
 }
 
+bool is_q8(const AttentionArgs& args) { return args.kv.keys.dtype == DType::q8_0; }
+
 /// Blocks of `rows` rows for sequences of at most `queries` tokens.
 Grid row_grid(const AttentionParams& params, std::int64_t queries, int rows, int sequences, int spans) {
   const std::int64_t tiles = (queries * (params.num_heads / params.num_kv_heads) + rows - 1) / rows;
@@ -103,7 +109,7 @@ Grid row_grid(const AttentionParams& params, std::int64_t queries, int rows, int
 void launch_spans(Launcher& launcher, const AttentionArgs& args, const AttentionParams& params, int sequences) {
   if (const MmaKernels* mma = mma_kernels(launcher, args)) {
     launcher.run(mma->spans, row_grid(params, params.split_queries, kMmaRows, sequences, params.spans), params,
-                 static_cast<unsigned>(spans_shared_bytes(args.head_dim)));
+                 static_cast<unsigned>(spans_shared_bytes(args.head_dim, is_q8(args))));
   } else {
     launch_fma(launcher, fma_kernel(args.kv.keys.dtype), params, params.split_queries, sequences, params.spans);
   }
@@ -114,7 +120,7 @@ void launch_tiles(Launcher& launcher, const AttentionArgs& args, const Attention
   if (const MmaKernels* mma = mma_kernels(launcher, args)) {
     const int rows = tile_rows(args.head_dim, launcher.arch());
     launcher.run(mma->tiles, row_grid(params, queries, rows, sequences, 1), params,
-                 static_cast<unsigned>(tiles_shared_bytes(args.head_dim, launcher.arch())));
+                 static_cast<unsigned>(tiles_shared_bytes(args.head_dim, is_q8(args), launcher.arch())));
   } else {
     launch_fma(launcher, fma_kernel(args.kv.keys.dtype), params, queries, sequences, 1);
   }
@@ -148,6 +154,7 @@ void attention(Launcher& launcher, const AttentionArgs& args) {
   const BatchTensors& batch = *args.batch;
   if (batch.num_tokens == 0) return;
   INFERD_CHECK(args.head_dim % 8 == 0 && args.head_dim <= kMaxHeadDim && args.num_heads % args.num_kv_heads == 0);
+  INFERD_CHECK(args.head_dim % dtype_info(args.kv.keys.dtype).block_elements == 0);
   INFERD_CHECK(args.scale > 0.0f && args.kv.block_size == kPageKeys && batch.num_sequences <= kMaxGrid);
   AttentionParams params = cached_params(args);
   const OutRows out(launcher, args.out, batch.num_tokens, std::int64_t{args.num_heads} * args.head_dim);

@@ -1,5 +1,6 @@
 // Attention by plain f32 arithmetic, for every head size and cache type; and the merging of spans.
 #include "kernels/cuda/dev/attention.cuh"
+#include "kernels/cuda/dev/q8_pages.cuh"
 #include "kernels/cuda/dev/rows.cuh"
 
 namespace inferd::cuda {
@@ -38,15 +39,42 @@ struct KvRows {
   }
 };
 
+template <typename T>
+__device__ inline float4 four_of(const T* row, int d) {
+  return widen(row + d);
+}
+__device__ inline float4 four_of(const Q8Row& row, int d) { return widen(row, d); }
+
+/// Likewise of q8_0 pages.
+template <>
+struct KvRows<Q8Row, true> {
+  const std::uint8_t* base;
+  const std::int32_t* table;
+  int num_kv_heads, kv_head;
+
+  __device__ KvRows(const AttentionParams& p, const void* kv, const SequenceRows&, int sequence, int kv_head)
+      : base(static_cast<const std::uint8_t*>(kv)),
+        table(p.block_tables + sequence * p.table_stride),
+        num_kv_heads(p.num_kv_heads),
+        kv_head(kv_head) {}
+  __device__ Q8Row row(int key, int head_dim) const {
+    const std::int64_t block = table[key / kPageKeys];
+    const std::uint8_t* page = base + (block * num_kv_heads + kv_head) * q8_page_bytes(kPageKeys, head_dim);
+    const int first = key % kPageKeys * head_dim;
+    return {reinterpret_cast<const std::int8_t*>(page) + first,
+            reinterpret_cast<const __half*>(page + kPageKeys * head_dim) + first / kQ8Run};
+  }
+};
+
 /// The keys [first, first + kKeys) into shared memory in f32, zeros from `end` on.
 template <typename T, bool kCached>
 __device__ inline void load_keys(const KvRows<T, kCached>& from, int first, int end, int head_dim, float* to) {
   for (int key = threadIdx.x / kLoaders; key < kKeys; key += kThreads / kLoaders) {
     float* row = to + key * (head_dim + 4);
     const bool there = first + key < end;
-    const T* source = there ? from.row(first + key, head_dim) : nullptr;
+    const auto source = from.row(min(first + key, end - 1), head_dim);
     for (int d = threadIdx.x % kLoaders * 4; d < head_dim; d += kLoaders * 4) {
-      *reinterpret_cast<float4*>(row + d) = there ? widen(source + d) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+      *reinterpret_cast<float4*>(row + d) = there ? four_of(source, d) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
     }
   }
 }
@@ -303,6 +331,9 @@ extern "C" __global__ void __launch_bounds__(kThreads, 3) attention_fma_f16(cons
 }
 extern "C" __global__ void __launch_bounds__(kThreads, 3) attention_fma_bf16(const __grid_constant__ AttentionParams p) {
   attend<__nv_bfloat16, true>(p);
+}
+extern "C" __global__ void __launch_bounds__(kThreads, 3) attention_fma_q8_0(const __grid_constant__ AttentionParams p) {
+  attend<Q8Row, true>(p);
 }
 extern "C" __global__ void __launch_bounds__(kThreads, 3) encoder_attention_fma(const __grid_constant__ AttentionParams p) {
   attend<float, false>(p);

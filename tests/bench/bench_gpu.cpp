@@ -120,13 +120,14 @@ class Bench {
   }
 
   /// `sequences` of `context` tokens, the last `queries` of each asked.
-  void attention(int sequences, int queries, int context, int heads, int kv_heads, int head_dim) {
+  void attention(int sequences, int queries, int context, int heads, int kv_heads, int head_dim,
+                 DType cache = DType::f16) {
     sequences = static_cast<int>(effort_.size(sequences, 1));
     context = static_cast<int>(effort_.size(context, 64));
     queries = std::min(context, static_cast<int>(effort_.size(queries, 1)));
     const std::int64_t blocks_each = (context + 15) / 16, blocks = blocks_each * sequences;
     const auto tokens = static_cast<std::int64_t>(sequences) * queries;
-    const std::size_t half = static_cast<std::size_t>(blocks * kv_heads * 16 * head_dim) * 2;
+    const std::size_t half = row_bytes(cache, blocks * kv_heads * 16 * head_dim);
     const auto keys = buffer(half), values = buffer(half);
     const std::int64_t width = static_cast<std::int64_t>(heads + 2 * kv_heads) * head_dim;
     const auto qkv = buffer(static_cast<std::size_t>(tokens * width) * 4);
@@ -151,8 +152,8 @@ class Bench {
     args.num_heads = heads;
     args.num_kv_heads = kv_heads;
     args.head_dim = head_dim;
-    args.kv.keys = Tensor(keys->data(), DType::f16, {blocks, kv_heads, 16, head_dim});
-    args.kv.values = Tensor(values->data(), DType::f16, {blocks, kv_heads, 16, head_dim});
+    args.kv.keys = Tensor(keys->data(), cache, {blocks, kv_heads, 16, head_dim});
+    args.kv.values = Tensor(values->data(), cache, {blocks, kv_heads, 16, head_dim});
     args.batch = &batch;
     args.scale = 0.1f;
     args.out = Tensor(out->data(), DType::f32, {tokens, static_cast<std::int64_t>(heads) * head_dim});
@@ -160,7 +161,8 @@ class Bench {
     const double seen = static_cast<double>(context) - (queries - 1) / 2.0;  // keys of the mean query
     report(queries == 1 ? "decode attention" : "prefill attention",
            std::to_string(sequences) + " sequences, " + std::to_string(queries) + " of " + std::to_string(context) +
-               ", heads " + std::to_string(heads) + "/" + std::to_string(kv_heads) + " of " + std::to_string(head_dim),
+               ", heads " + std::to_string(heads) + "/" + std::to_string(kv_heads) + " of " + std::to_string(head_dim) +
+               (cache == DType::f16 ? "" : ", q8_0"),
            us, 2.0 * static_cast<double>(half), 4.0 * static_cast<double>(tokens) * heads * head_dim * seen);
   }
 
@@ -202,6 +204,9 @@ int run(const Effort& effort) {
   bench.attention(16, 1, 4096, 32, 32, 128);
   for (const int prompt : {512, 2048, 4096}) bench.attention(1, prompt, prompt, 32, 8, 128);
   bench.attention(1, 512, 8192, 32, 8, 128);
+  for (const int context : {4096, 32768}) bench.attention(1, 1, context, 32, 8, 128, DType::q8_0);
+  bench.attention(64, 1, 4096, 32, 8, 128, DType::q8_0);
+  bench.attention(1, 4096, 4096, 32, 8, 128, DType::q8_0);
   return 0;
 }
 

@@ -29,11 +29,33 @@ struct AttentionShape {
 inline std::uint16_t to_16_bits(float x, DType type) {
   return type == DType::f16 ? ptxsim::float_to_f16(x) : ptxsim::float_to_bf16(x);
 }
-/// What the cache keeps of x.
-inline float stored(float x, DType type) {
-  if (type == DType::f32) return x;
-  return type == DType::f16 ? ptxsim::f16_to_float(ptxsim::float_to_f16(x))
-                            : ptxsim::bf16_to_float(ptxsim::float_to_bf16(x));
+/// 32 numbers as q8_0 has them: x ≈ scale * code, the largest at ±127.
+struct Q8Run {
+  explicit Q8Run(const float* x) {
+    float largest = 0.0f;
+    for (int i = 0; i < 32; ++i) largest = std::max(largest, std::fabs(x[i]));
+    scale = ptxsim::float_to_f16(largest / 127.0f);
+    const float step = ptxsim::f16_to_float(scale);
+    for (int i = 0; i < 32; ++i) codes[i] = static_cast<std::int8_t>(step > 0.0f ? std::lround(x[i] / step) : 0);
+  }
+  float value(int i) const { return ptxsim::f16_to_float(scale) * codes[i]; }
+  std::uint16_t scale;
+  std::int8_t codes[32];
+};
+
+/// Makes of x what the cache keeps of it.
+inline void round_as_stored(std::vector<float>& x, DType type) {
+  if (type == DType::q8_0) {
+    for (std::size_t at = 0; at < x.size(); at += 32) {
+      const Q8Run run(&x[at]);
+      for (int i = 0; i < 32; ++i) x[at + static_cast<std::size_t>(i)] = run.value(i);
+    }
+  } else if (type != DType::f32) {
+    for (float& v : x) {
+      v = type == DType::f16 ? ptxsim::f16_to_float(ptxsim::float_to_f16(v))
+                             : ptxsim::bf16_to_float(ptxsim::float_to_bf16(v));
+    }
+  }
 }
 
 /// One sequence's tokens: q [length, heads, dim], k and v [length, kv_heads, dim] as the cache holds them.
@@ -43,7 +65,8 @@ struct AttentionSequence {
     std::normal_distribution<float> normal;
     const auto fill = [&](std::vector<float>& to, int heads, DType type) {
       to.resize(static_cast<std::size_t>(tokens) * heads * shape.dim);
-      for (float& x : to) x = stored(normal(engine), type);
+      for (float& x : to) x = normal(engine);
+      round_as_stored(to, type);
     };
     fill(q, shape.heads, DType::f32);
     fill(k, shape.kv_heads, shape.type);
@@ -105,19 +128,26 @@ class AttentionStep {
  private:
   Tensor memory(std::initializer_list<std::int64_t> shape, const std::string& name) {
     Tensor tensor(nullptr, shape_.type, shape);
-    tensor.data = sim_.allocate(static_cast<std::size_t>(tensor.elements()) * element_bytes(), name);
+    tensor.data = sim_.allocate(row_bytes(shape_.type, tensor.elements()), name);
     return tensor;
   }
-  std::size_t element_bytes() const { return shape_.type == DType::f32 ? 4 : 2; }
 
   void store(const Tensor& to, int block, int kv_head, int offset, const float* from) {
-    const std::size_t dim = static_cast<std::size_t>(shape_.dim);
-    std::byte* at = to.as<std::byte>() + ((static_cast<std::size_t>(block) * shape_.kv_heads + kv_head) * 16 + offset) *
-                                             dim * element_bytes();
-    if (shape_.type == DType::f32) return sim_.write(at, from, dim * 4);
+    const std::size_t dim = static_cast<std::size_t>(shape_.dim), row = static_cast<std::size_t>(offset);
+    const std::size_t page = row_bytes(shape_.type, 16 * shape_.dim);
+    std::byte* at = to.as<std::byte>() + (static_cast<std::size_t>(block) * shape_.kv_heads + kv_head) * page;
+    if (shape_.type == DType::q8_0) {
+      for (std::size_t d = 0; d < dim; d += 32) {
+        const Q8Run run(from + d);
+        sim_.write(at + row * dim + d, run.codes, 32);
+        sim_.write(at + 16 * dim + (row * dim + d) / 16, &run.scale, 2);
+      }
+      return;
+    }
+    if (shape_.type == DType::f32) return sim_.write(at + row * dim * 4, from, dim * 4);
     std::vector<std::uint16_t> bits(dim);
     for (std::size_t d = 0; d < dim; ++d) bits[d] = to_16_bits(from[d], shape_.type);
-    sim_.write(at, bits.data(), dim * 2);
+    sim_.write(at + row * dim * 2, bits.data(), dim * 2);
   }
 
   void fill(const std::vector<AttentionChunk>& chunks) {

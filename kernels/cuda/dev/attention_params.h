@@ -23,9 +23,10 @@ constexpr int fma_shared_floats(int head_dim) {
 struct AttentionParams {
   const float* q;  // [T, q_stride], q heads first
   std::int64_t q_stride;
-  const void* keys;        // [blocks][kv_heads][kPageKeys][head_dim]; encoders: f32, first key of the first token
-  const void* values;      // likewise
-  std::int64_t kv_stride;  // encoders: elements between the keys of two tokens
+  const void*
+      keys;  // [blocks][kv_heads][kPageKeys][head_dim], q8_0: q8_pages.cuh; encoders: f32, first key of the first token
+  const void* values;                // likewise
+  std::int64_t kv_stride;            // encoders: elements between the keys of two tokens
   const std::int32_t* query_starts;  // [S + 1]
   const std::int32_t* context_lens;  // [S]; not read by encoders, nor are the next two
   const std::int32_t* block_tables;  // [S, table_stride]
@@ -60,16 +61,23 @@ constexpr int tile_rows(int head_dim, int arch) {
 }
 /// Keys and values share a buffer where two do not fit beside the queries.
 constexpr int kv_buffers(int head_dim) { return head_dim <= 128 ? 2 : 1; }
-constexpr int mma_shared_bytes(int head_dim, int rows) {
+/// q8_0 pages: such a buffer holds codes, and for each 16 of them 4 bytes with their scale; one tile of f16 is made of
+/// whichever comes next.
+constexpr int q8_staging_bytes(int head_dim) { return kMmaKeys * head_dim / 16 * 20; }
+constexpr int kv_shared_bytes(int head_dim, bool q8) {
+  const int tile = kMmaKeys * head_dim * 2;
+  return q8 ? tile + kv_buffers(head_dim) * q8_staging_bytes(head_dim) : kv_buffers(head_dim) * tile;
+}
+constexpr int mma_shared_bytes(int head_dim, int rows, bool q8) {
   const int scales = 8 * rows;
-  return (rows + kv_buffers(head_dim) * kMmaKeys) * head_dim * 2 + scales;
+  return rows * head_dim * 2 + kv_shared_bytes(head_dim, q8) + scales;
 }
 /// Dynamic shared memory of attend_tiles and attend_spans. The latter exchange weights and maxima there.
-constexpr int tiles_shared_bytes(int head_dim, int arch) {
-  return mma_shared_bytes(head_dim, tile_rows(head_dim, arch));
+constexpr int tiles_shared_bytes(int head_dim, bool q8, int arch) {
+  return mma_shared_bytes(head_dim, tile_rows(head_dim, arch), q8);
 }
-constexpr int spans_shared_bytes(int head_dim) {
-  return mma_shared_bytes(head_dim, kMmaRows) + kMmaRows * kMmaKeys * 2 + kMmaWarps * kMmaRows * 4;
+constexpr int spans_shared_bytes(int head_dim, bool q8) {
+  return mma_shared_bytes(head_dim, kMmaRows, q8) + kMmaRows * kMmaKeys * 2 + kMmaWarps * kMmaRows * 4;
 }
 
 }  // namespace inferd::cuda

@@ -36,6 +36,16 @@ inline __device__ void copy_16_async(void* shared, const void* global, int valid
 #endif
 }
 
+/// copy_16_async of 4 bytes; `valid` is 4 or 0, addresses are multiples of 4.
+inline __device__ void copy_4_async(void* shared, const void* global, int valid = 4) {
+#if __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(shared_address(shared)), "l"(global), "r"(valid)
+               : "memory");
+#else
+  *static_cast<std::uint32_t*>(shared) = valid == 4 ? *static_cast<const std::uint32_t*>(global) : 0;
+#endif
+}
+
 /// Closes a group of copies.
 inline __device__ void copies_commit() {
 #if __CUDA_ARCH__ >= 800
@@ -122,6 +132,13 @@ inline __device__ std::uint32_t load_weights_4(const void* global) {
 /// Two neighbours in one store: nvcc splits those of structs between inline assembly.
 inline __device__ void store_2_shared(void* shared, std::uint32_t x, std::uint32_t y) {
   asm volatile("st.shared.v2.u32 [%0], {%1, %2};" ::"r"(shared_address(shared)), "r"(x), "r"(y) : "memory");
+}
+
+/// Likewise four.
+inline __device__ void store_4_shared(void* shared, std::uint32_t x, std::uint32_t y, std::uint32_t z,
+                                      std::uint32_t w) {
+  asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(shared_address(shared)), "r"(x), "r"(y), "r"(z), "r"(w)
+               : "memory");
 }
 
 /// x, computed anew where it stands: what follows from it is not kept in registers across a loop.
