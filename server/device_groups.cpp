@@ -70,10 +70,6 @@ std::string describe_choice(const DeviceChoice& choice, const GpuList& gpus) {
   return gpus.problem.empty() ? "CPU" : "CPU: " + gpus.problem;
 }
 
-void check_gpu_options(const EngineOptions& options) {
-  if (options.kv_dtype == DType::q8_0) throw ConfigError("kv_cache_type: q8_0 is for models on the CPU; use f16");
-}
-
 DeviceGroups::DeviceGroups(const Clock& clock, const DeviceOptions& options) : clock_(clock), options_(options) {
   processor_.engine = std::make_unique<Engine>(clock_);
   processor_.engine_options = options.cpu_engine;
@@ -88,7 +84,6 @@ DeviceGroup& DeviceGroups::group(int gpu) {
     return processor_;
   }
   if (const auto found = gpus_.find(gpu); found != gpus_.end()) return found->second;
-  check_gpu_options(options_.gpu_engine);
   DeviceGroup made;
   made.backend = make_cuda_backend(
       {.ordinal = gpu, .activations = options_.cpu.activations, .memory_fraction = options_.gpu_memory_fraction});

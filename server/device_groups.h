@@ -33,9 +33,6 @@ DeviceChoice choose_device(const ModelSpec& spec, const GpuList& gpus);
 /// "GPU 0 (NVIDIA L4, sm_89, 22.5 GiB)", or the processor and why no GPU serves instead.
 std::string describe_choice(const DeviceChoice& choice, const GpuList& gpus);
 
-/// Throws ConfigError for what decoders on a GPU cannot have.
-void check_gpu_options(const EngineOptions& options);
-
 struct DeviceOptions {
   CpuBackendOptions cpu;
   EngineOptions cpu_engine, gpu_engine;

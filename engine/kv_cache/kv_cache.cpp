@@ -57,17 +57,19 @@ std::size_t kv_block_bytes(const KvSpec& spec, DType dtype) {
   return layers_block_bytes(spec, dtype, 0, spec.num_layers);
 }
 
+void check_kv_dtype(DType dtype, const std::string& model, int head_dim) {
+  if (dtype != DType::f16 && dtype != DType::f32 && dtype != DType::bf16 && dtype != DType::q8_0) {
+    throw ConfigError("kv_cache_type: expected f16, bf16, f32 or q8_0, found " + std::string(dtype_info(dtype).name));
+  }
+  if (head_dim % dtype_info(dtype).block_elements != 0) {
+    throw ConfigError("kv_cache_type: q8_0 needs heads of a multiple of 32 elements, but those of " + model + " have " +
+                      text(head_dim));
+  }
+}
+
 KvPlan plan_kv_cache(const ModelInfo& info, const KvSpec& spec, const EngineOptions& options,
                      std::size_t available_bytes, std::size_t host_bytes) {
-  if (options.kv_dtype != DType::f16 && options.kv_dtype != DType::f32 && options.kv_dtype != DType::bf16 &&
-      options.kv_dtype != DType::q8_0) {
-    throw ConfigError("kv_cache_type: expected f16, bf16, f32 or q8_0, found " +
-                      std::string(dtype_info(options.kv_dtype).name));
-  }
-  if (spec.head_dim % dtype_info(options.kv_dtype).block_elements != 0) {
-    throw ConfigError("kv_cache_type: q8_0 needs heads of a multiple of 32 elements, but those of " + info.name +
-                      " have " + text(spec.head_dim));
-  }
+  check_kv_dtype(options.kv_dtype, info.name, spec.head_dim);
   if (options.context_length < 0 || options.context_length > info.max_context) {
     throw ConfigError("context_length: expected 1 to " + text(info.max_context) + " (the most " + info.name +
                       " was made for), found " + text(options.context_length));

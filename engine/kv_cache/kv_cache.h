@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "engine/models/model.h"
@@ -19,6 +20,9 @@ struct KvPlan {
   std::size_t bytes() const { return static_cast<std::size_t>(num_blocks) * block_bytes; }
 };
 
+/// Throws ConfigError if a cache cannot have this type, or not for this model's heads.
+void check_kv_dtype(DType dtype, const std::string& model, int head_dim);
+
 /// The type a layer has in a cache of `dtype`.
 DType kv_layer_dtype(const KvSpec& spec, DType dtype, int layer);
 
@@ -28,7 +32,7 @@ std::size_t kv_block_bytes(const KvSpec& spec, DType dtype);
 /// Sizes the pool: kv_cache_bytes, or the automatic amount (options.h); of a model on two backends so that the share of
 /// either fits there. `available_bytes`: on the model's own backend, `host_bytes`: where spec.host_layers are.
 /// Throws MemoryError (with the bytes needed and there) when not even one block or
-/// the explicit context_length fits, ConfigError when context_length exceeds the model's own.
+/// the explicit context_length fits, ConfigError when context_length exceeds the model's own, and as check_kv_dtype.
 KvPlan plan_kv_cache(const ModelInfo& info, const KvSpec& spec, const EngineOptions& options,
                      std::size_t available_bytes, std::size_t host_bytes = 0);
 

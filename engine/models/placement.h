@@ -23,7 +23,7 @@ struct DecoderFootprint {
   std::size_t output_matrix() const;  // what the device with the output holds
 };
 
-/// `max_batch_tokens`, `logit_rows`: of one step. kv_dtype: f16, bf16 or f32.
+/// `max_batch_tokens`, `logit_rows`: of one step. kv_dtype: as EngineOptions has it.
 DecoderFootprint measure_decoder(const Checkpoint& checkpoint, const ModelConfig& config, DType kv_dtype,
                                  std::int64_t max_batch_tokens, std::int64_t logit_rows);
 

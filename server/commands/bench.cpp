@@ -114,7 +114,6 @@ int run_bench(std::span<const std::string> args) {
   BenchOptions options;
   options.repetitions = arguments.repetitions;
   options.engine = engine_options(settings, gpu >= 0);
-  if (gpu >= 0) check_gpu_options(options.engine);
   BenchRunner runner(arguments.model, *backend, cases, options);
 
   BenchSetting setting;

@@ -8,6 +8,7 @@
 #include "base/errors.h"
 #include "base/log.h"
 #include "config/arguments.h"
+#include "engine/kv_cache/kv_cache.h"
 #include "engine/models/families.h"
 #include "engine/models/placement.h"
 #include "engine/weights/summary.h"
@@ -46,8 +47,8 @@ std::optional<EarlyExit> parse(std::span<const std::string> args, PlanArguments*
   app.add_option("--max-batch-tokens", settings.max_batch_tokens, "rows of one step")
       ->check(CLI::Range(std::int64_t{1}, kMostTokens))
       ->capture_default_str();
-  app.add_option("--kv-cache-type", settings.kv_cache_type, "f16 or f32")
-      ->check(CLI::IsMember({"f16", "f32"}))
+  app.add_option("--kv-cache-type", settings.kv_cache_type, "f16, f32 or q8_0")
+      ->check(CLI::IsMember({"f16", "f32", "q8_0"}))
       ->capture_default_str();
   app.add_option("--gpu-layers", settings.gpu_layers, "auto, all or a number")->capture_default_str();
   app.add_option("--gpu-memory", arguments->gpu_memory,
@@ -191,6 +192,7 @@ int run_plan(std::span<const std::string> args) {
     return 0;
   }
   const EngineOptions options = engine_options(settings, true);
+  check_kv_dtype(options.kv_dtype, config.name, config.head_dim);
   const DecoderFootprint decoder =
       measure_decoder(*checkpoint, config, options.kv_dtype, options.max_batch_tokens, options.max_logit_rows);
   print_model(*checkpoint, config, decoder);

@@ -13,8 +13,9 @@ namespace {
 
 constexpr int kRequests = 16;
 
-EngineOptions options_with(std::int64_t batch_tokens, std::size_t kv_cache_bytes) {
+EngineOptions options_with(std::int64_t batch_tokens, std::size_t kv_cache_bytes, DType kv = DType::f16) {
   EngineOptions options;
+  options.kv_dtype = kv;
   options.max_batch_tokens = batch_tokens;
   options.context_length = 96;
   options.kv_cache_bytes = kv_cache_bytes;
@@ -49,8 +50,9 @@ Request some_request(int i, std::int64_t vocab, std::int64_t outputs = 0) {
   return request;
 }
 
-std::vector<Answer> answers_alone(Backend& backend, const std::string& path, std::size_t* block_bytes) {
-  EngineOptions options = options_with(256, 1 << 20);
+std::vector<Answer> answers_alone(Backend& backend, const std::string& path, std::size_t* block_bytes,
+                                  DType kv = DType::f16) {
+  EngineOptions options = options_with(256, 1 << 20, kv);
   options.prefix_cache = false;
   GpuCore alone(backend, path, options);
   *block_bytes = alone.core.kv_plan().block_bytes;
@@ -80,6 +82,17 @@ TEST_CASE("the same answers alone, together, in small chunks and on prefix hits"
     const std::vector<Answer> expected = answers_alone(*backend, path, &block_bytes);
     CHECK(check_together(*backend, path, options_with(16, 100 * block_bytes), expected).cached_prompt_tokens > 0);
   }
+}
+
+TEST_CASE("the same answers alone, together, in small chunks and on prefix hits of a q8_0 cache") {
+  const auto backend = gpu_backend();
+  const std::string path = "gguf/qwen2w.Q4_K_M.gguf";
+  std::size_t block_bytes = 0;
+  const std::vector<Answer> expected = answers_alone(*backend, path, &block_bytes, DType::q8_0);
+  CHECK(block_bytes == 2 * 2 * 16 * 34);  // layers, keys and values, tokens, one head's run of 32
+  CHECK(
+      check_together(*backend, path, options_with(16, 100 * block_bytes, DType::q8_0), expected).cached_prompt_tokens >
+      0);
 }
 
 TEST_CASE("the same answers alone, in one great step, and after preemption") {

@@ -41,6 +41,12 @@ TEST_CASE("folders quantised by groups agree with the reference") {
   Gpu().check_folders({"llama3_gptq4_actorder", "qwen2_gptq8", "llama3_awq", "qwen2_w8a8", "qwen2_w4a16_asym"});
 }
 
+TEST_CASE("decoders with a q8_0 cache agree with the reference as nearly as its steps allow") {
+  const Gpu gpu;
+  check_q8_goldens(*gpu.exact, {.cases = 3, .steps = 6});
+  check_q8_goldens(*gpu.automatic, kAutomatic);
+}
+
 TEST_CASE("GGUF files agree with the reference") {
   const Gpu gpu;
   for (const char* name : {"llama2.F16", "llama2.Q4_0", "llama2.Q5_1", "llama2.Q8_0", "llamaw.IQ", "llamaw.MIXED",

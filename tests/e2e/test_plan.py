@@ -3,7 +3,9 @@ import os
 import re
 import subprocess
 
-from daemon import MINILM, SMOLLM2, binary
+from daemon import MINILM, ROOT, SMOLLM2, binary
+
+NARROW = os.path.join(ROOT, "tests", "golden", "models", "qwen2")  # heads of 16
 
 
 def plan(*arguments):
@@ -16,6 +18,7 @@ def test_a_model_on_the_host():
     assert "30 layers" in done.stdout and "(also the output)" in done.stdout and "gpu_layers: 0 of 30" in done.stdout
     # 30 layers of 3 key and 3 value heads of 64 f16.
     assert "22.5 KiB a token" in done.stdout
+    assert "12.0 KiB a token" in plan(SMOLLM2, "--gpu-memory", "0", "--kv-cache-type", "q8_0").stdout  # 17/32
     weights = float(re.search(r"weights    ([0-9.]+) MiB", done.stdout)[1])
     assert 0.9 < weights * 2**20 / os.path.getsize(SMOLLM2) < 1
 
@@ -50,4 +53,6 @@ def test_bad_arguments_are_named():
         (("--context-length", "9000"), "8192")):
         done = plan(SMOLLM2, *arguments)
         assert done.returncode == 78 and mention in done.stderr, done.stderr
+    done = plan(NARROW, "--kv-cache-type", "q8_0")
+    assert done.returncode == 78 and "heads of a multiple of 32" in done.stderr
     assert plan("/nowhere").returncode == 65

@@ -142,15 +142,16 @@ class Sequences {
     std::mt19937 engine(seed);
     std::shuffle(free_.begin(), free_.end(), engine);
     const KvSpec spec = model.kv_spec();
-    const std::size_t bytes =
-        static_cast<std::size_t>(blocks) * spec.num_kv_heads * kBlock * spec.head_dim * row_bytes(kv_type, 1);
-    const std::vector<std::byte> poison(bytes, std::byte{0xff});
     for (int layer = 0; layer < spec.num_layers; ++layer) {
+      const bool fine = std::binary_search(spec.fine_layers.begin(), spec.fine_layers.end(), layer);
+      const DType type = fine && kv_type == DType::q8_0 ? DType::f16 : kv_type;
+      const std::size_t bytes = row_bytes(type, std::int64_t{blocks} * spec.num_kv_heads * kBlock * spec.head_dim);
+      const std::vector<std::byte> poison(bytes, std::byte{0xff});
       KvLayer kv;
       for (Tensor* tensor : {&kv.keys, &kv.values}) {
         memory_.push_back(backend.allocate(bytes));
         backend.upload(memory_.back()->data(), poison.data(), bytes);
-        *tensor = Tensor(memory_.back()->data(), kv_type, {blocks, spec.num_kv_heads, kBlock, spec.head_dim});
+        *tensor = Tensor(memory_.back()->data(), type, {blocks, spec.num_kv_heads, kBlock, spec.head_dim});
       }
       kv.block_size = kBlock;
       layers_.push_back(kv);

@@ -21,6 +21,10 @@ TEST_CASE("safetensors decoders agree with the reference") {
   }
 }
 
+TEST_CASE("decoders with a q8_0 cache agree with the reference as nearly as its steps allow") {
+  check_q8_goldens(*test_backend());
+}
+
 TEST_CASE("folders quantised by groups agree with the reference") {
   for (const char* name : {"llama3_gptq4", "llama3_gptq4_actorder", "qwen2_gptq8", "qwen2_gptq4_v2", "llama3_awq",
                            "qwen2_awq", "qwen2_w8a8", "qwen2_w4a16", "qwen2_w4a16_asym", "qwen2_bnb8"}) {
