@@ -23,8 +23,8 @@ constexpr int fma_shared_floats(int head_dim) {
 struct AttentionParams {
   const float* q;  // [T, q_stride], q heads first
   std::int64_t q_stride;
-  const void*
-      keys;  // [blocks][kv_heads][kPageKeys][head_dim], q8_0: q8_pages.cuh; encoders: f32, first key of the first token
+  // [blocks][kv_heads][kPageKeys][head_dim], q8_0: q8_pages.cuh; encoders: f32, first key of the first token
+  const void* keys;
   const void* values;                // likewise
   std::int64_t kv_stride;            // encoders: elements between the keys of two tokens
   const std::int32_t* query_starts;  // [S + 1]
