@@ -1,0 +1,80 @@
+// TrieWalk: depth-first over the trie, with the set of stacks of each beginning on the way.
+#include "engine/grammar/trie_walk.h"
+
+#include <array>
+#include <utility>
+
+namespace inferd {
+
+std::uint64_t list_hash(std::span<const std::uint32_t> list, std::uint64_t seed) {
+  std::uint64_t hash = seed ^ list.size();
+  for (const std::uint32_t item : list) {
+    hash = (hash ^ item) * 0x9E3779B97F4A7C15ull;
+    hash ^= hash >> 32;
+  }
+  return hash;
+}
+
+void TrieWalk::clear() {
+  machine_.clear();
+  states_.assign(1, State{{}, std::vector<std::uint32_t>(grammar_.num_classes, kDead)});
+  by_hash_.clear();
+  held_ = 0;
+}
+
+void TrieWalk::trim() {
+  constexpr std::size_t kMostStates = 8'192, kMostHeld = 1'000'000;
+  if (states_.size() > kMostStates || held_ > kMostHeld || machine_.size() > kMostHeld) clear();
+}
+
+std::uint32_t TrieWalk::intern(Configuration at) {
+  if (at.dead()) return kDead;
+  const std::uint64_t hash = list_hash(at.stacks, at.finished ? 1 : 0);
+  for (auto [it, end] = by_hash_.equal_range(hash); it != end; ++it) {
+    const Configuration& known = states_[it->second].at;
+    if (known.finished == at.finished && known.stacks == at.stacks) return it->second;
+  }
+  const auto number = static_cast<std::uint32_t>(states_.size());
+  held_ += at.stacks.size();
+  states_.push_back({std::move(at), std::vector<std::uint32_t>(grammar_.num_classes, kUnknown)});
+  by_hash_.emplace(hash, number);
+  return number;
+}
+
+std::uint32_t TrieWalk::step(std::uint32_t from, std::uint8_t byte) {
+  const std::size_t group = grammar_.byte_classes[byte];
+  const std::uint32_t known = states_[from].next[group];
+  if (known != kUnknown) return known;
+  const std::uint32_t to = intern(machine_.step(states_[from].at, byte));
+  states_[from].next[group] = to;
+  return to;
+}
+
+void TrieWalk::run(const TokenTrie& trie, std::span<const std::uint32_t> from, Configuration start, Found* found) {
+  const std::vector<TokenTrie::Node>& nodes = trie.nodes();
+  std::array<std::uint32_t, TokenTrie::kMostBytes + 1> path{};
+  const std::uint32_t first = intern(std::move(start));
+  if (states_[first].at.finished) found->finished.assign(from.begin(), from.end());
+  std::uint64_t work = 0;
+  for (const std::uint32_t begin : from) {
+    path[nodes[begin].depth] = first;
+    for (std::uint32_t i = begin + 1; i < nodes[begin].end;) {
+      const TokenTrie::Node& node = nodes[i];
+      const std::uint32_t before = path[node.depth - 1u];
+      const bool too_far = work > kMostWork && node.depth > 1;
+      const std::uint32_t state = too_far ? kDead : step(before, node.byte);
+      const Configuration& at = states_[state].at;
+      work += states_[before].at.stacks.size() + at.stacks.size();
+      if (state == kDead) {
+        i = node.end;
+        continue;
+      }
+      found->tokens.insert(found->tokens.end(), trie.tokens_begin(i), trie.tokens_end(i));
+      if (at.finished && node.end > i + 1) found->finished.push_back(i);
+      path[node.depth] = state;
+      i = at.stacks.empty() ? node.end : i + 1;
+    }
+  }
+}
+
+}  // namespace inferd
