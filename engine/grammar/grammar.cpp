@@ -2,7 +2,9 @@
 #include "engine/grammar/grammar.h"
 
 #include <algorithm>
+#include <functional>
 #include <map>
+#include <queue>
 #include <utility>
 
 #include "base/utf8.h"
@@ -187,7 +189,19 @@ class GrammarLowering {
     return static_cast<GrammarNodeId>(grammar_.nodes.size() - 1);
   }
 
-  void set_targets(GrammarNodeId node, const std::vector<GrammarNodeId>& targets) {
+  /// Match nodes among the targets become one, so that there are fewer stacks to carry along.
+  void set_targets(GrammarNodeId node, std::vector<GrammarNodeId> targets) {
+    const auto matches = [this](GrammarNodeId id) { return grammar_.nodes[id].kind == GrammarNode::Kind::match; };
+    if (std::count_if(targets.begin(), targets.end(), matches) > 1) {
+      std::vector<Grammar::Edge> edges;
+      for (const GrammarNodeId target : targets) {
+        if (!matches(target)) continue;
+        const auto first = grammar_.edges.begin() + grammar_.nodes[target].first;
+        edges.insert(edges.end(), first, first + grammar_.nodes[target].count);
+      }
+      std::erase_if(targets, matches);
+      targets.insert(targets.begin(), match(edges));
+    }
     grammar_.nodes[node].first = static_cast<std::uint32_t>(grammar_.targets.size());
     grammar_.nodes[node].count = static_cast<std::uint32_t>(targets.size());
     grammar_.targets.insert(grammar_.targets.end(), targets.begin(), targets.end());
@@ -288,19 +302,44 @@ class GrammarLowering {
     return need;
   }
 
-  /// The least fixed point, from above: values only fall.
-  void find_needs() {
-    for (bool changed = true; changed;) {
-      changed = false;
-      for (GrammarNode& node : grammar_.nodes) {
-        const std::uint32_t need = compute_need(node);
-        if (need >= node.need) continue;
-        node.need = need;
-        changed = true;
-      }
+  template <typename Visit>
+  void for_each_successor(const GrammarNode& node, Visit visit) const {
+    switch (node.kind) {
+      case GrammarNode::Kind::accept:
+        break;
+      case GrammarNode::Kind::match:
+        for (std::uint32_t i = 0; i < node.count; ++i) visit(grammar_.edges[node.first + i].target);
+        break;
+      case GrammarNode::Kind::split:
+        for (std::uint32_t i = 0; i < node.count; ++i) visit(grammar_.targets[node.first + i]);
+        break;
+      case GrammarNode::Kind::call:
+      case GrammarNode::Kind::repeat:
+        visit(node.body);
+        visit(node.next);
+        break;
     }
-    for (const GrammarNode& node : grammar_.nodes) {
-      if (node.need != kUnlimited) grammar_.most_need = std::max(grammar_.most_need, node.need);
+  }
+
+  /// Knuth's generalisation of Dijkstra's algorithm: the smallest need that is left is certain.
+  void find_needs() {
+    std::vector<std::vector<GrammarNodeId>> before(grammar_.nodes.size());
+    for (GrammarNodeId id = 0; id < grammar_.nodes.size(); ++id) {
+      for_each_successor(grammar_.nodes[id], [&](GrammarNodeId to) { before[to].push_back(id); });
+    }
+    using Entry = std::pair<std::uint32_t, GrammarNodeId>;
+    std::priority_queue<Entry, std::vector<Entry>, std::greater<>> open;
+    open.emplace(0, 0);
+    while (!open.empty()) {
+      const auto [need, id] = open.top();
+      open.pop();
+      if (need >= grammar_.nodes[id].need) continue;
+      grammar_.nodes[id].need = need;
+      grammar_.most_need = std::max(grammar_.most_need, need);
+      for (const GrammarNodeId user : before[id]) {
+        const std::uint32_t through = compute_need(grammar_.nodes[user]);
+        if (through < grammar_.nodes[user].need) open.emplace(through, user);
+      }
     }
   }
 

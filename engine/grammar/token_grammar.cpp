@@ -83,8 +83,8 @@ struct TokenGrammar::Memory {
     const auto known = answers.find(question);
     if (known != answers.end()) return known->second;
     TrieWalk::Found found;
+    walk.clear();
     walk.run(trie, lists[question.positions], walk.machine().enter(question.node, question.count, 0), &found);
-    walk.trim();
     Answer answer;
     const auto words = static_cast<std::size_t>(trie.vocab_size() + 63) / 64;
     if (found.tokens.size() > 2 * words) {

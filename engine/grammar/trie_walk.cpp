@@ -19,12 +19,7 @@ void TrieWalk::clear() {
   machine_.clear();
   states_.assign(1, State{{}, std::vector<std::uint32_t>(grammar_.num_classes, kDead)});
   by_hash_.clear();
-  held_ = 0;
-}
-
-void TrieWalk::trim() {
-  constexpr std::size_t kMostStates = 8'192, kMostHeld = 1'000'000;
-  if (states_.size() > kMostStates || held_ > kMostHeld || machine_.size() > kMostHeld) clear();
+  work_ = 0;
 }
 
 std::uint32_t TrieWalk::intern(Configuration at) {
@@ -35,7 +30,6 @@ std::uint32_t TrieWalk::intern(Configuration at) {
     if (known.finished == at.finished && known.stacks == at.stacks) return it->second;
   }
   const auto number = static_cast<std::uint32_t>(states_.size());
-  held_ += at.stacks.size();
   states_.push_back({std::move(at), std::vector<std::uint32_t>(grammar_.num_classes, kUnknown)});
   by_hash_.emplace(hash, number);
   return number;
@@ -45,7 +39,9 @@ std::uint32_t TrieWalk::step(std::uint32_t from, std::uint8_t byte) {
   const std::size_t group = grammar_.byte_classes[byte];
   const std::uint32_t known = states_[from].next[group];
   if (known != kUnknown) return known;
-  const std::uint32_t to = intern(machine_.step(states_[from].at, byte));
+  Configuration at = machine_.step(states_[from].at, byte);
+  work_ += 1 + states_[from].at.stacks.size() + at.stacks.size();
+  const std::uint32_t to = intern(std::move(at));
   states_[from].next[group] = to;
   return to;
 }
@@ -55,16 +51,14 @@ void TrieWalk::run(const TokenTrie& trie, std::span<const std::uint32_t> from, C
   std::array<std::uint32_t, TokenTrie::kMostBytes + 1> path{};
   const std::uint32_t first = intern(std::move(start));
   if (states_[first].at.finished) found->finished.assign(from.begin(), from.end());
-  std::uint64_t work = 0;
   for (const std::uint32_t begin : from) {
     path[nodes[begin].depth] = first;
     for (std::uint32_t i = begin + 1; i < nodes[begin].end;) {
       const TokenTrie::Node& node = nodes[i];
       const std::uint32_t before = path[node.depth - 1u];
-      const bool too_far = work > kMostWork && node.depth > 1;
+      const bool too_far = work_ > kMostWork && node.depth > 1;
       const std::uint32_t state = too_far ? kDead : step(before, node.byte);
       const Configuration& at = states_[state].at;
-      work += states_[before].at.stacks.size() + at.stacks.size();
       if (state == kDead) {
         i = node.end;
         continue;

@@ -11,7 +11,8 @@
 
 namespace inferd {
 
-/// Not thread-safe. Remembers where sets of stacks lead, so that most steps are one look into a table.
+/// Not thread-safe. Remembers where sets of stacks lead for as long as one run lasts, so that most steps are one look
+/// into a table, and what a run gives up on does not depend on those before.
 class TrieWalk {
  public:
   /// As StackMachine.
@@ -29,17 +30,16 @@ class TrieWalk {
   void run(const TokenTrie& trie, std::span<const std::uint32_t> from, Configuration start, Found* found);
 
   StackMachine& machine() { return machine_; }
-  /// Forgets everything if that has become much.
-  void trim();
+  /// Begins anew: to be called before the machine is used for a run.
+  void clear();
 
  private:
   static constexpr std::uint32_t kDead = 0, kUnknown = 0xFFFFFFFF;
-  static constexpr std::uint64_t kMostWork = 4'000'000;
+  static constexpr std::uint64_t kMostWork = 2'000'000;  // stacks stepped from and to
   struct State {
     Configuration at;
     std::vector<std::uint32_t> next;  // by class of byte
   };
-  void clear();
   std::uint32_t intern(Configuration at);
   std::uint32_t step(std::uint32_t from, std::uint8_t byte);
 
@@ -47,7 +47,7 @@ class TrieWalk {
   const Grammar& grammar_;
   std::vector<State> states_;
   std::unordered_multimap<std::uint64_t, std::uint32_t> by_hash_;
-  std::size_t held_ = 0;  // stacks in all states
+  std::uint64_t work_ = 0;
 };
 
 /// Of a list of numbers.
