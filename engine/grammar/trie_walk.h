@@ -36,16 +36,14 @@ class TrieWalk {
  private:
   static constexpr std::uint32_t kDead = 0, kUnknown = 0xFFFFFFFF;
   static constexpr std::uint64_t kMostWork = 2'000'000;  // stacks stepped from and to
-  struct State {
-    Configuration at;
-    std::vector<std::uint32_t> next;  // by class of byte
-  };
   std::uint32_t intern(Configuration at);
   std::uint32_t step(std::uint32_t from, std::uint8_t byte);
 
   StackMachine machine_;
   const Grammar& grammar_;
-  std::vector<State> states_;
+  // By number of a set of stacks that the run has met:
+  std::vector<Configuration> states_;
+  std::vector<std::uint32_t> next_;  // and, times num_classes, by class of byte
   std::unordered_multimap<std::uint64_t, std::uint32_t> by_hash_;
   std::uint64_t work_ = 0;
 };
