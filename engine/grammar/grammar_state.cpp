@@ -33,6 +33,13 @@ bool GrammarState::accept_text(std::string_view text) {
   return true;
 }
 
+std::size_t GrammarState::fitting(std::span<const TokenId> tokens) const {
+  GrammarState ahead = *this;
+  std::size_t count = 0;
+  while (count < tokens.size() && ahead.accept(tokens[count])) ++count;
+  return count;
+}
+
 /// Drops the frames of the past once they are many.
 void GrammarState::compact() {
   constexpr std::size_t kMany = 4096;

@@ -20,6 +20,8 @@ class GrammarState {
   bool accept(TokenId token);
   /// Likewise by text.
   bool accept_text(std::string_view text);
+  /// How many of `tokens`, from the first on, fit here one after the other.
+  std::size_t fitting(std::span<const TokenId> tokens) const;
   /// The text may end here.
   bool complete() const { return at_.finished; }
   /// The tokens that may come next, one bit each. `ends` are allowed if complete(). Valid until the next call.

@@ -2,6 +2,7 @@
 #include "engine/grammar/token_grammar.h"
 
 #include <algorithm>
+#include <chrono>
 #include <unordered_map>
 #include <utility>
 
@@ -109,6 +110,18 @@ TokenGrammar::TokenGrammar(Grammar grammar, std::shared_ptr<const TokenTrie> voc
       memory_(std::make_unique<Memory>(grammar_)) {}
 
 TokenGrammar::~TokenGrammar() = default;
+
+void TokenGrammar::prepare() const {
+  constexpr std::chrono::milliseconds kMostTime(50);
+  const auto end = std::chrono::steady_clock::now() + kMostTime;
+  const std::lock_guard lock(mutex_);
+  for (GrammarNodeId id = 0; id < grammar_.nodes.size(); ++id) {
+    const GrammarNode& node = grammar_.nodes[id];
+    if (node.kind != GrammarNode::Kind::match || node.need == kUnlimited) continue;
+    if (memory_->bytes > kMostBytes / 2 || std::chrono::steady_clock::now() > end) return;
+    memory_->ask(*vocabulary_, {kRoot, id, 0});
+  }
+}
 
 std::uint32_t TokenGrammar::max_depth() const { return kUsualDepth + kAheadOfToken + grammar_.most_need; }
 

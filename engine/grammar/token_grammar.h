@@ -33,6 +33,9 @@ class TokenGrammar {
   const Grammar& grammar() const { return grammar_; }
   const TokenTrie& vocabulary() const { return *vocabulary_; }
   std::span<const SymbolToken> symbols() const { return symbols_; }
+  /// Finds the answers of the match nodes in advance, for at most about 50 ms, so that the first sequence need not
+  /// wait.
+  void prepare() const;
   /// The deepest stack of a text.
   std::uint32_t max_depth() const;
   /// Sets the bits of the tokens that may follow; the rest of `words`, one bit a token, is left as it is.
