@@ -2,6 +2,7 @@
 import enum
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, Optional
 
 import httpx
@@ -11,6 +12,7 @@ import pytest
 from daemon import ROOT, SMOLLM2, Daemon
 from langchain_openai import ChatOpenAI
 from pydantic import BaseModel, Field
+from test_tools import CHATML, HOW, TOLD
 
 QWEN = os.path.join(ROOT, "models", "Qwen2.5-Coder-0.5B-Instruct.Q4_K_M.gguf")
 CASES = json.load(open(os.path.join(ROOT, "tests", "golden", "grammar", "schemas.json"), encoding="utf-8"))["cases"]
@@ -29,7 +31,6 @@ def check(schema, value):
 
 @pytest.fixture(scope="module")
 def real():
-    """Qwen2.5 calls tools by its own template; SmolLM2's knows none, so its form is set."""
     with Daemon("--model", f"qwen={QWEN}", "--context-length", "2048") as daemon:
         yield daemon
 
@@ -42,7 +43,6 @@ def qwen(real):
 @pytest.fixture(scope="module")
 def random_server(tmp_path_factory):
     """The simulated model draws bytes at random: what comes out is what the mask lets through. Every form of tool calls."""
-    from test_tools import CHATML, HOW, TOLD
     folder = tmp_path_factory.mktemp("forms")
     (folder / "thinking").write_text(THINKING, encoding="utf-8")
     lines = ["models:", "  - {name: sim, path: 'sim:seed=3,printable=0,eos=0.2'}",
@@ -177,8 +177,10 @@ def test_json_object(qwen, random_sdk):
 @pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in CASES])
 def test_random_answers_fit_their_schema(random_sdk, case):
     ended = 0
+    likely = set("".join(text["text"] for text in case["texts"] if text["valid"]).encode() + b'"]}')
     for seed in range(4):
-        choice = ask(random_sdk, "sim", seed=seed, max_tokens=1500, response_format=schema_format(case["schema"])).choices[0]
+        choice = ask(random_sdk, "sim", seed=seed, max_tokens=1500, response_format=schema_format(case["schema"]),
+                     logit_bias={str(byte): 4 for byte in likely}).choices[0]
         if choice.finish_reason == "stop":
             check(case["schema"], json.loads(choice.message.content))
             ended += 1
@@ -241,11 +243,12 @@ def test_json_or_calls(random_sdk):
     assert kinds == {"call", "json"}
 
 
-@pytest.mark.parametrize("says, answers", [('hm\n</think>\n\n"yes"', ["yes"]), ("hm\n</think>\n\nmaybe", ["yes", "no"]), ("hm</think>", ["yes", "no"])])
+@pytest.mark.parametrize("says, answers", [('hm\n</think>\n\n"yes"', ["yes"]), ("hm\n</think>\n\nmaybe", ["yes", "no"]),
+                                           ("hm</think>", ["yes", "no"])])
 def test_reasoning_comes_first(random_sdk, says, answers):
-    """This model repeats what it is told, as far as it may."""
+    """This model repeats what it is told behind the tag that its template wrote already, as far as it may."""
     for stream in (False, True):
-        answer = random_sdk.chat.completions.create(model="thinking", messages=[{"role": "user", "content": says}], max_tokens=100, stream=stream,
+        answer = random_sdk.chat.completions.create(model="thinking", max_tokens=100, stream=stream, messages=[{"role": "user", "content": "<think>\n" + says}],
                                                     response_format=schema_format({"enum": ["yes", "no"]}))
         if stream:
             deltas = [chunk.choices[0].delta for chunk in answer]
@@ -281,7 +284,6 @@ def test_a_bias_against_what_must_come(random_sdk):
 
 
 def test_same_seed_same_answer_in_company(random_sdk):
-    from concurrent.futures import ThreadPoolExecutor
     schemas = [case["schema"] for case in CASES[:8]]
 
     def one(i):

@@ -76,7 +76,7 @@ TEST_CASE("answers fit their grammar, and do not depend on company") {
 }
 
 TEST_CASE("a sequence that was preempted goes on where its grammar was") {
-  EngineOptions options = small_options(14);
+  EngineOptions options = small_options(11);
   options.max_concurrent_requests = 16;
   CHECK(check_all(options).preemptions > 2);
 }
@@ -125,6 +125,7 @@ TEST_CASE("a request that bans what its grammar needs ends, and says why") {
 TEST_CASE("a text that is complete ends, even where no end token may come") {
   SimCore bench(small_options(40), byte_sim());
   Request request = make_request(10, 20, 3);
+  request.stop_token_ids.clear();
   request.grammar = grammar_of(R"({"const":12})");
   const auto without = bench.submit(request);
   request.stop_token_ids = {kEnd};
