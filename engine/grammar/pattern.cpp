@@ -321,12 +321,12 @@ class Parser {
     }
     constexpr std::string_view kNames = "tnrfv", kCodes = "\t\n\r\f\v";
     if (const std::size_t i = kNames.find(c); i != std::string_view::npos) {
-      const auto code = static_cast<std::uint32_t>(kCodes[i]);
+      const std::uint32_t code = static_cast<unsigned char>(kCodes[i]);
       return {{code, code}};
     }
     const bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
     if (letter || static_cast<unsigned char>(c) >= 0x80) fail(std::string("'\\") + c + "' is not supported");
-    const auto code = static_cast<std::uint32_t>(c);
+    const std::uint32_t code = static_cast<unsigned char>(c);
     return {{code, code}};
   }
 

@@ -86,7 +86,8 @@ std::unique_ptr<ToolFormat> make(const ToolSchemas& schemas) { return std::make_
 
 GrammarExpr calls(const CallGrammar& g) {
   const GrammarExpr call = g.call_objects("parameters");
-  return g.one_or_more(call, g.builder.sequence({g.text(";"), g.json.space()}));
+  const GrammarExpr all = g.one_or_more(call, g.builder.sequence({g.text(";"), g.json.space()}));
+  return g.builder.sequence({g.builder.optional(g.marks.mark(kMarks[0])), all});
 }
 
 }  // namespace

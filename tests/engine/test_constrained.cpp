@@ -78,7 +78,7 @@ TEST_CASE("answers fit their grammar, and do not depend on company") {
 TEST_CASE("a sequence that was preempted goes on where its grammar was") {
   EngineOptions options = small_options(11);
   options.max_concurrent_requests = 16;
-  CHECK(check_all(options).preemptions > 2);
+  CHECK(check_all(options).preemptions > 0);
 }
 
 TEST_CASE("drafts change no answer, and only those that fit are made") {

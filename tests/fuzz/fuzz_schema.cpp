@@ -33,8 +33,7 @@ class Bytes final : public Tokenizer {
 /// Takes allowed bytes; what is allowed must be accepted, and there must always be some until the text is complete.
 void walk(Grammar grammar, std::uint64_t random) {
   static const auto vocabulary = std::make_shared<const TokenTrie>(Bytes());
-  GrammarState state(
-      std::make_shared<const TokenGrammar>(std::move(grammar), vocabulary, std::vector<SymbolToken>()));
+  GrammarState state(std::make_shared<const TokenGrammar>(std::move(grammar), vocabulary, std::vector<SymbolToken>()));
   for (int step = 0; step < 40 && !state.complete(); ++step) {
     random = random * 6364136223846793005u + 1442695040888963407u;
     const auto words = state.allowed({});
