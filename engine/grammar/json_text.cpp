@@ -34,7 +34,7 @@ GrammarExpr JsonText::make_space() {
 }
 
 GrammarExpr JsonText::make_character() {
-  const std::uint32_t left_out = angles_ ? '\\' : '<';
+  const unsigned char left_out = angles_ ? '\\' : '<';
   const GrammarExpr plain = builder_.code_points(
       {{0x20, '"' - 1}, {'"' + 1, left_out - 1}, {left_out + 1, '\\' - 1}, {'\\' + 1, kLastCodePoint}});
   const auto hex = [this](std::vector<ByteRange> ranges) { return builder_.bytes(std::move(ranges)); };
