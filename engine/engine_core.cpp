@@ -317,7 +317,9 @@ FinishReason EngineCore::emit(Sequence& sequence, TokenEvent event, TimePoint no
   ++totals_.output_tokens;
   sequence.stream->push(std::move(event));
   const auto& stops = sequence.request.stop_token_ids;
+  const bool fits = !sequence.grammar || sequence.grammar->accept(token);
   if (std::find(stops.begin(), stops.end(), token) != stops.end()) return FinishReason::stop;
+  if (!fits) return FinishReason::error;
   return sequence.wants_output() ? FinishReason::none : FinishReason::length;
 }
 
@@ -327,13 +329,14 @@ FinishReason EngineCore::sample_next(Sequence& sequence, const std::byte* row, T
   const SampleInput input{.params = sequence.request.sampling,
                           .counts = &sequence.counts,
                           .banned = sequence.banned_tokens(),
+                          .allowed = sequence.allowed_tokens(),
                           .position = sequence.num_outputs(),
                           .top_logprobs = sequence.request.top_logprobs};
   switch (sampler_.sample(input, &event)) {
     case SampleResult::token:
       return emit(sequence, std::move(event), now);
     case SampleResult::all_banned:
-      return FinishReason::stop;
+      return sequence.grammar && !sequence.grammar->complete() ? FinishReason::blocked : FinishReason::stop;
     case SampleResult::not_finite:
       break;
   }

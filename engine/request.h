@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <unordered_map>
@@ -11,6 +12,8 @@
 #include "base/clock.h"
 
 namespace inferd {
+
+class TokenGrammar;
 
 using TokenId = std::int32_t;
 
@@ -41,7 +44,8 @@ struct Request {
   int priority = 0;                     // lower runs earlier
   std::optional<TimePoint> deadline;    // ends with FinishReason::deadline
   std::uint64_t adapter = 0;            // as Engine::load_adapter named it; 0: none
-  std::string cache_salt;               // prefix cache entries are shared only under equal salts
+  std::shared_ptr<const TokenGrammar> grammar;  // the texts that the output may be; null: any
+  std::string cache_salt;                       // prefix cache entries are shared only under equal salts
 };
 
 enum class FinishReason {
@@ -51,6 +55,7 @@ enum class FinishReason {
   cancelled,  // the client went away
   deadline,
   error,     // NaN/Inf in this request's logits
+  blocked,   // its grammar and its bans together allow no token
   shutdown,  // drain deadline passed
 };
 

@@ -148,9 +148,7 @@ Json read_tools(Fields& fields, const ApiOptions& options) {
     }
     body.text("description", 64u << 10);
     body.object("parameters");
-    if (body.boolean("strict").value_or(false)) {
-      throw unsupported_value(param + ".function.strict", "Strict tool schemas cannot be enforced here yet.");
-    }
+    body.boolean("strict");
   }
   return *tools;
 }

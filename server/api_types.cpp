@@ -1,6 +1,8 @@
 // The bodies of the endpoints: JSON to structs.
 #include "server/api_types.h"
 
+#include <algorithm>
+
 #include "server/api_error.h"
 #include "server/api_fields.h"
 
@@ -9,44 +11,110 @@ namespace {
 
 constexpr std::size_t kAnyBytes = std::string::npos;
 
-/// tool_choice: "none" and "auto" are served; what would have to be enforced is refused.
+/// The name in {"type":"function","function":{"name":…}}.
+std::string function_name(const Json& object, const std::string& path, const Json& tools) {
+  Fields fields(object, path);
+  if (fields.text("type", 64).value_or("") != "function") {
+    throw invalid_value(path + "type", "Invalid '" + path + "type': expected \"function\".");
+  }
+  const Json* function = fields.object("function");
+  std::optional<std::string> name;
+  if (function != nullptr) name = Fields(*function, path + "function.").text("name", 64);
+  const std::string param = path + "function.name";
+  if (!name) {
+    throw ApiError(400, "invalid_request_error", "missing_required_parameter", param,
+                   "Missing required parameter: '" + param + "'.");
+  }
+  const bool known =
+      std::any_of(tools.begin(), tools.end(), [&](const Json& tool) { return tool["function"]["name"] == *name; });
+  if (!known) throw invalid_value(param, "Invalid '" + param + "': no function of that name is among the 'tools'.");
+  return *name;
+}
+
+/// {"type":"allowed_tools","allowed_tools":{"mode":…,"tools":[…]}}
+void read_allowed_tools(Fields& choice, ChatRequest& out) {
+  const Json* allowed = choice.object("allowed_tools");
+  if (allowed == nullptr) {
+    throw ApiError(400, "invalid_request_error", "missing_required_parameter", "tool_choice.allowed_tools",
+                   "Missing required parameter: 'tool_choice.allowed_tools'.");
+  }
+  const std::string path = "tool_choice.allowed_tools.";
+  Fields fields(*allowed, path);
+  const std::string mode = fields.text("mode", 64).value_or("");
+  if (mode != "auto" && mode != "required") {
+    throw invalid_value(path + "mode", "Invalid '" + path + "mode': expected \"auto\" or \"required\".");
+  }
+  out.tool_choice.required = mode == "required";
+  const Json* tools = fields.array("tools", kAnyBytes);
+  if (tools == nullptr || tools->empty()) {
+    throw invalid_value(path + "tools", "Invalid '" + path + "tools': expected an array that is not empty.");
+  }
+  for (std::size_t i = 0; i < tools->size(); ++i) {
+    const std::string item = path + "tools[" + std::to_string(i) + "]";
+    if (!(*tools)[i].is_object()) throw wrong_type(item, "an object", (*tools)[i]);
+    out.tool_choice.names.push_back(function_name((*tools)[i], item + ".", out.tools));
+  }
+}
+
 void read_tool_choice(Fields& fields, ChatRequest& out) {
+  const Json* given = fields.find("tool_choice");
   std::string choice = "auto";
-  if (const Json* given = fields.find("tool_choice")) {
-    if (given->is_object()) {
-      const auto type = given->find("type");
-      const bool allowed = type != given->end() && *type == "allowed_tools";
-      throw unsupported_value("tool_choice", allowed ? "'tool_choice' of type 'allowed_tools' is not supported."
-                                                     : "A named 'tool_choice' cannot be enforced here yet.");
+  if (given != nullptr && given->is_object()) {
+    const auto type = given->find("type");
+    Fields inner(*given, "tool_choice.");
+    if (type != given->end() && *type == "allowed_tools") {
+      read_allowed_tools(inner, out);
+    } else {
+      out.tool_choice = {.required = true, .single = true, .names = {function_name(*given, "tool_choice.", out.tools)}};
     }
+  } else if (given != nullptr) {
     if (!given->is_string()) throw wrong_type("tool_choice", "a string or an object", *given);
     choice = given->get<std::string>();
   }
-  if (choice == "required") {
-    throw unsupported_value("tool_choice", "'tool_choice': \"required\" cannot be enforced here yet; use \"auto\".");
+  if (choice != "auto" && choice != "none" && choice != "required") {
+    throw invalid_value("tool_choice",
+                        "Invalid 'tool_choice': expected \"none\", \"auto\", \"required\" or an object.");
   }
-  if (choice != "auto" && choice != "none") {
-    throw invalid_value("tool_choice", "Invalid 'tool_choice': expected \"none\" or \"auto\".");
+  if (choice == "required") {
+    if (out.tools.is_null()) throw invalid_value("tool_choice", "Invalid 'tool_choice': \"required\" needs 'tools'.");
+    out.tool_choice.required = true;
   }
   if (choice == "none") out.tools = Json();
   out.parse_tool_calls = !out.tools.is_null();
 }
 
-void read_response_format(Fields& fields) {
+ResponseFormat read_response_format(Fields& fields) {
+  ResponseFormat out;
   const Json* format = fields.object("response_format");
-  if (format == nullptr) return;
+  if (format == nullptr) return out;
   Fields inner(*format, "response_format.");
   const std::string type = inner.text("type", 64).value_or("");
-  if (type == "text") return;
-  if (type == "json_schema" && inner.object("json_schema") == nullptr) {
-    throw ApiError(400, "invalid_request_error", "missing_required_parameter", "response_format.json_schema",
-                   "Missing required parameter: 'response_format.json_schema'.");
+  if (type == "text") return out;
+  if (type == "json_object") {
+    out.kind = ResponseFormat::Kind::json_object;
+    return out;
   }
-  if (type == "json_object" || type == "json_schema") {
-    throw unsupported_value("response_format", "'response_format' of type '" + type + "' cannot be enforced here yet.");
+  if (type != "json_schema") {
+    throw invalid_value("response_format.type",
+                        "Invalid 'response_format.type': expected 'text', 'json_object' or 'json_schema'.");
   }
-  throw invalid_value("response_format.type",
-                      "Invalid 'response_format.type': expected 'text', 'json_object' or 'json_schema'.");
+  const Json* given = inner.object("json_schema");
+  const auto missing = [](const std::string& param) {
+    return ApiError(400, "invalid_request_error", "missing_required_parameter", param,
+                    "Missing required parameter: '" + param + "'.");
+  };
+  if (given == nullptr) throw missing("response_format.json_schema");
+  Fields body(*given, "response_format.json_schema.");
+  const Json* schema = body.find("schema");
+  if (schema == nullptr) throw missing("response_format.json_schema.schema");
+  if (!schema->is_object() && !schema->is_boolean()) {
+    throw wrong_type("response_format.json_schema.schema", "an object", *schema);
+  }
+  out.kind = ResponseFormat::Kind::json_schema;
+  out.name = body.text("name", 256).value_or("");
+  out.schema = *schema;
+  out.strict = body.boolean("strict").value_or(false);
+  return out;
 }
 
 /// The refusal of a max_tokens of 0, under the name that the client used.
@@ -69,7 +137,7 @@ ChatRequest read_chat_request(const Json& body, const ApiOptions& options) {
   out.tools = read_tools(fields, options);
   read_tool_choice(fields, out);
   out.parallel_tool_calls = fields.boolean("parallel_tool_calls").value_or(true);
-  read_response_format(fields);
+  out.response_format = read_response_format(fields);
   out.logprobs = fields.boolean("logprobs").value_or(false);
   const auto top = fields.integer("top_logprobs", 0, kMaxTopLogprobs);
   if (top && !out.logprobs) {
@@ -125,7 +193,7 @@ CompletionRequest read_completion_request(const Json& body, const ApiOptions& op
   if (best_of && *best_of != out.fields.n) {
     throw unsupported_value("best_of", "'best_of' is only supported when it equals 'n'.");
   }
-  read_response_format(fields);
+  out.response_format = read_response_format(fields);
   out.add_special_tokens = fields.boolean("add_special_tokens").value_or(true);
   report_unknown(fields, options, out.fields.ignored);
   return out;

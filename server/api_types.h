@@ -48,8 +48,25 @@ struct GenerationFields {
   std::vector<std::string> ignored;  // fields that had no effect, for x-inferd-ignored
 };
 
+/// What an answer's text has to be.
+struct ResponseFormat {
+  enum class Kind { text, json_object, json_schema } kind = Kind::text;
+  std::string name;  // of the schema, for messages
+  Json schema;       // an object or a boolean
+  bool strict = false;
+};
+
+/// How tools may be used, "none" aside.
+struct ToolChoice {
+  bool required = false;           // the answer is calls
+  bool single = false;             // and only one
+  std::vector<std::string> names;  // no other function is called; empty: any
+};
+
 struct ChatRequest {
   GenerationFields fields;
+  ResponseFormat response_format;
+  ToolChoice tool_choice;
   Json messages = Json::array();  // normalised: system for developer, text parts joined, arguments as objects
   Json tools;                     // array or null; null too with tool_choice "none"
   bool parse_tool_calls = false;
@@ -68,6 +85,7 @@ struct CompletionRequest {
   GenerationFields fields;
   std::vector<TextOrTokens> prompts;
   std::optional<std::int64_t> logprobs;
+  ResponseFormat response_format;
   bool echo = false;
   bool add_special_tokens = true;
 };

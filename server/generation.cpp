@@ -176,6 +176,11 @@ void Generation::end(Choice& choice, ChoiceEvent* event) {
       metrics_.aborted++;
       event->error = ApiError(499, "invalid_request_error", "client_closed_request", "", "The request was cancelled.");
       break;
+    case FinishReason::blocked:
+      metrics_.failed++;
+      event->error = invalid_value(
+          "logit_bias", "'logit_bias' bans every token with which the answer could go on in the required form.");
+      break;
     case FinishReason::none:
     case FinishReason::error:
       metrics_.failed++;

@@ -226,6 +226,7 @@ PreparedModel prepare_model(const ModelSpec& spec, const LoadContext& context) {
   model.engine = &context.engine;
   const bool sim = spec.simulated();
   prepared.weights = sim ? load_sim(model, spec, context) : load_files(model, spec, context);
+  if (!model.is_encoder) model.grammars = std::make_unique<GrammarCache>(*model.tokenizer);
   prepared.backend = sim ? &context.sim_backend : context.backend;
   prepared.context_length = spec.context_length;
   return prepared;

@@ -18,6 +18,7 @@
 #include "engine/text/tokenizer.h"
 #include "engine/weights/model_config.h"
 #include "engine/weights/sentence_config.h"
+#include "server/grammar_cache.h"
 #include "server/options.h"
 #include "server/reasoning_formats.h"
 #include "server/tool_formats/tool_format.h"
@@ -50,6 +51,7 @@ struct ServedModel {
   SentenceConfig sentence;          // encoder
   RerankForm rerank_form = RerankForm::pair;
   const ReasoningFormat* reasoning_format = nullptr;  // how its answers mark reasoning; null: they do not
+  std::unique_ptr<GrammarCache> grammars;             // of constrained answers; null: an encoder
   const ToolFormatRow* tool_format = nullptr;         // how they call tools; null: not in a form known here
 };
 

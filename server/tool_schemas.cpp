@@ -5,6 +5,8 @@
 #include <optional>
 #include <utility>
 
+#include "engine/grammar/schema_merge.h"
+
 namespace inferd {
 namespace {
 
@@ -37,9 +39,19 @@ ArgumentTypes named_type(const Json& name) {
   return 0;
 }
 
-ArgumentTypes types_of_schema(const Json& schema, int depth) {
+/// The schema that a reference stands for; nothing if there is no such thing.
+Json referred(SchemaReader& reader, const Json& schema) {
+  try {
+    return reader.expanded(schema, "");
+  } catch (const SchemaError&) {
+    return {};
+  }
+}
+
+ArgumentTypes types_of_schema(SchemaReader& reader, const Json& schema, int depth) {
   ArgumentTypes types = 0;
   if (!schema.is_object() || depth > kMaxNesting) return types;
+  if (schema.contains("$ref")) return types_of_schema(reader, referred(reader, schema), depth + 1);
   if (const auto type = schema.find("type"); type != schema.end()) {
     if (!type->is_array()) return named_type(*type);
     for (const Json& one : *type) types |= named_type(one);
@@ -48,11 +60,12 @@ ArgumentTypes types_of_schema(const Json& schema, int depth) {
   for (const char* const choices : {"anyOf", "oneOf", "allOf"}) {
     const auto found = schema.find(choices);
     if (found == schema.end() || !found->is_array()) continue;
-    for (const Json& one : *found) types |= types_of_schema(one, depth + 1);
+    for (const Json& one : *found) types |= types_of_schema(reader, one, depth + 1);
   }
   if (const auto values = schema.find("enum"); values != schema.end() && values->is_array()) {
     for (const Json& one : *values) types |= type_of(one);
   }
+  if (const auto value = schema.find("const"); value != schema.end()) types |= type_of(*value);
   return types;
 }
 
@@ -84,7 +97,8 @@ ToolSchemas::ToolSchemas(const Json& tools) {
     if (parameters == function.end() || !parameters->is_object()) continue;
     const auto properties = parameters->find("properties");
     if (properties == parameters->end() || !properties->is_object()) continue;
-    for (const auto& [name, schema] : properties->items()) arguments[name] = types_of_schema(schema, 0);
+    SchemaReader reader(*parameters);
+    for (const auto& [name, schema] : properties->items()) arguments[name] = types_of_schema(reader, schema, 0);
   }
 }
 

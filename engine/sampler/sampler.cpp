@@ -60,6 +60,18 @@ bool Sampler::score(TokenId token, int top, TokenEvent* out) {
   return true;
 }
 
+void Sampler::apply_mask(std::span<const std::uint64_t> allowed) {
+  constexpr std::size_t kBits = 64;
+  for (std::size_t begin = 0; begin < row_.size(); begin += kBits) {
+    const std::uint64_t word = begin / kBits < allowed.size() ? allowed[begin / kBits] : 0;
+    if (word == ~std::uint64_t{0}) continue;
+    const std::size_t end = std::min(begin + kBits, row_.size());
+    for (std::size_t id = begin; id < end; ++id) {
+      row_[id] = (word >> (id - begin) & 1) != 0 ? row_[id] : -kInfinity;
+    }
+  }
+}
+
 /// False if the row stayed as it was.
 bool Sampler::apply_rules(const SampleInput& input) {
   const SamplingParams& params = input.params;
@@ -72,7 +84,8 @@ bool Sampler::apply_rules(const SampleInput& input) {
   for (const TokenId token : input.banned) {
     if (in_row(token)) row_[static_cast<std::size_t>(token)] = -kInfinity;
   }
-  if (!has_penalties(params)) return !params.logit_bias.empty() || !input.banned.empty();
+  if (input.allowed) apply_mask(*input.allowed);
+  if (!has_penalties(params)) return !params.logit_bias.empty() || !input.banned.empty() || input.allowed;
   INFERD_CHECK(input.counts != nullptr);
   for (const TokenCounts::Entry& entry : input.counts->entries()) {
     float logit = row_[static_cast<std::size_t>(entry.token)];

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -21,16 +22,18 @@ struct SampleInput {
   const SamplingParams& params;
   const TokenCounts* counts = nullptr;   // may be null when has_penalties is false
   std::span<const TokenId> banned = {};  // stop ids below min_output_tokens
-  std::int64_t position = 0;             // number of output tokens so far
-  int top_logprobs = -1;                 // as in Request
+  // One bit a token, those beyond its end not set: others are banned. Null: all are allowed.
+  std::optional<std::span<const std::uint64_t>> allowed = {};
+  std::int64_t position = 0;  // number of output tokens so far
+  int top_logprobs = -1;      // as in Request
 };
 
 enum class SampleResult { token, all_banned, not_finite };
 
-/// Rules apply in this order: log-probabilities of the raw row are noted; logit_bias; bans; repetition, presence and
-/// frequency penalties; temperature; top_k; top_p (over what top_k left); min_p (relative to the best); draw, walking
-/// the ids that are left in rising order until the uniform number is used up.
-/// Engine thread only; reuses its buffers. Owned by EngineCore.
+/// Rules apply in this order: log-probabilities of the raw row are noted; logit_bias; bans and the mask; repetition,
+/// presence and frequency penalties; temperature; top_k; top_p (over what top_k left); min_p (relative to the best);
+/// draw, walking the ids that are left in rising order until the uniform number is used up. Engine thread only; reuses
+/// its buffers. Owned by EngineCore.
 class Sampler {
  public:
   explicit Sampler(std::int64_t vocab_size);
@@ -44,6 +47,7 @@ class Sampler {
 
  private:
   bool apply_rules(const SampleInput& input);
+  void apply_mask(std::span<const std::uint64_t> allowed);
   void remember_changes(const SampleInput& input);
   TokenId draw(const SampleInput& input, float max);
   TokenId draw_from_row(const SamplingParams& params, float max, double uniform);

@@ -131,7 +131,9 @@ void Scheduler::make_drafts(std::int64_t decoding, std::int64_t spare_rows) {
     const std::int64_t useful = sequence.max_outputs - sequence.num_outputs() - 1;
     const std::int64_t length =
         draft_length(limits_.speculation, sequence.draft_record.rate(), decoding, std::min(useful, spare_rows));
-    if (ngram_draft(sequence.tokens, length, &sequence.draft) == 0) {
+    ngram_draft(sequence.tokens, length, &sequence.draft);
+    if (sequence.grammar) sequence.draft.resize(sequence.grammar->fitting(sequence.draft));
+    if (sequence.draft.empty()) {
       sequence.draft_record.note_idle();
       continue;
     }

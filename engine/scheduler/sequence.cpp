@@ -16,6 +16,7 @@ Sequence::Sequence(Request asked, std::shared_ptr<TokenStream> to, TimePoint arr
   if (has_penalties(request.sampling)) {
     for (const TokenId token : tokens) counts.add_prompt(token);
   }
+  if (request.grammar != nullptr) grammar.emplace(request.grammar);
   if (request.prompt_logprobs >= 0) {
     prompt_events.resize(1);
     prompt_events[0].token = tokens.front();
@@ -41,6 +42,11 @@ std::int64_t Sequence::first_logit_position(std::int64_t start, std::int64_t end
 std::span<const TokenId> Sequence::banned_tokens() const {
   return num_outputs() < request.min_output_tokens ? std::span<const TokenId>(request.stop_token_ids)
                                                    : std::span<const TokenId>();
+}
+
+std::optional<std::span<const std::uint64_t>> Sequence::allowed_tokens() {
+  if (!grammar) return std::nullopt;
+  return grammar->allowed(request.stop_token_ids);
 }
 
 }  // namespace inferd

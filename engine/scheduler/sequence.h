@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "engine/grammar/grammar_state.h"
 #include "engine/kv_cache/block_hash.h"
 #include "engine/models/model.h"
 #include "engine/options.h"
@@ -35,6 +36,8 @@ struct Sequence {
   std::int64_t first_logit_position(std::int64_t start, std::int64_t end) const;
   /// Stop ids while fewer than min_output_tokens came out, else none.
   std::span<const TokenId> banned_tokens() const;
+  /// With a grammar: the tokens that may come next, a bit each. Valid until the next call.
+  std::optional<std::span<const std::uint64_t>> allowed_tokens();
   /// Takes the memory for all tokens it may come to have, so that no step does.
   void reserve_memory();
   /// Orders the queue and the running: (priority, arrival).
@@ -61,6 +64,7 @@ struct Sequence {
   DraftRecord draft_record;
 
   TokenCounts counts;                     // only with penalties
+  std::optional<GrammarState> grammar;    // only with one; where the output is in it
   std::int64_t prompt_rows_done = 0;      // prompt tokens whose successor has been scored
   std::vector<TokenEvent> prompt_events;  // [0] has no logprob
 

@@ -1,6 +1,9 @@
 // POST /v1/chat/completions.
+#include <algorithm>
+#include <iterator>
 #include <utility>
 
+#include "server/answer_grammar.h"
 #include "server/answers.h"
 #include "server/api_types.h"
 #include "server/chat_prompt.h"
@@ -223,7 +226,10 @@ HttpResponse chat_completions(App& app, const HttpRequest& request) {
   ChatPrompt prompt =
       make_chat_prompt(model, chat.messages, chat.tools, chat.add_generation_prompt, chat.template_kwargs, false);
   const AnswerOptions options = answer_options(model, chat, prompt);
+  AnswerGrammar grammar = chat_grammar(model, chat, prompt.reasoning_open);
+  std::move(grammar.ignored.begin(), grammar.ignored.end(), std::back_inserter(chat.fields.ignored));
   Request base = make_request(chat.fields, asked, true, std::move(prompt.tokens), app.api);
+  base.grammar = std::move(grammar.grammar);
   base.cache_salt = cache_salt(request, chat.fields.cache_salt);
   if (chat.logprobs) base.top_logprobs = static_cast<int>(chat.top_logprobs);
   std::vector<Request> requests;

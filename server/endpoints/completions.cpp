@@ -3,6 +3,7 @@
 
 #include "base/utf8.h"
 #include "engine/text/detokenizer.h"
+#include "server/answer_grammar.h"
 #include "server/answers.h"
 #include "server/api_types.h"
 #include "server/chat_prompt.h"
@@ -107,11 +108,15 @@ std::vector<TokenId> prompt_ids(const App& app, const ServedModel& model, const 
 }
 
 std::vector<Request> make_requests(const App& app, const HttpRequest& http, CompletionRun& run) {
+  const AnswerGrammar grammar = completion_grammar(*run.model, run.request.response_format);
+  auto& ignored = run.request.fields.ignored;
+  ignored.insert(ignored.end(), grammar.ignored.begin(), grammar.ignored.end());
   const CompletionRequest& completion = run.request;
   std::vector<Request> requests;
   for (const TextOrTokens& prompt : completion.prompts) {
     Request base =
         make_request(completion.fields, run.model, false, prompt_ids(app, *run.model, completion, prompt), app.api);
+    base.grammar = grammar.grammar;
     base.cache_salt = cache_salt(http, completion.fields.cache_salt);
     if (completion.logprobs) base.top_logprobs = static_cast<int>(*completion.logprobs);
     if (completion.logprobs && completion.echo) base.prompt_logprobs = static_cast<int>(*completion.logprobs);

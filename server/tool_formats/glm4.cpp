@@ -34,9 +34,19 @@ bool fits(std::string_view source) { return source.find("请使用 Json 格式�
 
 std::unique_ptr<ToolFormat> make(const ToolSchemas& schemas) { return std::make_unique<Glm4>(schemas); }
 
+GrammarExpr calls(const CallGrammar& g) {
+  std::vector<GrammarExpr> functions;
+  for (const CallableFunction& function : g.functions) {
+    functions.push_back(g.builder.sequence({g.text(function.name + "\n"), function.schema->value()}));
+  }
+  const GrammarExpr call = g.builder.choice(std::move(functions));
+  const bool parted = g.marks.is_token(kLineMarks[0]);  // else nothing says that a further call begins
+  return parted ? g.one_or_more(call, g.marks.mark(kLineMarks[0])) : call;
+}
+
 }  // namespace
 
 constinit const ToolFormatRow kGlm4Format = {
-    .name = "glm4", .fits = fits, .make = make, .marks = kLineMarks, .trims_start = true};
+    .name = "glm4", .fits = fits, .make = make, .marks = kLineMarks, .calls = calls, .trims_start = true};
 
 }  // namespace inferd

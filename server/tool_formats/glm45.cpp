@@ -119,8 +119,36 @@ bool fits(std::string_view source) {
 
 std::unique_ptr<ToolFormat> make(const ToolSchemas& schemas) { return std::make_unique<Glm45>(schemas); }
 
+/// Pairs of key and value, one after the other; those not required may be left out.
+GrammarExpr pairs(const CallGrammar& g, SchemaGrammar& schema) {
+  std::vector<GrammarExpr> parts;
+  for (const SchemaGrammar::Member& member : schema.bare_members({std::begin(kMarks), std::end(kMarks)})) {
+    const GrammarExpr part =
+        g.builder.sequence({g.marks.mark(kMarks[2]), g.text(member.name), g.marks.mark(kMarks[3]), g.text("\n"),
+                            g.marks.mark(kMarks[4]), member.text, g.marks.mark(kMarks[5]), g.text("\n")});
+    parts.push_back(member.required ? part : g.builder.optional(part));
+  }
+  return g.builder.sequence(std::move(parts));
+}
+
+GrammarExpr calls(const CallGrammar& g) {
+  std::vector<GrammarExpr> functions;
+  for (const CallableFunction& function : g.functions) {
+    functions.push_back(g.builder.sequence({g.text(function.name + "\n"), pairs(g, *function.schema)}));
+  }
+  const GrammarExpr call =
+      g.builder.sequence({g.marks.mark(kMarks[0]), g.builder.choice(std::move(functions)), g.marks.mark(kMarks[1])});
+  return g.one_or_more(call, g.text("\n"));
+}
+
 }  // namespace
 
-constinit const ToolFormatRow kGlm45Format = {.name = "glm45", .fits = fits, .make = make, .marks = kMarks};
+constinit const ToolFormatRow kGlm45Format = {.name = "glm45",
+                                              .fits = fits,
+                                              .make = make,
+                                              .marks = kMarks,
+                                              .calls = calls,
+                                              .opening = kMarks[0],
+                                              .bare_values = true};
 
 }  // namespace inferd

@@ -42,8 +42,15 @@ bool fits(std::string_view source) {
 
 std::unique_ptr<ToolFormat> make(const ToolSchemas&) { return std::make_unique<Hermes>(); }
 
+GrammarExpr calls(const CallGrammar& g) {
+  const GrammarExpr call = g.builder.sequence(
+      {g.marks.mark(kMarks[0]), g.json.space(), g.call_objects("arguments"), g.json.space(), g.marks.mark(kMarks[1])});
+  return g.one_or_more(call, g.json.space());
+}
+
 }  // namespace
 
-constinit const ToolFormatRow kHermesFormat = {.name = "hermes", .fits = fits, .make = make, .marks = kMarks};
+constinit const ToolFormatRow kHermesFormat = {
+    .name = "hermes", .fits = fits, .make = make, .marks = kMarks, .calls = calls, .opening = kMarks[0]};
 
 }  // namespace inferd

@@ -84,8 +84,15 @@ bool fits(std::string_view source) {
 
 std::unique_ptr<ToolFormat> make(const ToolSchemas& schemas) { return std::make_unique<Llama3>(schemas); }
 
+GrammarExpr calls(const CallGrammar& g) {
+  const GrammarExpr call = g.call_objects("parameters");
+  const GrammarExpr all = g.one_or_more(call, g.builder.sequence({g.text(";"), g.json.space()}));
+  return g.builder.sequence({g.builder.optional(g.marks.mark(kMarks[0])), all});
+}
+
 }  // namespace
 
-constinit const ToolFormatRow kLlama3Format = {.name = "llama3", .fits = fits, .make = make, .marks = kMarks};
+constinit const ToolFormatRow kLlama3Format = {
+    .name = "llama3", .fits = fits, .make = make, .marks = kMarks, .calls = calls};
 
 }  // namespace inferd

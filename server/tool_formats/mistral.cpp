@@ -80,9 +80,27 @@ bool fits(std::string_view source) { return source.find("[TOOL_CALLS]") != std::
 
 std::unique_ptr<ToolFormat> make(const ToolSchemas&) { return std::make_unique<Mistral>(); }
 
+GrammarExpr calls(const CallGrammar& g) {
+  const GrammarExpr open = g.marks.mark(kMarks[0]);
+  if (!g.marks.is_token(kMarks[1])) {
+    return g.builder.sequence(
+        {open, g.json.list('[', g.call_objects("arguments"), 1, g.several ? kUnlimited : 1, ']')});
+  }
+  std::vector<GrammarExpr> functions;
+  for (const CallableFunction& function : g.functions) {
+    functions.push_back(g.builder.sequence({g.text(function.name), g.marks.mark(kMarks[1]), function.schema->value()}));
+  }
+  return g.one_or_more(g.builder.sequence({open, g.builder.choice(std::move(functions))}), g.builder.empty());
+}
+
 }  // namespace
 
-constinit const ToolFormatRow kMistralFormat = {
-    .name = "mistral", .fits = fits, .make = make, .marks = kMarks, .short_ids = true};
+constinit const ToolFormatRow kMistralFormat = {.name = "mistral",
+                                                .fits = fits,
+                                                .make = make,
+                                                .marks = kMarks,
+                                                .short_ids = true,
+                                                .calls = calls,
+                                                .opening = kMarks[0]};
 
 }  // namespace inferd

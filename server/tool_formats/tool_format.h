@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "server/marks.h"
+#include "server/tool_formats/call_grammar.h"
 #include "server/tool_schemas.h"
 
 namespace inferd {
@@ -48,7 +49,12 @@ struct ToolFormatRow {
   std::unique_ptr<ToolFormat> (*make)(const ToolSchemas& schemas);  // which must outlive it
   std::span<const std::string_view> marks;  // at most kMaxToolMarks; tool_mark(i) stands for the i-th
   bool short_ids = false;                   // ids of calls are nine letters and digits
-  bool trims_start = false;                 // answers begin with white space that is not part of them
+  // The calls of an answer that has to have some; null: answers in this form cannot be made to.
+  GrammarExpr (*calls)(const CallGrammar& grammar) = nullptr;
+  // What calls begin with, wherever in an answer they stand; empty: they have no such beginning.
+  std::string_view opening = {};
+  bool bare_values = false;  // strings among the arguments are written without quotes
+  bool trims_start = false;  // answers begin with white space that is not part of them
 };
 
 }  // namespace inferd

@@ -47,6 +47,8 @@ inline Answer answer_alone(const SimOptions& sim, const Request& request, std::i
   }
   Sampler sampler(sim.vocab_size);
   Answer answer;
+  std::optional<GrammarState> grammar;
+  if (request.grammar != nullptr) grammar.emplace(request.grammar);
   const auto most =
       std::min<std::int64_t>(request.max_output_tokens, context - static_cast<std::int64_t>(request.prompt.size()));
   answer.reason = FinishReason::length;
@@ -54,9 +56,12 @@ inline Answer answer_alone(const SimOptions& sim, const Request& request, std::i
     history.logits(sampler.row());
     TokenEvent event;
     const std::vector<TokenId> none;
+    std::optional<std::span<const std::uint64_t>> allowed;
+    if (grammar) allowed = grammar->allowed(request.stop_token_ids);
     const SampleResult result = sampler.sample({.params = request.sampling,
                                                 .counts = &counts,
                                                 .banned = i < request.min_output_tokens ? request.stop_token_ids : none,
+                                                .allowed = allowed,
                                                 .position = i,
                                                 .top_logprobs = request.top_logprobs},
                                                &event);
@@ -68,6 +73,7 @@ inline Answer answer_alone(const SimOptions& sim, const Request& request, std::i
     answer.events.push_back(event);
     history.push(event.token);
     counts.add_output(event.token);
+    if (grammar) grammar->accept(event.token);
     const auto& stops = request.stop_token_ids;
     if (std::find(stops.begin(), stops.end(), event.token) != stops.end()) {
       answer.reason = FinishReason::stop;

@@ -5,6 +5,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <random>
+#include <span>
 
 #include "engine/sampler/philox.h"
 #include "engine/sampler/sampler.h"
@@ -215,6 +216,42 @@ TEST_CASE("log-probabilities are those of the raw row, whatever the rules do") {
   CHECK(event.token == 3);
   CHECK(event.logprob == Approx(-std::log(sum)).margin(1e-6));
   CHECK(event.top.at(0).token == 2);
+}
+
+TEST_CASE("a mask allows what bans of all others leave, before top_k and top_p") {
+  std::mt19937 rng(5);
+  std::normal_distribution<float> normal(0.0f, 3.0f);
+  constexpr std::size_t kSize = 200;  // not whole words of a mask
+  std::vector<float> row(kSize);
+  Sampler sampler(kSize);
+  for (std::int64_t round = 0; round < 200; ++round) {
+    for (float& logit : row) logit = normal(rng);
+    std::vector<std::uint64_t> mask((kSize - 1) / 64 + (round % 5 == 0 ? 0 : 1));  // what is beyond its end is banned
+    std::vector<TokenId> banned;
+    for (std::size_t id = 0; id < kSize; ++id) {
+      const bool allowed = id / 64 < mask.size() && rng() % 8 == 0;
+      if (allowed) mask[id / 64] |= std::uint64_t{1} << (id % 64);
+      if (!allowed) banned.push_back(static_cast<TokenId>(id));
+    }
+    SamplingParams params;
+    params.temperature = round % 4 == 0 ? 0.0f : 1.3f;
+    params.top_k = round % 3 == 0 ? 4 : 0;
+    params.top_p = round % 3 == 1 ? 0.6f : 1.0f;
+    params.seed = round;
+    TokenEvent by_mask, by_bans;
+    const auto words = std::span<const std::uint64_t>(mask);
+    REQUIRE(sample(&sampler, row, {.params = params, .allowed = words, .top_logprobs = 3}, &by_mask) ==
+            SampleResult::token);
+    REQUIRE(sample(&sampler, row, {.params = params, .banned = banned, .top_logprobs = 3}, &by_bans) ==
+            SampleResult::token);
+    CHECK(by_mask.token == by_bans.token);
+    CHECK(by_mask.logprob == by_bans.logprob);
+    CHECK(by_mask.top.at(0).token == by_bans.top.at(0).token);
+  }
+  const std::vector<std::uint64_t> none(4);
+  TokenEvent event;
+  CHECK(sample(&sampler, row, {.params = SamplingParams(), .allowed = std::span<const std::uint64_t>(none)}, &event) ==
+        SampleResult::all_banned);
 }
 
 TEST_CASE("NaN and infinity anywhere end the request; -inf too") {

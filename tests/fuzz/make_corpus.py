@@ -196,7 +196,7 @@ def one_module(folder):
 def main():
     out = pathlib.Path(sys.argv[1])
     for name in ("gguf", "gguf_tokenizer", "safetensors", "config_json", "tokenizer_json", "tokenizer_model",
-                 "quantization"):
+                 "quantization", "schema"):
         (out / name).mkdir(parents=True, exist_ok=True)
     for file in sorted((GOLDEN / "gguf").glob("*.gguf")):
         (out / "gguf" / file.stem).write_bytes(trimmed_gguf(file.read_bytes()))
@@ -226,6 +226,11 @@ def main():
         (out / "quantization" / folder).write_bytes(one_module(GOLDEN / "models" / folder))
     for file in sorted((GOLDEN / "models").glob("*/tokenizer.json")):
         shutil.copyfile(file, out / "tokenizer_json" / file.parent.name)
+    cases = json.loads((GOLDEN / "grammar/schemas.json").read_text(encoding="utf-8"))["cases"]
+    for number, case in enumerate(cases):
+        (out / "schema" / str(number)).write_text(json.dumps(case["schema"]), encoding="utf-8")
+        if "pattern" in case["schema"]:
+            (out / "schema" / f"{number}.pattern").write_text(case["schema"]["pattern"], encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -72,17 +72,28 @@ TEST_CASE("chat: every refused field is named") {
       {R"("stream_options":{"include_usage":true})", "stream_options"},
       {R"("stream":true,"stream_options":{"include_usage":1})", "stream_options.include_usage"},
       {R"("response_format":{"type":"json_schema"})", "response_format.json_schema"},
-      {R"("response_format":{"type":"json_object"})", "response_format"},
+      {R"("response_format":{"type":"json_schema","json_schema":{"name":"a"}})", "response_format.json_schema.schema"},
+      {R"("response_format":{"type":"json_schema","json_schema":{"schema":3}})", "response_format.json_schema.schema"},
+      {R"("response_format":{"type":"json_schema","json_schema":{"schema":{},"strict":1}})",
+       "response_format.json_schema.strict"},
       {R"("response_format":{"type":"yaml"})", "response_format.type"},
       {R"("response_format":"json")", "response_format"},
       {R"("tool_choice":"required")", "tool_choice"},
-      {R"("tool_choice":{"type":"function","function":{"name":"f"}})", "tool_choice"},
+      {R"("tool_choice":{"type":"function","function":{"name":"f"}})", "tool_choice.function.name"},
+      {R"("tool_choice":{"type":"function"})", "tool_choice.function.name"},
+      {R"("tool_choice":{"type":"tool"})", "tool_choice.type"},
+      {R"("tool_choice":{"type":"allowed_tools"})", "tool_choice.allowed_tools"},
+      {R"("tool_choice":{"type":"allowed_tools","allowed_tools":{"mode":"none","tools":[]}})",
+       "tool_choice.allowed_tools.mode"},
+      {R"("tool_choice":{"type":"allowed_tools","allowed_tools":{"mode":"auto","tools":[]}})",
+       "tool_choice.allowed_tools.tools"},
+      {R"("tool_choice":5)", "tool_choice"},
       {R"("tool_choice":"sometimes")", "tool_choice"},
       {R"("tools":[5])", "tools[0]"},
       {R"("tools":[{"type":"function"}])", "tools[0].function"},
       {R"("tools":[{"type":"retrieval"}])", "tools[0].type"},
       {R"("tools":[{"type":"function","function":{"name":"a b"}}])", "tools[0].function.name"},
-      {R"("tools":[{"type":"function","function":{"name":"f","strict":true}}])", "tools[0].function.strict"},
+      {R"("tools":[{"type":"function","function":{"name":"f","strict":"yes"}}])", "tools[0].function.strict"},
       {R"("guided_json":{})", "guided_json"},
       {R"("modalities":["audio"])", "modalities"},
       {R"("chat_template":"{{x}}")", "chat_template"},
@@ -180,6 +191,30 @@ TEST_CASE("max_completion_tokens wins, tools and choice") {
   const ChatRequest none = read_chat_request(parse_body(chat(tools + R"(,"tool_choice":"none")")), {});
   CHECK_FALSE(none.parse_tool_calls);
   CHECK(none.tools.is_null());
+  const auto choice = [&](const std::string& given) {
+    return read_chat_request(parse_body(chat(tools + ",\"tool_choice\":" + given)), {}).tool_choice;
+  };
+  CHECK_FALSE(choice("\"auto\"").required);
+  CHECK(choice("\"required\"").required);
+  CHECK_FALSE(choice("\"required\"").single);
+  const ToolChoice named = choice(R"({"type":"function","function":{"name":"f"}})");
+  CHECK((named.required && named.single && named.names == std::vector<std::string>{"f"}));
+  const ToolChoice allowed = choice(
+      R"({"type":"allowed_tools","allowed_tools":{"mode":"required","tools":[{"type":"function","function":{"name":"f"}}]}})");
+  CHECK((allowed.required && !allowed.single && allowed.names == std::vector<std::string>{"f"}));
+}
+
+TEST_CASE("response_format is read, and its schema kept as it came") {
+  const auto format = [](const std::string& given) {
+    return read_chat_request(parse_body(chat("\"response_format\":" + given)), {}).response_format;
+  };
+  CHECK(format(R"({"type":"text"})").kind == ResponseFormat::Kind::text);
+  CHECK(format(R"({"type":"json_object"})").kind == ResponseFormat::Kind::json_object);
+  const ResponseFormat schema =
+      format(R"({"type":"json_schema","json_schema":{"name":"n","schema":{"z":1,"a":2},"strict":true}})");
+  CHECK(schema.kind == ResponseFormat::Kind::json_schema);
+  CHECK(schema.strict);
+  CHECK(dump_json(schema.schema) == R"({"z":1,"a":2})");
 }
 
 TEST_CASE("completions: prompts in all forms, and what is refused") {
