@@ -24,8 +24,8 @@ struct Activation {
 
 /// One step as flat device arrays. T = num_tokens, S = num_sequences.
 struct BatchTensors {
-  Tensor tokens;           // [T] i32, token ids
-  Tensor positions;        // [T] i32, absolute position of each token in its sequence
+  Tensor tokens;     // [T] i32, token ids
+  Tensor positions;  // [T] i32, absolute position of each token in its sequence
   Tensor slots;  // [T] i32, where its key/value goes: block * block_size + offset, < 0: nowhere; absent for encoders
   Tensor query_starts;     // [S + 1] i32, first row of each sequence; first element 0, last T
   Tensor context_lens;     // [S] i32, tokens a sequence's last query sees, this step's included; absent for encoders
@@ -216,6 +216,13 @@ struct SampleArgs {
   Tensor logprobs;               // [R] f32, of the token, where the rules ask for it; absent: they never do
   Tensor top_tokens;             // [R, kSampleTopLogprobs] i32, best first; absent with logprobs
   Tensor top_logprobs;           // [R, kSampleTopLogprobs] f32; what the rules do not ask for stays as it was
+};
+
+/// Tokens that a step takes from what the step before it drew: tokens[t] = drawn[sources[t]].
+struct TakeTokensArgs {
+  Tensor tokens;   // [T] i32
+  Tensor sources;  // [T] i32, rows of drawn; < 0: the token stays
+  Tensor drawn;    // [R] i32, SampleArgs::tokens
 };
 
 }  // namespace inferd
