@@ -313,6 +313,31 @@ TEST_CASE("a forward given up while a step is in flight") {
   CHECK(equal_events(before.events, {again.events.begin(), again.events.begin() + 5}));
 }
 
+TEST_CASE("a sequence that waits again leaves its rules on the device to others") {
+  SimOptions sim = small_sim();
+  sim.eos_probability = 0.0;
+  EngineOptions options = small_options(5);
+  options.max_concurrent_requests = 2;
+  DeviceSim device(options, sim);
+  EngineCore& core = device.bench.core;
+  std::vector<Request> requests = {make_request(20, 50, 1), make_request(20, 50, 2), make_request(5, 3, 3)};
+  for (Request& request : requests) request.sampling.repetition_penalty = 1.2f;
+  requests[2].priority = -1;
+  std::vector<std::shared_ptr<TokenStream>> streams = {device.bench.submit(requests[0]),
+                                                       device.bench.submit(requests[1])};
+  while (core.stats().preemptions == 0) core.step();
+  streams.push_back(device.bench.submit(requests[2]));
+  core.step();
+  CHECK(core.stats().running == 2);  // the third before the second
+  device.bench.run();
+  CHECK(device.device.downloads == 0);
+  for (std::size_t i = 0; i < 3; ++i) {
+    Answer answer;
+    drain(*streams[i], &answer);
+    CHECK(equal_events(answer.events, answer_alone(sim, requests[i], 80).events));
+  }
+}
+
 TEST_CASE("logits that are not finite end one request, a step later than they were drawn from") {
   SimOptions sim = small_sim();
   sim.eos_probability = 0.0;
