@@ -47,8 +47,9 @@ constexpr SettingKey kKeys[] = {
     {"prefix_cache", KeyType::boolean, &S::prefix_cache, "true", "",
      "reuse computed prompt beginnings between requests"},
     {"speculative", KeyType::choice, &S::speculative, "auto", "",
-     "guess next tokens where a request repeats itself, and check them together; answers stay the same", 0, 0, false,
-     "auto|off|ngram"},
+     "guess next tokens where a request repeats itself, and check them together; answers stay the same; auto: on CPUs "
+     "only",
+     0, 0, false, "auto|off|ngram"},
     {"speculative_tokens", KeyType::integer, &S::speculative_tokens, "8", "tokens", "longest guess", 1, 32},
     {"default_max_tokens", KeyType::integer, &S::default_max_tokens, "auto", "tokens",
      "output limit of chat requests that give none; auto: up to the context's end", 1, 16e6, true},

@@ -1,6 +1,7 @@
 // EngineCore: one decoder with its cache, scheduler and sampler; synchronous, so that tests can turn it by hand.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -15,6 +16,7 @@
 #include "engine/kv_cache/kv_cache.h"
 #include "engine/models/model.h"
 #include "engine/options.h"
+#include "engine/sampler/device_sampler.h"
 #include "engine/sampler/sampler.h"
 #include "engine/scheduler/batch.h"
 #include "engine/scheduler/scheduler.h"
@@ -25,8 +27,10 @@ namespace inferd {
 struct ForwardAbandoned {};
 
 /// Everything but `check` and the constants belongs to one thread. Owned by Engine (or a test). A step is
-/// launch (decide, upload, forward) and collect (sample, hand out, finish); at most one ticket is out at a time.
-/// What comes out for a request depends on that request alone.
+/// launch (decide, upload, forward, draw where the device does) and collect (sample what it does not, hand out,
+/// finish). Where the device draws, a step may be launched before the one before it is collected: each sequence's
+/// newest token stays there, and what was computed for a sequence that turns out to have ended is forgotten. What comes
+/// out for a request depends on that request alone.
 class EngineCore {
  public:
   /// Allocates everything. Throws MemoryError, ConfigError. Backend and clock outlive the core.
@@ -48,11 +52,13 @@ class EngineCore {
   struct Ticket {
     std::int64_t step = 0;
   };
+  /// Whether launch may be called: nothing is in flight, or one step that another can follow.
+  bool can_launch() const;
   /// Ends what was cancelled or ran out of time, then computes one step. Nothing if there is nothing to compute.
   std::optional<Ticket> launch();
-  /// Samples and hands out the tokens of the step.
+  /// Hands out the tokens of the oldest step in flight.
   void collect(Ticket ticket);
-  /// launch and collect; true while requests remain.
+  /// Launches a step and collects what must be before the next launch; true while requests remain.
   bool step();
   /// Ends everything alive.
   void finish_all(FinishReason reason);
@@ -79,16 +85,35 @@ class EngineCore {
   BlockManager& blocks() { return blocks_; }
 
  private:
+  /// A step that has been launched and not yet collected.
+  struct Flight {
+    std::int64_t step = 0;
+    StepPlan plan;                         // chunks whose sequence has left have none
+    std::vector<std::int32_t> drawn_rows;  // of each chunk, the row its token was drawn from on the device; -1: none
+    std::vector<std::uint64_t> adapters;   // that it uses
+    bool settled = false;                  // the scheduler knows that it is computed
+    bool needs_host = false;               // its logits are looked at on the host: no step may follow before
+  };
+
   void sweep(TimePoint now);
-  void assemble();
+  void settle(Flight& flight);
+  std::int32_t place_draws(const Chunk& chunk, bool* needs_host);
+  void assemble(Flight& flight);
+  std::int32_t rules_for(Sequence& sequence);
+  void free_rules(Sequence& sequence);
+  void free_rules_of_preempted();
   /// Makes a step that only decodes one of few shapes. Returns its key for Backend::captured; nothing for other steps.
-  std::optional<std::uint64_t> round_step();
+  std::optional<std::uint64_t> round_step(const StepPlan& plan);
   void forward(const BatchTensors& tensors, std::optional<std::uint64_t> key);
+  Tensor compute(const BatchTensors& tensors, bool captured);
   void at_layer();
-  void collect_chunk(const Chunk& chunk, const std::byte* first_row, TimePoint now);
+  FinishReason take_drawn(Sequence& sequence, int index, std::int32_t row, TimePoint now);
+  void collect_chunk(int index, std::size_t nth, const std::byte* first_row, TimePoint now);
+  void finish_ended(TimePoint now);
   bool score_prompt_rows(const Chunk& chunk, const std::byte* first_row);
   FinishReason sample_rows(const Chunk& chunk, const std::byte* row, TimePoint now);
   FinishReason sample_next(Sequence& sequence, const std::byte* row, TimePoint now);
+  FinishReason hand_out(Sequence& sequence, SampleResult result, TokenEvent event, TimePoint now);
   FinishReason emit(Sequence& sequence, TokenEvent event, TimePoint now);
   void load_row(const std::byte* device_row);
   void drop_unused_adapters();
@@ -104,6 +129,8 @@ class EngineCore {
   Backend& backend_;
   const EngineOptions options_;
   const Clock& clock_;
+  const std::unique_ptr<DeviceSampler> device_sampler_;  // or null: tokens are sampled on the host
+  const int steps_ahead_;                                // 0 without device_sampler_
   const KvPlan kv_plan_;
   const std::int64_t max_running_;
   const std::uint64_t instance_;    // among all cores ever
@@ -114,12 +141,19 @@ class EngineCore {
   Scheduler scheduler_;
   Batch batch_;
   Sampler sampler_;
-  StepPlan plan_;
+  static constexpr int kMaxInFlight = DeviceSampler::kCopies;
+  std::array<Flight, kMaxInFlight> flights_;  // in turn; those in flight start at oldest_
+  int oldest_ = 0;
+  int in_flight_ = 0;
+  int nth_in_flight(int nth) const { return (oldest_ + nth) % kMaxInFlight; }
+  Flight& flight(int index) { return flights_[static_cast<std::size_t>(index)]; }
+  const Flight& flight(int index) const { return flights_[static_cast<std::size_t>(index)]; }
+  const StepPlan* launching_ = nullptr;  // for at_layer
+  std::int64_t seen_preemptions_ = 0;
   std::vector<TokenId> with_draft_;  // scratch of assemble
   LayerHook hook_;
   Tensor logits_;
-  std::map<std::uint64_t, Tensor> captured_logits_;  // by key
-  bool in_flight_ = false;
+  std::map<std::uint64_t, Tensor> captured_logits_;              // by key
   std::vector<std::pair<const Sequence*, FinishReason>> ended_;  // in this step
   std::vector<AdapterSlot> adapter_slots_;                       // as the model's
   std::function<void()> progress_;

@@ -12,7 +12,7 @@ namespace inferd {
 /// Whether sequences guess their next tokens and check the guesses in one step. It never changes an answer.
 enum class SpeculationMode {
   off,
-  automatic,  // where a draft token is worth its row
+  automatic,  // where a draft token is worth its row; never where tokens are drawn on the device, a step ahead
   ngram,      // whenever the sequence repeats itself
 };
 
@@ -36,6 +36,8 @@ struct EngineOptions {
   int max_adapters = 0;              // as given to the model (ModelOptions)
   double kv_memory_fraction = 0.25;  // auto: share of the backend's available memory the pool may take
   SpeculationOptions speculation;
+  // Steps decided before the last one's tokens are known, 0 or 1, where the device draws them.
+  int steps_ahead = 1;
   std::int64_t kv_full_contexts = 8;  // auto: requests of full context the pool need not exceed; 0: no such bound
 };
 

@@ -64,6 +64,16 @@ class LowRank {
   virtual std::size_t bytes() const = 0;  // resident bytes
 };
 
+/// Host memory that takes copies from a device behind the device's work. Outlived by its backend.
+class HostCopy {
+ public:
+  virtual ~HostCopy() = default;
+  /// Queues a copy of `bytes` bytes, at most those it was made for, after what is queued by now.
+  virtual void start(const void* device, std::size_t bytes) = 0;
+  /// Waits for the copy started last, but not for what was queued after it. Valid until the next start.
+  virtual const std::byte* wait() = 0;
+};
+
 struct WeightOptions {
   bool gated = false;           // two sources of equal shape [gate; up], for the gated epilogues
   bool also_embedding = false;  // rows will be read by `embedding` too
@@ -102,6 +112,10 @@ class Backend {
   /// are forgotten when an allocation could have moved what they refer to (reserve_workspace).
   virtual void captured(std::uint64_t key, const std::function<void()>& work);
 
+  /// Whether tokens can be drawn here from rows of `vocab_size` logits: `sample`, `take_tokens` and `host_copy` exist.
+  virtual bool samples(std::int64_t vocab_size) const;
+  virtual std::unique_ptr<HostCopy> host_copy(std::size_t bytes);  // throws MemoryError
+
   virtual void embedding(const EmbeddingArgs& args) = 0;
   virtual void norm(const NormArgs& args) = 0;
   virtual void to_activation(const ToActivationArgs& args) = 0;
@@ -113,6 +127,8 @@ class Backend {
   virtual void encoder_attention(const EncoderAttentionArgs& args) = 0;
   virtual void gather_rows(const GatherRowsArgs& args) = 0;
   virtual void pool(const PoolArgs& args) = 0;
+  virtual void sample(const SampleArgs& args);           // where `samples`
+  virtual void take_tokens(const TakeTokensArgs& args);  // likewise
 };
 
 /// Instruction levels of the CPU backend, best last.

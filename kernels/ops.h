@@ -218,4 +218,11 @@ struct SampleArgs {
   Tensor top_logprobs;           // [R, kSampleTopLogprobs] f32; what the rules do not ask for stays as it was
 };
 
+/// Tokens that a step takes from what the step before it drew: tokens[t] = drawn[sources[t]].
+struct TakeTokensArgs {
+  Tensor tokens;   // [T] i32
+  Tensor sources;  // [T] i32, rows of drawn; < 0: the token stays
+  Tensor drawn;    // [R] i32, SampleArgs::tokens
+};
+
 }  // namespace inferd

@@ -104,6 +104,9 @@ class Model {
 
   /// Whether forwards call operations of the backend only, and for steps of one shape always the same.
   virtual bool capturable() const { return false; }
+  /// Whether a forward needs no token on the host and never waits for its backend, so that one can be queued behind
+  /// another.
+  virtual bool only_queues() const { return capturable(); }
 
   /// Runs all layers over one step. kv has one KvLayer per layer, in the memory of the layer's backend. Writes logits
   /// [logit_rows.dim(0), vocab_size] f32 for the given rows of the batch (indices into T) and returns a view of them,

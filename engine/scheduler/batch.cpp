@@ -33,17 +33,18 @@ Batch::Batch(Backend& backend, const BatchLimits& limits) : backend_(backend), l
     device_rope_rows_ = make(&rope_rows_, limits.max_tokens);
     device_prefix_lens_ = make(&prefix_lens_, limits.max_sequences);
   }
+  if (limits.follows) device_sources_ = make(&sources_, limits.max_tokens);
   device_logit_rows_ = make(&logit_rows_, limits.max_logit_rows);
   clear();
 }
 
 void Batch::clear() {
   for (Array* array : {&tokens_, &positions_, &slots_, &query_starts_, &context_lens_, &block_tables_, &logit_rows_,
-                       &types_, &adapters_, &block_positions_, &rope_rows_, &prefix_lens_}) {
+                       &types_, &adapters_, &block_positions_, &rope_rows_, &prefix_lens_, &sources_}) {
     array->clear();
   }
   tables_.clear();
-  adapted_ = false;
+  adapted_ = takes_drawn_ = false;
   query_starts_.push_back(0);
   max_query_len_ = max_context_len_ = 0;
   least_width_ = 1;
@@ -67,6 +68,7 @@ void Batch::append(std::span<const TokenId> tokens, std::int64_t start, std::spa
     types_.resize(types_.size() + tokens.size(), 0);
     std::copy(types.begin(), types.end(), types_.end() - static_cast<std::ptrdiff_t>(types.size()));
   }
+  if (limits_.follows) sources_.resize(tokens_.size(), -1);
   query_starts_.push_back(static_cast<std::int32_t>(num_tokens()));
   context_lens_.push_back(static_cast<std::int32_t>(start + count));
   max_query_len_ = std::max(max_query_len_, static_cast<std::int32_t>(count));
@@ -77,6 +79,12 @@ void Batch::append(std::span<const TokenId> tokens, std::int64_t start, std::spa
     tables_.push_back(blocks.first(static_cast<std::size_t>(used)));
     adapters_.resize(tokens_.size(), -1);
   }
+}
+
+void Batch::take_drawn(std::int32_t row) {
+  INFERD_CHECK(limits_.follows && !sources_.empty() && row >= 0);
+  sources_.back() = row;
+  takes_drawn_ = true;
 }
 
 void Batch::keep_nothing() {
@@ -148,6 +156,7 @@ BatchTensors Batch::upload() {
   if (any_prefix) out.prefix_lens = send(prefix_lens_, device_prefix_lens_);
   out.type_ids = send(types_, device_types_);
   send(logit_rows_, device_logit_rows_);
+  send(sources_, device_sources_);
   out.num_tokens = static_cast<std::int32_t>(num_tokens());
   out.num_sequences = static_cast<std::int32_t>(num_sequences());
   out.max_query_len = max_query_len_;
@@ -171,6 +180,8 @@ BatchTensors Batch::upload() {
   out.host = &host_;
   return out;
 }
+
+Tensor Batch::sources() const { return Tensor(device_sources_->data(), DType::i32, {num_tokens()}); }
 
 Tensor Batch::logit_rows() const { return Tensor(device_logit_rows_->data(), DType::i32, {num_logit_rows()}); }
 

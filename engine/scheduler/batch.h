@@ -18,6 +18,7 @@ struct BatchLimits {
   std::int64_t max_blocks = 0;      // of one sequence; 0: an encoder's batch, without cache
   std::int64_t max_logit_rows = 0;  // 0 likewise
   bool places = false;              // Model::has_places
+  bool follows = false;             // tokens may be taken from what the step before drew
 };
 
 /// Assembles BatchTensors in buffers made once. Engine thread only. Owned by a core; outlived by its backend.
@@ -31,6 +32,9 @@ class Batch {
   /// `types`: of an encoder's tokens, or empty: all 0.
   void append(std::span<const TokenId> tokens, std::int64_t start, std::span<const std::int32_t> blocks,
               std::span<const std::int32_t> types = {});
+  /// The last token appended is what the step before drew from its logits `row`, and not what was appended.
+  void take_drawn(std::int32_t row);
+  bool takes_drawn() const { return takes_drawn_; }  // any token
   /// The rows of the sequence appended last keep no keys and values; they are others' over again.
   void keep_nothing();
   /// Sends the rows of the sequence appended last through the adapter in `slot`.
@@ -50,6 +54,8 @@ class Batch {
   BatchTensors upload();
   /// [num_logit_rows()] i32 on the device; its data is never null. After upload().
   Tensor logit_rows() const;
+  /// [num_tokens()] i32 on the device, TakeTokensArgs::sources. After upload(), where tokens may be taken.
+  Tensor sources() const;
 
  private:
   using Array = std::vector<std::int32_t>;
@@ -62,14 +68,16 @@ class Batch {
   Array block_positions_, rope_rows_, prefix_lens_;  // with places
   Array types_;                                      // [tokens], encoders only
   Array adapters_;                                   // [tokens], decoders only
+  Array sources_;                                    // [tokens], with follows
   bool adapted_ = false;
+  bool takes_drawn_ = false;
   std::vector<std::span<const std::int32_t>> tables_;  // of the callers, until upload
   std::size_t least_width_ = 1;                        // of the block tables
   std::int32_t max_query_len_ = 0;
   std::int32_t max_context_len_ = 0;
   std::unique_ptr<DeviceBuffer> device_tokens_, device_positions_, device_slots_, device_query_starts_,
       device_context_lens_, device_block_tables_, device_logit_rows_, device_types_, device_block_positions_,
-      device_rope_rows_, device_prefix_lens_, device_adapters_;
+      device_rope_rows_, device_prefix_lens_, device_adapters_, device_sources_;
 };
 
 }  // namespace inferd

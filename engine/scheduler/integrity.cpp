@@ -24,7 +24,7 @@ void Scheduler::check_sequence(const Sequence& sequence) const {
     fail(sequence, "its context was broken up");
   if (blocks < blocks_for_tokens(sequence.num_computed)) fail(sequence, "computed tokens lie outside its block table");
   const auto drafted = static_cast<std::int64_t>(sequence.draft.size());
-  if (blocks > blocks_for_tokens(sequence.num_tokens() + drafted))
+  if (blocks > blocks_for_tokens(sequence.num_ahead() + drafted))
     fail(sequence, "holds more blocks than it has tokens for");
   if (sequence.prompt_tokens + sequence.max_outputs > blocks_.total() * kKvBlockTokens) fail(sequence, "can never fit");
   std::vector<std::int32_t> sorted = sequence.blocks;

@@ -28,7 +28,7 @@ void Scheduler::add(std::unique_ptr<Sequence> sequence) {
 }
 
 bool Scheduler::reserve_blocks(Sequence& sequence) {
-  const auto needed = static_cast<std::size_t>(blocks_for_tokens(sequence.num_tokens()));
+  const auto needed = static_cast<std::size_t>(blocks_for_tokens(sequence.num_ahead()));
   while (sequence.blocks.size() < needed) {
     if (blocks_.available() == 0) return false;
     sequence.blocks.push_back(blocks_.allocate());
@@ -76,6 +76,7 @@ void Scheduler::extend_hashes(Sequence& sequence) const {
 }
 
 bool Scheduler::try_admit(Sequence& sequence) {
+  INFERD_CHECK(sequence.pending == 0);
   matched_.clear();
   std::int64_t unreferenced = 0;  // matched blocks that admission takes out of the cached ones
   if (limits_.prefix_cache && sequence.traits.shares_prefix) {
@@ -195,6 +196,7 @@ void Scheduler::plan(StepPlan* plan) {
       chunk.first_logit_position = sequence.first_logit_position(chunk.start, chunk.start + chunk.count);
     }
     if (chunk.count <= 0) return;
+    chunk.last = chunk.start + chunk.count - chunk.drafted >= sequence.num_ahead();
     plan->num_tokens += chunk.count;
     plan->num_logit_rows += chunk.logit_rows();
     plan->chunks.push_back(chunk);
@@ -207,11 +209,13 @@ void Scheduler::plan(StepPlan* plan) {
   }
   INFERD_CHECK(plan->num_tokens <= std::max(limits_.max_batch_tokens, limits_.max_step_tokens) &&
                plan->num_logit_rows <= limits_.max_logit_rows);
-  INFERD_CHECK(!plan->chunks.empty() || (running_.empty() && waiting_.empty()) || preempted_now_);
+  const bool ends = std::any_of(running_.begin(), running_.end(), [](const auto& s) { return s->remaining() == 0; });
+  INFERD_CHECK(!plan->chunks.empty() || (running_.empty() && waiting_.empty()) || preempted_now_ || ends);
 }
 
 void Scheduler::complete(const StepPlan& plan) {
   for (const Chunk& chunk : plan.chunks) {
+    if (chunk.sequence == nullptr) continue;
     advance(*chunk.sequence, chunk.start + chunk.count - chunk.drafted);
   }
 }

@@ -29,6 +29,7 @@ struct Chunk {
   std::int64_t count = 0;
   std::int64_t drafted = 0;
   std::int64_t first_logit_position = 0;  // logits are needed from here to start + count
+  bool last = false;                      // then nothing of the sequence is left to compute: a token may be drawn
   std::int64_t logit_rows() const { return start + count - first_logit_position; }
 };
 
@@ -39,11 +40,12 @@ struct StepPlan {
   std::int64_t num_logit_rows = 0;
 };
 
-/// Pure bookkeeping: no model, no clock, no thread. Order everywhere is (priority, arrival). Every running sequence
-/// holds blocks for all its known tokens, so prefilling never waits for memory half-way; when a decoding one needs a
-/// block and none is there, the last running sequence goes back to the queue and is computed again later. The first
-/// one therefore always moves on, and as every request fits the pool alone, all of them end.
-/// Engine thread only. Owned by EngineCore.
+/// Plans may run ahead of results: between complete and the collection of what the step drew, `pending` of its
+/// sequences counts the tokens on their way. Pure bookkeeping: no model, no clock, no thread. Order everywhere is
+/// (priority, arrival). Every running sequence holds blocks for all its known tokens, so prefilling never waits for
+/// memory half-way; when a decoding one needs a block and none is there, the last running sequence goes back to the
+/// queue and is computed again later. The first one therefore always moves on, and as every request fits the pool
+/// alone, all of them end. Engine thread only. Owned by EngineCore.
 class Scheduler {
  public:
   Scheduler(BlockManager& blocks, const HashKey& key, const SchedulerLimits& limits);
@@ -52,8 +54,9 @@ class Scheduler {
   void add(std::unique_ptr<Sequence> sequence);
   /// Decides the next step; an empty plan means that nothing is there to do. `plan` is reused.
   void plan(StepPlan* plan);
-  /// The step has been computed: its keys and values are in the cache; full blocks become shareable. Drafts do not
-  /// count until they are settled.
+  /// The step has been computed, or will be before any later one: its keys and values are in the cache; full blocks
+  /// become shareable. All its tokens are known. Drafts do not count until they are settled. Chunks without a sequence
+  /// (it has left) are passed over.
   void complete(const StepPlan& plan);
   /// After complete, once for each sequence with a draft: its first `accepted` tokens have become tokens of the
   /// sequence. Blocks that only the others needed are released.

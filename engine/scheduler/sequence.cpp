@@ -33,10 +33,10 @@ void Sequence::reserve_memory() {
 std::int64_t Sequence::first_logit_position(std::int64_t start, std::int64_t end) const {
   if (wants_prompt_logprobs() && end > prompt_rows_done) {
     // The prompt's last position only matters when a token is sampled there.
-    const std::int64_t last = wants_output() ? end : std::min(end, prompt_tokens - 1);
+    const std::int64_t last = will_want_output() ? end : std::min(end, prompt_tokens - 1);
     return start < last ? std::max(start, prompt_rows_done) : end;
   }
-  return end == num_tokens() && wants_output() ? end - 1 : end;
+  return end == num_ahead() && will_want_output() ? end - 1 : end;
 }
 
 std::span<const TokenId> Sequence::banned_tokens() const {

@@ -26,9 +26,13 @@ struct Sequence {
 
   std::int64_t num_tokens() const { return static_cast<std::int64_t>(tokens.size()); }
   std::int64_t num_outputs() const { return num_tokens() - prompt_tokens; }
-  /// Known tokens whose keys and values are not yet in the cache; 1 while decoding.
-  std::int64_t remaining() const { return num_tokens() - num_computed; }
   bool wants_output() const { return num_outputs() < max_outputs; }
+  /// Likewise, once the tokens on their way are there.
+  bool will_want_output() const { return num_outputs() + pending < max_outputs; }
+  /// Tokens a next step may build on, those on their way included. The last one of all is not: nothing follows it.
+  std::int64_t num_ahead() const { return num_tokens() + (pending > 0 && !will_want_output() ? pending - 1 : pending); }
+  /// Of those, the ones whose keys and values are not yet in the cache; 1 while decoding.
+  std::int64_t remaining() const { return num_ahead() - num_computed; }
   bool wants_prompt_logprobs() const { return request.prompt_logprobs >= 0 && prompt_rows_done < prompt_tokens - 1; }
   /// Tokens that the next step must compute together, if it computes any.
   std::int64_t unbreakable() const { return num_computed < traits.context ? traits.context - num_computed : 0; }
@@ -59,6 +63,12 @@ struct Sequence {
   std::vector<BlockHash> hashes;     // chain over the full blocks of `tokens`, as far as was needed
   BlockHash root;                    // what the chain starts from
   bool rooted = false;
+
+  // Of steps launched and not yet collected, on a device that draws tokens.
+  std::int64_t pending = 0;      // tokens on their way, which follow `tokens`
+  std::int32_t drawn_row = -1;   // row of the newest of those steps that the last of them is drawn from
+  bool device_rules = false;     // its rules have a form there
+  std::int32_t rules_slot = -1;  // which holds them, while it runs
 
   std::vector<TokenId> draft;  // guesses of what follows `tokens`, in the step being computed only
   DraftRecord draft_record;

@@ -105,6 +105,7 @@ class SimModel final : public Model {
 
   const ModelInfo& info() const override { return info_; }
   KvSpec kv_spec() const override { return {1, 1, kHeadDim}; }
+  bool only_queues() const override { return true; }
 
   Tensor forward(const BatchTensors& batch, const std::vector<KvLayer>& kv, const Tensor& logit_rows,
                  const LayerHook& hook) override {

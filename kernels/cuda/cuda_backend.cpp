@@ -76,6 +76,10 @@ void CudaBackend::captured(std::uint64_t key, const std::function<void()>& work)
   graphs_.run(key, work);
 }
 
+std::unique_ptr<HostCopy> CudaBackend::host_copy(std::size_t bytes) {
+  return std::make_unique<PinnedCopy>(stream_, bytes);
+}
+
 std::size_t CudaBackend::activation_bytes(std::int64_t rows, std::int64_t columns, std::uint32_t forms) const {
   std::size_t bytes = 0;
   activation_planes(nullptr, rows, columns, forms, &bytes);
@@ -93,7 +97,8 @@ void CudaBackend::reserve_workspace(std::int64_t max_tokens, std::int64_t max_co
       std::min(kLargestPartials, static_cast<std::size_t>(std::min(max_tokens, kPartialRows) * max_columns) *
                                      sizeof(float) * kPartialSpans);
   const std::size_t results = static_cast<std::size_t>(max_tokens * max_columns) * sizeof(float);
-  const std::size_t bytes = std::max(linear_workspace_bytes(max_tokens, max_columns), results + partials);
+  const std::size_t bytes = std::max(
+      {linear_workspace_bytes(max_tokens, max_columns), results + partials, sample_workspace_bytes(max_tokens)});
   if (bytes <= workspace_.bytes()) return;
   graphs_.forget();
   workspace_ = DeviceMemory();  // first: both together need not fit

@@ -33,6 +33,8 @@ class CudaBackend final : public Backend {
   void synchronize() override { stream_.synchronize(); }
   bool captures() const override { return true; }
   void captured(std::uint64_t key, const std::function<void()>& work) override;
+  bool samples(std::int64_t vocab_size) const override { return vocab_size <= kMaxSampleVocab; }
+  std::unique_ptr<HostCopy> host_copy(std::size_t bytes) override;
 
   void embedding(const EmbeddingArgs& args) override { cuda::embedding(here(), args); }
   void norm(const NormArgs& args) override { cuda::norm(here(), args); }
@@ -45,6 +47,8 @@ class CudaBackend final : public Backend {
   void encoder_attention(const EncoderAttentionArgs& args) override { cuda::encoder_attention(here(), args); }
   void gather_rows(const GatherRowsArgs& args) override { cuda::gather_rows(here(), args); }
   void pool(const PoolArgs& args) override { cuda::pool(here(), args); }
+  void sample(const SampleArgs& args) override { cuda::sample(here(), args); }
+  void take_tokens(const TakeTokensArgs& args) override { cuda::take_tokens(here(), args); }
 
  private:
   /// How weights come up here.

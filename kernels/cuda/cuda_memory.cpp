@@ -197,4 +197,47 @@ void Staging::download(void* to, const void* from, std::size_t bytes) {
   }
 }
 
+PinnedCopy::PinnedCopy(const Stream& stream, std::size_t bytes) : stream_(stream), bytes_(bytes) {
+  const Context& context = stream_.context();
+  context.enter();
+  void* data = nullptr;
+  context.check(context.api().pinned_alloc(&data, std::max<std::size_t>(bytes, 1), 0), "pin host memory");
+  data_ = static_cast<std::byte*>(data);
+  try {
+    context.check(context.api().event_create(&done_, kEventDisableTiming), "make an event");
+  } catch (...) {
+    release();
+    throw;
+  }
+}
+
+PinnedCopy::~PinnedCopy() {
+  if (!stream_.context().try_enter()) return;
+  stream_.context().api().stream_synchronize(stream_.handle());  // a copy may be under way
+  release();
+}
+
+void PinnedCopy::release() noexcept {
+  const DriverTable& api = stream_.context().api();
+  if (done_ != nullptr) api.event_destroy(done_);
+  api.pinned_free(data_);
+}
+
+void PinnedCopy::start(const void* device, std::size_t bytes) {
+  INFERD_CHECK(bytes <= bytes_);
+  const Context& context = stream_.context();
+  context.enter();
+  if (bytes > 0) {
+    context.check(context.api().copy_to_host(data_, address(device), bytes, stream_.handle()), "copy from the GPU");
+  }
+  context.check(context.api().event_record(done_, stream_.handle()), "record an event");
+}
+
+const std::byte* PinnedCopy::wait() {
+  const Context& context = stream_.context();
+  context.enter();
+  context.check(context.api().event_synchronize(done_), "finish a step");
+  return data_;
+}
+
 }  // namespace inferd::cuda

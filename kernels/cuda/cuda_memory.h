@@ -1,10 +1,11 @@
-// One GPU's context, and owners of what is taken from it: device memory, pinned memory, a stream, staged copies.
+// One GPU's context, and owners of what is taken from it: device memory, pinned memory, a stream, copies.
 #pragma once
 
 #include <array>
 #include <cstddef>
 #include <string>
 
+#include "kernels/backend.h"
 #include "kernels/cuda/driver.h"
 
 namespace inferd::cuda {
@@ -113,6 +114,25 @@ class Staging {
   std::size_t current_ = 0;        // chunk being filled
   std::size_t used_ = 0;           // its bytes that hold copies under way, a multiple of 256 or all
   std::byte* received_ = nullptr;  // pinned, kLeastChunk bytes: what is being downloaded
+};
+
+/// Pinned host memory and an event: what comes down without the stream being waited for.
+class PinnedCopy final : public HostCopy {
+ public:
+  /// Throws what Driver::check throws.
+  PinnedCopy(const Stream& stream, std::size_t bytes);
+  ~PinnedCopy() override;
+  PinnedCopy(const PinnedCopy&) = delete;
+  void start(const void* device, std::size_t bytes) override;
+  const std::byte* wait() override;
+
+ private:
+  void release() noexcept;
+
+  const Stream& stream_;
+  const std::size_t bytes_;
+  std::byte* data_ = nullptr;
+  EventHandle done_ = nullptr;
 };
 
 }  // namespace inferd::cuda

@@ -23,6 +23,8 @@ void encoder_attention(Launcher& launcher, const EncoderAttentionArgs& args);  /
 void gather_rows(Launcher& launcher, const GatherRowsArgs& args);              // rows.cpp
 void pool(Launcher& launcher, const PoolArgs& args);                           // pool.cpp
 void sample(Launcher& launcher, const SampleArgs& args);                       // sample.cpp
+void take_tokens(Launcher& launcher, const TakeTokensArgs& args);              // rows.cpp
+constexpr std::int64_t kMaxSampleVocab = 256 * 1024;                           // logits of a row that `sample` takes
 std::size_t sample_workspace_bytes(std::int64_t rows);
 
 /// Workspace attention wants: results on their way into an activation, and the partial sums of one query of each

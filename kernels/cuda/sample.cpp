@@ -5,13 +5,11 @@
 
 namespace inferd::cuda {
 
-constexpr std::int64_t kMaxVocab = 256 * 1024;
-
 std::size_t sample_workspace_bytes(std::int64_t rows) { return static_cast<std::size_t>(rows) * sizeof(RawScale); }
 
 void sample(Launcher& launcher, const SampleArgs& args) {
   const std::int64_t rows = args.logits.dim(0), vocab = args.logits.dim(1);
-  INFERD_CHECK(vocab > 0 && vocab <= kMaxVocab && sample_workspace_bytes(rows) <= launcher.workspace_bytes());
+  INFERD_CHECK(vocab > 0 && vocab <= kMaxSampleVocab && sample_workspace_bytes(rows) <= launcher.workspace_bytes());
   if (rows == 0) return;
   SampleParams params{};
   params.logits = args.logits.as<float>();

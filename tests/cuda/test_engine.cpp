@@ -1,5 +1,5 @@
-// EngineCore over forwards on the GPU: company, chunks, prefix hits, preemption, guesses and adapters change no bit of
-// an answer; and what is said when the GPU has no room or is lost.
+// EngineCore over forwards and draws on the GPU, a step ahead: company, chunks, prefix hits, preemption, guesses and
+// adapters change no bit of an answer; the host would draw the same tokens; and what is said when the GPU has no room.
 #include <string>
 
 #include "base/errors.h"
@@ -112,21 +112,73 @@ TEST_CASE("the same answers alone, in one great step, and after preemption") {
   CHECK(narrow.core.stats().preemptions > 0);
 }
 
+/// Tokens are sampled on the host where guesses might be made.
+EngineOptions guessing(std::int64_t longest) {
+  EngineOptions options = options_with(64, 1 << 20);
+  options.speculation.mode = SpeculationMode::ngram;
+  options.speculation.max_tokens = longest;
+  return options;
+}
+
+TEST_CASE("the GPU draws the tokens that the host would, a step ahead or not") {
+  const auto backend = gpu_backend();
+  EngineOptions in_step = options_with(64, 1 << 20);
+  in_step.steps_ahead = 0;
+  GpuCore host(*backend, "models/qwen2", guessing(0)), device(*backend, "models/qwen2", options_with(64, 1 << 20)),
+      behind(*backend, "models/qwen2", in_step);
+  std::vector<Request> requests;
+  std::vector<std::shared_ptr<TokenStream>> streams;
+  for (int i = 0; i < 8; ++i) {
+    Request request = some_request(i, 300, 8);
+    request.top_logprobs = i % 4 * 7 - 1;
+    SamplingParams& sampling = request.sampling;
+    if (i % 2 == 0) sampling.repetition_penalty = 1.3f;
+    if (i % 3 == 1) sampling.presence_penalty = 0.4f;
+    if (i % 4 == 2) sampling.frequency_penalty = 0.2f;
+    if (i % 3 == 2) sampling.top_k = 30;
+    if (i % 4 == 1) sampling.top_p = 0.9f;
+    if (i == 7) sampling.min_p = 0.02f;
+    if (i % 3 == 0) sampling.logit_bias = {{7, 3.0f}, {11, -100.0f}};
+    request.stop_token_ids = {7};
+    request.min_output_tokens = i % 2 * 4;
+    requests.push_back(request);
+    streams.push_back(device.submit(request));
+  }
+  std::size_t stopped = 0;
+  for (std::size_t i = 0; i < streams.size(); ++i) {
+    INFO("request " << i);
+    const Answer answer = device.finish(streams[i]), expected = host.answer(requests[i]);
+    CHECK(answer.tokens == expected.tokens);
+    CHECK(answer.reason == expected.reason);
+    CHECK(equal_events(behind.answer(requests[i]).events, answer.events));
+    stopped += answer.reason == FinishReason::stop ? 1 : 0;
+    REQUIRE(answer.events.size() == expected.events.size());
+    for (std::size_t t = 0; t < answer.events.size(); ++t) {
+      const TokenEvent &event = answer.events[t], &other = expected.events[t];
+      CHECK(event.logprob == Approx(other.logprob).margin(5e-6));
+      REQUIRE(event.top.size() == other.top.size());
+      for (std::size_t k = 0; k < event.top.size(); ++k) {
+        CHECK(event.top[k].token == other.top[k].token);
+        CHECK(event.top[k].logprob == Approx(other.top[k].logprob).margin(5e-6));
+      }
+    }
+  }
+  CHECK(stopped > 0);
+}
+
 TEST_CASE("guessing ahead changes no bit of an answer") {
   const auto backend = gpu_backend();
-  EngineOptions guessing_options = options_with(64, 1 << 20);
-  guessing_options.speculation.mode = SpeculationMode::ngram;
-  GpuCore plain(*backend, "models/qwen2", options_with(64, 1 << 20));
-  GpuCore guessing(*backend, "models/qwen2", guessing_options);
+  GpuCore plain(*backend, "models/qwen2", guessing(0));
+  GpuCore guesser(*backend, "models/qwen2", guessing(8));
   for (int i = 0; i < 4; ++i) {
     Request request = some_request(i, 300, 12);
     for (std::size_t t = 0; t < request.prompt.size(); ++t) request.prompt[t] = request.prompt[t % 5];
     for (std::size_t t = 0; t < 5 && t < request.prompt.size(); ++t) {
       request.sampling.logit_bias.emplace_back(request.prompt[t], 20.0f);
     }
-    CHECK(equal_events(guessing.answer(request).events, plain.answer(request).events));
+    CHECK(equal_events(guesser.answer(request).events, plain.answer(request).events));
   }
-  CHECK(guessing.core.stats().accepted_draft_tokens > 0);
+  CHECK(guesser.core.stats().accepted_draft_tokens > 0);
 }
 
 TEST_CASE("two adapters and none in one batch: each as if it were alone") {

@@ -114,10 +114,10 @@ inline EngineOptions small_options(std::int64_t blocks) {
   return options;
 }
 
-/// A core on a virtual clock.
+/// A core on a virtual clock; on `device`, if there is one.
 struct SimCore {
-  explicit SimCore(const EngineOptions& options, const SimOptions& sim = small_sim())
-      : core(make_sim_model(sim, &clock), backend, options, clock) {}
+  explicit SimCore(const EngineOptions& options, const SimOptions& sim = small_sim(), Backend* device = nullptr)
+      : core(make_sim_model(sim, &clock), device != nullptr ? *device : backend, options, clock) {}
   std::shared_ptr<TokenStream> submit(Request request) {
     auto result = core.submit(std::move(request));
     REQUIRE(std::holds_alternative<std::shared_ptr<TokenStream>>(result));

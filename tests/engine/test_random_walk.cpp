@@ -1,9 +1,10 @@
-// 300,000 random operations over tiny pools; the books are checked after each step and every answer against the model
-// alone.
+// 300,000 random operations over tiny pools, and as many where the device draws the tokens; the books are checked after
+// each step and every answer against the model alone.
 #include <cstdlib>
 #include <map>
 #include <random>
 
+#include "tests/engine/device_backend.h"
 #include "tests/engine/sim_harness.h"
 
 namespace inferd {
@@ -18,8 +19,8 @@ struct Live {
 
 class Walk {
  public:
-  Walk(std::uint64_t seed, std::int64_t blocks, const EngineOptions& options)
-      : rng_(seed), sim_(walk_sim(seed)), bench_(options, sim_), blocks_(blocks) {}
+  Walk(std::uint64_t seed, std::int64_t blocks, const EngineOptions& options, DeviceBackend* device = nullptr)
+      : rng_(seed), sim_(walk_sim(seed)), device_(device), bench_(options, sim_, device), blocks_(blocks) {}
 
   void run(int operations) {
     for (int i = 0; i < operations; ++i) operate();
@@ -64,6 +65,8 @@ class Walk {
     request.sampling.seed = below(1000);
     request.sampling.temperature = below(4) == 0 ? 0.0f : 1.0f;
     request.sampling.logit_bias = {{22, -100.0f}};
+    // Named twice: a rule without a form on the device. Such a request also keeps steps from running ahead.
+    if (device_ != nullptr && below(8) == 0) request.sampling.logit_bias.emplace_back(22, -100.0f);
     if (below(4) == 0) request.sampling.repetition_penalty = 1.3f;
     if (below(4) == 0) request.top_logprobs = static_cast<int>(below(3));
     if (below(8) == 0) request.prompt_logprobs = static_cast<int>(below(3));
@@ -141,15 +144,20 @@ class Walk {
 
   std::mt19937_64 rng_;
   SimOptions sim_;
+  DeviceBackend* device_;
   SimCore bench_;
   std::int64_t blocks_;
   std::vector<Live> live_;
 };
 
-TEST_CASE("random walk: 300,000 operations over tiny pools") {
-  // INFERD_WALK_SEEDS=N runs N rounds of other seeds, for long runs by hand.
+/// INFERD_WALK_SEEDS=N runs N rounds of other seeds, for long runs by hand.
+int rounds_of_seeds() {
   const char* rounds_text = std::getenv("INFERD_WALK_SEEDS");
-  const int rounds = rounds_text != nullptr ? std::atoi(rounds_text) : 3;
+  return rounds_text != nullptr ? std::atoi(rounds_text) : 3;
+}
+
+TEST_CASE("random walk: 300,000 operations over tiny pools") {
+  const int rounds = rounds_of_seeds();
   std::int64_t drafted = 0, accepted = 0;
   std::int64_t preemptions = 0, cached = 0, checked = 0, cancelled = 0, expired = 0, refused = 0;
   for (int round = 0; round < rounds; ++round) {
@@ -192,6 +200,48 @@ TEST_CASE("random walk: 300,000 operations over tiny pools") {
   CHECK(refused > 100);
   CHECK(drafted > 10000);
   CHECK(accepted > 200);
+}
+
+TEST_CASE("random walk a step ahead: 300,000 operations where the device draws") {
+  std::int64_t preemptions = 0, cached = 0, checked = 0, cancelled = 0, expired = 0, drawn = 0, host_rows = 0;
+  for (int round = 0; round < rounds_of_seeds(); ++round) {
+    int variant = 0;
+    for (const std::int64_t blocks : {3, 6, 9, 14, 40}) {
+      for (const std::int64_t batch : {7, 32}) {
+        EngineOptions options = small_options(blocks);
+        options.max_batch_tokens = batch;
+        options.max_concurrent_requests = 6;
+        options.max_queued_requests = 10;
+        options.max_logit_rows = variant % 2 == 0 ? 6 : 16;
+        options.queue_wait_s = 1e9;
+        options.prefix_cache = variant != 4;
+        options.steps_ahead = variant == 7 ? 0 : 1;
+        options.speculation.mode = variant == 3 ? SpeculationMode::automatic : SpeculationMode::off;
+        const auto seed = static_cast<std::uint64_t>(round * 100 + variant + 5000);
+        INFO("seed " << seed);
+        DeviceBackend device(std::make_unique<SimBackend>(), {});
+        Walk walk(seed, blocks, options, &device);
+        walk.run(10000);
+        preemptions += walk.stats().preemptions;
+        cached += walk.stats().cached_prompt_tokens;
+        checked += walk.checked;
+        cancelled += walk.cancelled;
+        expired += walk.expired;
+        drawn += device.drawn;
+        host_rows += device.downloads;
+        ++variant;
+      }
+    }
+  }
+  INFO("preemptions " << preemptions << ", cached " << cached << ", checked " << checked << ", cancelled " << cancelled
+                      << ", expired " << expired << ", drawn " << drawn << ", on the host " << host_rows);
+  CHECK(preemptions > 100);
+  CHECK(cached > 10000);
+  CHECK(checked > 2000);
+  CHECK(cancelled > 500);
+  CHECK(expired > 50);
+  CHECK(drawn > 50000);
+  CHECK(host_rows > 1000);
 }
 
 }  // namespace

@@ -15,4 +15,12 @@ struct GatherRowsParams {
   std::int32_t columns;
 };
 
+/// tokens[i] = drawn[sources[i]] where that is not negative, one thread a token.
+struct TakeTokensParams {
+  std::int32_t* tokens;
+  const std::int32_t* sources;
+  const std::int32_t* drawn;
+  std::int32_t count;
+};
+
 }  // namespace inferd::cuda
