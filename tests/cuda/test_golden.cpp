@@ -38,7 +38,8 @@ TEST_CASE("decoders with forwards of their own agree with the reference") {
 }
 
 TEST_CASE("folders quantised by groups agree with the reference") {
-  Gpu().check_folders({"llama3_gptq4_actorder", "qwen2_gptq8", "llama3_awq", "qwen2_w8a8", "qwen2_w4a16_asym"});
+  Gpu().check_folders({"llama3_gptq4_actorder", "qwen2_gptq8", "llama3_awq", "qwen2_w8a8", "qwen2_w4a16_asym",
+                       "qwen2_nf4", "llama3_fp4"});
 }
 
 TEST_CASE("GGUF files agree with the reference") {
