@@ -269,12 +269,19 @@ TEST_CASE("DeepSeek: marks left out, and text that is no call") {
   CHECK(read(begin + "function" + separator + "get_time\n```json\n{\"a\": \"1", true) == "||get_time{\"a\":\"1;");
   CHECK(read(begin + "function" + separator + "get_time\n{}" + end + "```python\nx\n```") ==
         "|```python\nx\n```|get_time{};");
-  for (const std::string& text :
-       {begin, "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁begin｜> no", begin + "function",
-        begin + "two words" + separator + "f\n{}", begin + separator + "f\n{}", begin + "function" + separator + "\n",
-        begin + "function" + separator + "get_time", begin + "function" + separator + "get_time\n```json\n[]",
-        begin + "function" + separator + "get_time\n```yaml\n{}", "a " + end + separator + " b",
-        begin + std::string(70, 'x') + separator + "{}"}) {
+  const std::vector<std::string> no_calls = {begin,
+                                             "<｜tool▁calls▁begin｜>",
+                                             "<｜tool▁calls▁begin｜> no",
+                                             begin + "function",
+                                             begin + "two words" + separator + "f\n{}",
+                                             begin + separator + "f\n{}",
+                                             begin + "function" + separator + "\n",
+                                             begin + "function" + separator + "get_time",
+                                             begin + "function" + separator + "get_time\n```json\n[]",
+                                             begin + "function" + separator + "get_time\n```yaml\n{}",
+                                             "a " + end + separator + " b",
+                                             begin + std::string(70, 'x') + separator + "{}"};
+  for (const std::string& text : no_calls) {
     CHECK(read(text) == "|" + text + "|");
   }
 }
