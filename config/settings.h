@@ -42,7 +42,7 @@ struct Settings {
   std::string adapters_dir, quantization, cache_dir;
   std::int64_t port = 0, threads = 0, context_length = 0, max_batch_tokens = 0, max_concurrent_requests = 0;
   std::int64_t max_queued_requests = 0, max_queued_inputs = 0, max_connections = 0, kv_cache_memory = 0;
-  std::int64_t speculative_tokens = 0;
+  std::int64_t speculative_tokens = 0, cache_limit = 0;
   std::int64_t default_max_tokens = 0, max_body_bytes = 0, max_header_bytes = 0, max_messages = 0, max_tools = 0,
                max_adapters = 0;
   double gpu_memory_fraction = 0;

@@ -28,6 +28,8 @@ constexpr SettingKey kKeys[] = {
     {"cache_dir", KeyType::text, &S::cache_dir, "", "",
      "folder that keeps quantised weights; empty: systemd's CacheDirectory, else $XDG_CACHE_HOME/inferd or "
      "~/.cache/inferd"},
+    {"cache_limit", KeyType::bytes, &S::cache_limit, "200GiB", "bytes",
+     "most that quantised weights may take there; the longest unused go first", 0, 64 * kTera},
     {"context_length", KeyType::integer, &S::context_length, "auto", "tokens",
      "prompt and output of one request; auto: the model's maximum or what the KV cache holds", 16, 16e6, true},
     {"max_batch_tokens", KeyType::integer, &S::max_batch_tokens, "512", "tokens",
@@ -79,7 +81,7 @@ constexpr SettingKey kKeys[] = {
      false, "auto|none|think|mistral"},
     {"tool_parser", KeyType::choice, &S::tool_parser, "auto", "",
      "form in which the model calls tools; auto: as its template says", 0, 0, false,
-     "auto|none|qwen3_coder|glm45|hermes|mistral|llama3|chatglm3|glm4"},
+     "auto|none|qwen3_coder|glm45|hermes|mistral|llama3|chatglm3|glm4|deepseek"},
     {"adapters_dir", KeyType::text, &S::adapters_dir, "", "",
      "folder from which POST /v1/load_lora_adapter may load adapters; empty: that endpoint refuses"},
     {"max_adapters", KeyType::integer, &S::max_adapters, "auto", "adapters",

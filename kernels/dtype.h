@@ -52,9 +52,12 @@ enum class DType : std::uint8_t {
   g4_128,
   g8_32,
   g8_128,
+  // likewise, of bitsandbytes' 4-bit codes (quant_formats.h)
+  nf4,
+  fp4,
 };
 
-inline constexpr int kDTypeCount = static_cast<int>(DType::g8_128) + 1;
+inline constexpr int kDTypeCount = static_cast<int>(DType::fp4) + 1;
 
 struct DTypeInfo {
   DType dtype;

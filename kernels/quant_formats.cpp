@@ -175,6 +175,11 @@ void decode_group(GroupFormat format, Bytes block, float* out) {
   }
 }
 
+void decode_wide_table(const WideTable& table, Bytes block, float* out) {
+  const auto scale = load<float>(block);
+  for (int k = 0; k < 64; ++k) out[k] = scale * static_cast<float>(table.values[read_code(block + kWideCodesAt, 4, k)]);
+}
+
 template <typename T>
 void widen(Bytes source, float* out, std::int64_t elements) {
   for (std::int64_t i = 0; i < elements; ++i) {
@@ -274,6 +279,9 @@ void dequantize_row(DType dtype, const std::byte* source_bytes, float* out, std:
       return blocks(decode_tq2_0);
     case DType::mxfp4:
       return blocks(decode_mxfp4);
+    case DType::nf4:
+    case DType::fp4:
+      return blocks([dtype](Bytes block, float* to) { decode_wide_table(wide_table(dtype), block, to); });
     default:
       if (const GroupFormat format = group_format(dtype); format.bits > 0) {
         return blocks([format](Bytes block, float* to) { decode_group(format, block, to); });

@@ -74,6 +74,23 @@ constexpr GroupFormat group_format(DType dtype) {
   }
 }
 
+/// What the 4-bit codes of NF4 and FP4 stand for: integers that a half holds exactly. Their blocks of 64 columns are
+/// f32 scale, then 32 bytes of codes, the first in the lower bits. A value is scale * values[code].
+struct WideTable {
+  std::int16_t values[16];
+  double one;  // what 1.0 of bitsandbytes' own table is here
+};
+inline constexpr int kWideCodesAt = 4;
+/// `one` is where the entries round least, by 1.6e-4 of themselves at most.
+inline constexpr WideTable kNf4Table = {
+    {-13424, -9344, -7048, -5300, -3818, -2480, -1222, 0, 1068, 2160, 3304, 4536, 5916, 7552, 9704, 13424},
+    13422.58664475};
+/// Entries are exact; 1/192 is the smallest.
+inline constexpr WideTable kFp4Table = {{0, 1, 128, 192, 64, 96, 32, 48, 0, -1, -128, -192, -64, -96, -32, -48}, 192.0};
+
+constexpr bool has_wide_table(DType dtype) { return dtype == DType::nf4 || dtype == DType::fp4; }
+constexpr const WideTable& wide_table(DType dtype) { return dtype == DType::fp4 ? kFp4Table : kNf4Table; }
+
 /// Code `index` of a stream of `bits`-bit codes (1 to 8).
 inline int read_code(const std::uint8_t* codes, int bits, int index) {
   const int at = bits * index;

@@ -138,7 +138,7 @@ std::unique_ptr<Checkpoint> open_files(const ModelSpec& spec, const LoadContext&
   std::unique_ptr<Checkpoint> checkpoint = Checkpoint::open(spec.path);
   if (spec.quantization == LoadQuantization::none) return checkpoint;
   QuantizeOptions options{
-      .to = spec.quantization, .cache_dir = context.cache_dir, .threads = context.threads, .model = spec.name};
+      .to = spec.quantization, .cache = context.weight_cache, .threads = context.threads, .model = spec.name};
   if (context.progress) {
     options.progress = [&](std::size_t done, std::size_t total) { context.progress(spec.name, done, total); };
   }

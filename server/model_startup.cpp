@@ -50,7 +50,7 @@ class Startup {
             .sim_backend = groups_.sim_backend(),
             .engine_options = group.engine_options,
             .max_queued_inputs = options_.max_queued_inputs,
-            .cache_dir = options_.cache_dir,
+            .weight_cache = options_.weight_cache,
             .threads = options_.threads,
             .build = options_.build,
             .progress = options_.progress,

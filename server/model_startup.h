@@ -14,9 +14,9 @@ namespace inferd {
 
 struct StartupOptions {
   std::int64_t max_queued_inputs = 4096;
-  std::string cache_dir{};  // of weights quantised at load; empty: none
-  int threads = 0;          // that quantise them; 0: all cores
-  std::string build{};      // goes into the fingerprints
+  WeightCache weight_cache{};  // of weights quantised at load
+  int threads = 0;             // that quantise them; 0: all cores
+  std::string build{};         // goes into the fingerprints
   std::function<void(const std::string& model, std::size_t done_bytes, std::size_t total_bytes)> progress;
 };
 

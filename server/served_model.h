@@ -14,6 +14,7 @@
 #include "engine/adapters/lora_adapter.h"
 #include "engine/engine.h"
 #include "engine/options.h"
+#include "engine/quantize/quantized_checkpoint.h"
 #include "engine/text/chat_template.h"
 #include "engine/text/tokenizer.h"
 #include "engine/weights/model_config.h"
@@ -115,9 +116,9 @@ struct LoadContext {
   Backend& sim_backend;
   EngineOptions engine_options;
   std::int64_t max_queued_inputs = 4096;
-  std::string cache_dir{};  // of weights quantised at load; empty: none
-  int threads = 0;          // that quantise them; 0: all cores
-  std::string build;        // goes into the fingerprint
+  WeightCache weight_cache{};  // of weights quantised at load
+  int threads = 0;             // that quantise them; 0: all cores
+  std::string build;           // goes into the fingerprint
   std::function<void(const std::string& model, std::size_t done_bytes, std::size_t total_bytes)> progress;
   std::function<Backend&()> host = {};  // on a GPU: where layers go that stay on the processor
   int gpu_layers = kAutoLayers;         // with host: how many of the last layers `backend` gets

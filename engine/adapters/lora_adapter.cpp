@@ -85,6 +85,11 @@ class AdapterConfig {
     for (const char* key : {"alora_invocation_tokens", "arrow_config", "layer_replication"}) {
       if (fields_.has(key)) throw CheckpointError(file, key, "null", "a value");
     }
+    const auto parameters = root.find("target_parameters");
+    if (parameters != root.end() && !parameters->is_null() && !parameters->empty()) {
+      throw CheckpointError(file, "target_parameters", "none: factors of each expert's own layers (experts.0.up_proj)",
+                            "factors of all experts of a layer in one");
+    }
     if (const auto bias = fields_.string({"bias"}); bias.value_or("none") != "none") {
       throw CheckpointError(file, "bias", "none", log_safe(*bias));
     }

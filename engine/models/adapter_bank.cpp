@@ -24,8 +24,12 @@ std::vector<float> widen(const StoredTensor& tensor) {
   return values;
 }
 
-/// B's row for row `row` of the slice: the same, but where the files interleave the halves of every head.
+/// B's row for row `row` of the slice: the same, unless the files or the loader have heads in another order.
 std::int64_t source_row(const LinearSlice& slice, std::int64_t row) {
+  if (slice.by_head_dim > 0) {
+    const std::int64_t dim = slice.by_head_dim, third = slice.rows / 3, part = row / third, head = row % third / dim;
+    return (3 * head + part) * dim + row % dim;
+  }
   if (slice.interleaved_head_dim == 0) return row;
   const std::int64_t dim = slice.interleaved_head_dim, head = row / dim, at = row % dim;
   return head * dim + at / 2 + (at % 2) * (dim / 2);
@@ -68,6 +72,10 @@ AdapterBank::AdapterBank(const std::vector<AdapterLayer>& layers, int slots)
     linear->adapter_index = static_cast<int>(layers_.size());
     layers_.push_back({linear, backend, std::vector<const LowRank*>(static_cast<std::size_t>(slots)), 0});
   }
+}
+
+UpdateMemory AdapterBank::lay_out(ArenaLayout& arena, std::int64_t tokens) const {
+  return {arena.matrix(tokens, slots_ > 0 ? kMaxUpdateRank : 0), arena.matrix(tokens, max_rows())};
 }
 
 std::int64_t AdapterBank::max_rows() const {
@@ -138,10 +146,21 @@ void AdapterBank::drop(int slot) {
   owned_[static_cast<std::size_t>(slot)].clear();
 }
 
-const LowRank* const* AdapterBank::updates(const Linear& linear) const {
-  if (linear.adapter_index < 0) return nullptr;
+Tensor AdapterBank::addend(Backend& backend, const Linear& linear, const Activation& x, std::int64_t tokens,
+                           const Tensor& adapters, const UpdateMemory& memory) const {
+  if (!adapters || linear.adapter_index < 0) return {};
   const Layer& layer = layers_[static_cast<std::size_t>(linear.adapter_index)];
-  return layer.used > 0 ? layer.by_slot.data() : nullptr;
+  if (layer.used == 0) return {};
+  Tensor out = memory.addend.first_rows(tokens);
+  out.shape[1] = linear.weight->rows();
+  backend.lora({.x = x,
+                .num_tokens = tokens,
+                .adapters = adapters,
+                .updates = layer.by_slot.data(),
+                .num_updates = slots_,
+                .shrunk = memory.shrunk.first_rows(tokens),
+                .out = out});
+  return out;
 }
 
 }  // namespace inferd

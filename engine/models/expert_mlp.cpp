@@ -17,6 +17,13 @@ namespace {
 constexpr std::int64_t kMaxExperts = 1024;
 constexpr std::int64_t kMaxWidth = 1 << 20;
 
+/// Names of the matrices to adapters; `module` is the expert's.
+void name_slices(Expert& expert, const std::string& module) {
+  const std::int64_t width = expert.gate_up.weight->rows() / 2;
+  expert.gate_up.slices = {{module + ".gate_proj", 0, width}, {module + ".up_proj", width, width}};
+  expert.down.slices = {{module + ".down_proj", 0, expert.down.weight->rows()}};
+}
+
 Expert load_expert(WeightLoader& loader, const std::string& module, std::int64_t hidden, std::int64_t width) {
   Expert out;
   out.gate_up = loader.linear({{module + ".gate_proj", width}, {module + ".up_proj", width}}, hidden, Bias::optional,
@@ -79,6 +86,13 @@ ExpertOptions read_expert_options(const Checkpoint& checkpoint, const ModelConfi
   return out;
 }
 
+std::vector<Linear*> ExpertMlp::linears() {
+  std::vector<Linear*> all{&router};
+  for (Expert& expert : experts) all.insert(all.end(), {&expert.gate_up, &expert.down});
+  if (shared.down.weight) all.insert(all.end(), {&shared.gate_up, &shared.down, &shared_gate});
+  return all;
+}
+
 std::uint32_t ExpertMlp::input_forms() const {
   std::uint32_t forms = router.weight->activation_forms();
   if (shared.down.weight) {
@@ -91,15 +105,19 @@ std::unique_ptr<ExpertMlp> load_expert_mlp(WeightLoader& loader, const std::stri
                                            const ExpertOptions& options) {
   auto out = std::make_unique<ExpertMlp>();
   out->router = loader.linear({{layer + "mlp.gate", options.num_experts}}, hidden_size, Bias::optional);
+  out->router.slices = {{layer + "mlp.gate", 0, options.num_experts}};
   const std::string all = layer + "mlp.experts";
   const bool stacked = loader.has_stacked_experts();
   for (int i = 0; i < options.num_experts; ++i) {
     out->experts.push_back(stacked ? load_stacked_expert(loader, all, i, hidden_size, options)
                                    : load_expert(loader, all + "." + std::to_string(i), hidden_size, options.width));
+    name_slices(out->experts.back(), all + "." + std::to_string(i));
   }
   if (options.shared_width > 0) {
     out->shared = load_expert(loader, layer + "mlp.shared_expert", hidden_size, options.shared_width);
+    name_slices(out->shared, layer + "mlp.shared_expert");
     out->shared_gate = loader.linear({{layer + "mlp.shared_expert_gate", 1}}, hidden_size, Bias::optional);
+    out->shared_gate.slices = {{layer + "mlp.shared_expert_gate", 0, 1}};
   }
   return out;
 }
@@ -120,7 +138,7 @@ ExpertRunner::ExpertRunner(Backend& backend, std::int64_t hidden_size, std::int6
   weights_.resize(picks);
   sorted_.resize(picks);
   starts_.resize(static_cast<std::size_t>(options.num_experts) + 1);
-  host_rows_.resize(tokens);
+  for (std::vector<std::int32_t>* rows : {&host_rows_, &host_slots_, &gathered_slots_}) rows->resize(tokens);
 }
 
 std::size_t ExpertRunner::lay_out(void* base, std::int64_t tokens, const std::vector<const ExpertMlp*>& mlps) {
@@ -136,7 +154,9 @@ std::size_t ExpertRunner::lay_out(void* base, std::int64_t tokens, const std::ve
   for (Tensor* tensor : {&input_, &gathered_, &product_}) *tensor = arena.matrix(tokens, hidden_size_);
   logits_ = arena.matrix(tokens, options_.num_experts);
   gate_ = arena.matrix(tokens, 1);
-  rows_ = Tensor(arena.place(static_cast<std::size_t>(tokens) * sizeof(std::int32_t)), DType::i32, {tokens});
+  for (Tensor* tensor : {&rows_, &slots_}) {
+    *tensor = Tensor(arena.place(static_cast<std::size_t>(tokens) * sizeof(std::int32_t)), DType::i32, {tokens});
+  }
   gathered_activation_ = arena.activation(backend_, tokens, hidden_size_, gathered_forms);
   inner_ = arena.activation(backend_, tokens, options_.width, inner_forms);
   if (options_.shared_width > 0) {
@@ -166,14 +186,20 @@ void ExpertRunner::pick(std::int64_t token) {
   for (std::size_t k = 0; k < best; ++k) weights[k] /= picked;
 }
 
-void ExpertRunner::route(const ExpertMlp& mlp, const Activation& normed, std::int64_t tokens) {
+void ExpertRunner::route(const ExpertMlp& mlp, const Activation& normed, std::int64_t tokens,
+                         const ExpertAdapters& adapters) {
   const Tensor logits = logits_.first_rows(tokens);
-  backend_.linear({.x = normed,
-                   .num_tokens = tokens,
-                   .weight = mlp.router.weight.get(),
-                   .bias = mlp.router.bias.tensor(),
-                   .out = logits});
+  backend_.linear(
+      {.x = normed,
+       .num_tokens = tokens,
+       .weight = mlp.router.weight.get(),
+       .addend = adapters.bank->addend(backend_, mlp.router, normed, tokens, adapters.slots, adapters.memory),
+       .bias = mlp.router.bias.tensor(),
+       .out = logits});
   backend_.synchronize();
+  if (adapters.slots) {
+    backend_.download(host_slots_.data(), adapters.slots.data, static_cast<std::size_t>(tokens) * sizeof(std::int32_t));
+  }
   backend_.download(host_logits_.data(), logits.data, static_cast<std::size_t>(logits.elements()) * sizeof(float));
   for (std::int64_t token = 0; token < tokens; ++token) pick(token);
   std::fill(starts_.begin(), starts_.end(), 0);
@@ -189,24 +215,43 @@ void ExpertRunner::route(const ExpertMlp& mlp, const Activation& normed, std::in
   starts_[0] = 0;
 }
 
-void ExpertRunner::run_expert(const Expert& expert, std::size_t begin, std::size_t end) {
+void ExpertRunner::multiply(const Expert& expert, const Activation& x, const Activation& inner, std::int64_t tokens,
+                            const Tensor& slots, const ExpertAdapters& adapters) {
+  const auto addend = [&](const Linear& linear, const Activation& of) {
+    return adapters.bank->addend(backend_, linear, of, tokens, slots, adapters.memory);
+  };
+  backend_.linear({.x = x,
+                   .num_tokens = tokens,
+                   .weight = expert.gate_up.weight.get(),
+                   .addend = addend(expert.gate_up, x),
+                   .bias = expert.gate_up.bias.tensor(),
+                   .epilogue = Epilogue::silu_gated,
+                   .out_activation = inner});
+  backend_.linear({.x = inner,
+                   .num_tokens = tokens,
+                   .weight = expert.down.weight.get(),
+                   .addend = addend(expert.down, inner),
+                   .bias = expert.down.bias.tensor(),
+                   .out = product_.first_rows(tokens)});
+}
+
+void ExpertRunner::run_expert(const Expert& expert, std::size_t begin, std::size_t end,
+                              const ExpertAdapters& adapters) {
   const auto tokens = static_cast<std::int64_t>(end - begin);
   for (std::size_t i = begin; i < end; ++i) host_rows_[i - begin] = sorted_[i].token;
   backend_.upload(rows_.data, host_rows_.data(), (end - begin) * sizeof(std::int32_t));
+  Tensor slots;
+  if (adapters.slots) {
+    for (std::size_t i = begin; i < end; ++i) {
+      gathered_slots_[i - begin] = host_slots_[static_cast<std::size_t>(sorted_[i].token)];
+    }
+    slots = slots_.first_rows(tokens);
+    backend_.upload(slots.data, gathered_slots_.data(), (end - begin) * sizeof(std::int32_t));
+  }
   const Tensor gathered = gathered_.first_rows(tokens), product = product_.first_rows(tokens);
   backend_.gather_rows({.x = input_, .rows = rows_.first_rows(tokens), .out = gathered});
   backend_.to_activation({.x = gathered, .out = gathered_activation_});
-  backend_.linear({.x = gathered_activation_,
-                   .num_tokens = tokens,
-                   .weight = expert.gate_up.weight.get(),
-                   .bias = expert.gate_up.bias.tensor(),
-                   .epilogue = Epilogue::silu_gated,
-                   .out_activation = inner_});
-  backend_.linear({.x = inner_,
-                   .num_tokens = tokens,
-                   .weight = expert.down.weight.get(),
-                   .bias = expert.down.bias.tensor(),
-                   .out = product});
+  multiply(expert, gathered_activation_, inner_, tokens, slots, adapters);
   backend_.synchronize();
   const auto width = static_cast<std::size_t>(hidden_size_);
   backend_.download(host_product_.data(), product.data, (end - begin) * width * sizeof(float));
@@ -217,20 +262,16 @@ void ExpertRunner::run_expert(const Expert& expert, std::size_t begin, std::size
   }
 }
 
-void ExpertRunner::run_shared(const ExpertMlp& mlp, const Activation& normed, std::int64_t tokens) {
+void ExpertRunner::run_shared(const ExpertMlp& mlp, const Activation& normed, std::int64_t tokens,
+                              const ExpertAdapters& adapters) {
   const Tensor product = product_.first_rows(tokens), gate = gate_.first_rows(tokens);
-  backend_.linear({.x = normed,
-                   .num_tokens = tokens,
-                   .weight = mlp.shared.gate_up.weight.get(),
-                   .bias = mlp.shared.gate_up.bias.tensor(),
-                   .epilogue = Epilogue::silu_gated,
-                   .out_activation = shared_inner_});
-  backend_.linear({.x = shared_inner_,
-                   .num_tokens = tokens,
-                   .weight = mlp.shared.down.weight.get(),
-                   .bias = mlp.shared.down.bias.tensor(),
-                   .out = product});
-  backend_.linear({.x = normed, .num_tokens = tokens, .weight = mlp.shared_gate.weight.get(), .out = gate});
+  multiply(mlp.shared, normed, shared_inner_, tokens, adapters.slots, adapters);
+  backend_.linear(
+      {.x = normed,
+       .num_tokens = tokens,
+       .weight = mlp.shared_gate.weight.get(),
+       .addend = adapters.bank->addend(backend_, mlp.shared_gate, normed, tokens, adapters.slots, adapters.memory),
+       .out = gate});
   backend_.synchronize();
   const auto width = static_cast<std::size_t>(hidden_size_), rows = static_cast<std::size_t>(tokens);
   backend_.download(host_product_.data(), product.data, rows * width * sizeof(float));
@@ -241,16 +282,17 @@ void ExpertRunner::run_shared(const ExpertMlp& mlp, const Activation& normed, st
   }
 }
 
-void ExpertRunner::run(const ExpertMlp& mlp, const Activation& normed, const Tensor& x) {
+void ExpertRunner::run(const ExpertMlp& mlp, const Activation& normed, const Tensor& x,
+                       const ExpertAdapters& adapters) {
   const std::int64_t tokens = x.dim(0);
   INFERD_CHECK(tokens <= input_.dim(0) && x.row_stride == hidden_size_);
   const auto count = static_cast<std::size_t>(tokens * hidden_size_);
-  route(mlp, normed, tokens);
+  route(mlp, normed, tokens, adapters);
   std::fill_n(sums_.begin(), count, 0.0f);
   for (std::size_t e = 0; e < mlp.experts.size(); ++e) {
-    if (starts_[e] < starts_[e + 1]) run_expert(mlp.experts[e], starts_[e], starts_[e + 1]);
+    if (starts_[e] < starts_[e + 1]) run_expert(mlp.experts[e], starts_[e], starts_[e + 1], adapters);
   }
-  if (mlp.shared.down.weight) run_shared(mlp, normed, tokens);
+  if (mlp.shared.down.weight) run_shared(mlp, normed, tokens, adapters);
   backend_.download(host_product_.data(), x.data, count * sizeof(float));
   for (std::size_t i = 0; i < count; ++i) host_product_[i] += sums_[i];
   backend_.upload(x.data, host_product_.data(), count * sizeof(float));

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/models/weight_loader.h"
+#include "engine/models/adapter_bank.h"
 
 namespace inferd {
 
@@ -37,11 +37,20 @@ struct ExpertMlp {
   Linear shared_gate;  // [1, hidden_size]
   /// Forms of the normed input that its matrices read.
   std::uint32_t input_forms() const;
+  /// All that have weights.
+  std::vector<Linear*> linears();
 };
 
 /// `layer`: "model.layers.3.".
 std::unique_ptr<ExpertMlp> load_expert_mlp(WeightLoader& loader, const std::string& layer, std::int64_t hidden_size,
                                            const ExpertOptions& options);
+
+/// What adapters need to take part in a step of a mixture.
+struct ExpertAdapters {
+  const AdapterBank* bank = nullptr;
+  Tensor slots;  // [T] i32 (BatchTensors::adapters), or absent: none takes part
+  UpdateMemory memory;
+};
 
 /// Runs the mixtures of one model: tokens are sorted by expert on the host, each expert computes those routed to it, in
 /// the order of experts, so a token's bits depend on itself alone. Made once; nothing is allocated in a step.
@@ -54,13 +63,16 @@ class ExpertRunner {
   /// [max_tokens, hidden_size] f32: where the caller puts the normed input.
   const Tensor& input() const { return input_; }
   /// x += mixture(input). `normed` is the input's activation. x: [T, hidden_size] f32 without gaps.
-  void run(const ExpertMlp& mlp, const Activation& normed, const Tensor& x);
+  void run(const ExpertMlp& mlp, const Activation& normed, const Tensor& x, const ExpertAdapters& adapters);
 
  private:
-  void route(const ExpertMlp& mlp, const Activation& normed, std::int64_t tokens);
+  void route(const ExpertMlp& mlp, const Activation& normed, std::int64_t tokens, const ExpertAdapters& adapters);
   void pick(std::int64_t token);
-  void run_expert(const Expert& expert, std::size_t begin, std::size_t end);
-  void run_shared(const ExpertMlp& mlp, const Activation& normed, std::int64_t tokens);
+  /// A gated MLP of x's first rows into product_; slots: the rows' adapters.
+  void multiply(const Expert& expert, const Activation& x, const Activation& inner, std::int64_t tokens,
+                const Tensor& slots, const ExpertAdapters& adapters);
+  void run_expert(const Expert& expert, std::size_t begin, std::size_t end, const ExpertAdapters& adapters);
+  void run_shared(const ExpertMlp& mlp, const Activation& normed, std::int64_t tokens, const ExpertAdapters& adapters);
   std::size_t lay_out(void* base, std::int64_t tokens, const std::vector<const ExpertMlp*>& mlps);
 
   Backend& backend_;
@@ -71,6 +83,7 @@ class ExpertRunner {
   Tensor logits_;                      // [T, num_experts] f32
   Tensor gate_;                        // [T, 1] f32
   Tensor rows_;                        // [T] i32
+  Tensor slots_;                       // [T] i32: adapters of gathered rows
   Activation gathered_activation_;     // [T, hidden_size]
   Activation inner_, shared_inner_;    // [T, width], [T, shared_width]
   struct Pick {
@@ -82,7 +95,7 @@ class ExpertRunner {
   std::vector<float> weights_;         // [T, top_k]
   std::vector<Pick> sorted_;           // by expert, then token
   std::vector<std::size_t> starts_;    // [num_experts + 1], into sorted_
-  std::vector<std::int32_t> host_rows_;
+  std::vector<std::int32_t> host_rows_, host_slots_, gathered_slots_;
 };
 
 }  // namespace inferd

@@ -31,11 +31,27 @@ GeluLayer load_layer(WeightLoader& loader, const ModelConfig& config, int index,
   const std::string qkv = layer + "self_attn.qkv_proj";
   out.qkv = rows == QkvRows::by_head ? loader.linear_by_head(qkv, config.num_heads, config.head_dim, hidden)
                                      : loader.linear({{qkv, 3 * hidden}}, hidden, Bias::required);
+  out.qkv.slices = {{.module = qkv, .rows = 3 * hidden, .by_head_dim = config.head_dim}};
   out.out = loader.linear({{layer + "self_attn.o_proj", hidden}}, hidden, Bias::required);
+  out.out.slices = {{layer + "self_attn.o_proj", 0, hidden}};
   out.mlp_norm = load_block_norm(loader, layer + "post_attention_layernorm", hidden, factor);
   out.up = loader.linear({{layer + "mlp.up_proj", config.intermediate_size}}, hidden, Bias::required);
+  out.up.slices = {{layer + "mlp.up_proj", 0, config.intermediate_size}};
   out.down = loader.linear({{layer + "mlp.down_proj", hidden}}, config.intermediate_size, Bias::required);
+  out.down.slices = {{layer + "mlp.down_proj", 0, hidden}};
   return out;
+}
+
+}  // namespace
+
+namespace {
+
+std::vector<AdapterLayer> adapter_layers(std::vector<GeluLayer>& layers, Backend& backend) {
+  std::vector<AdapterLayer> all;
+  for (GeluLayer& layer : layers) {
+    for (Linear* linear : {&layer.qkv, &layer.out, &layer.up, &layer.down}) all.push_back({linear, &backend});
+  }
+  return all;
 }
 
 }  // namespace
@@ -64,7 +80,8 @@ GeluDecoder::GeluDecoder(const Checkpoint& checkpoint, const ModelConfig& config
     : config_(config),
       backend_(backend),
       weights_(std::move(weights)),
-      info_(make_model_info(checkpoint, config, loader.resident_bytes())) {
+      info_(make_model_info(checkpoint, config, loader.resident_bytes())),
+      adapters_(adapter_layers(weights_.layers, backend), options.max_adapters) {
   memory_ = backend.allocate(lay_out(nullptr, max_tokens, options.max_logit_rows));
   lay_out(memory_->data(), max_tokens, options.max_logit_rows);
   backend.reserve_workspace(max_tokens, std::max(config.hidden_size, config.intermediate_size));
@@ -87,6 +104,7 @@ std::size_t GeluDecoder::lay_out(void* base, std::int64_t tokens, std::int64_t l
   logit_normed_ =
       arena.activation(backend_, logit_rows, config_.hidden_size, weights_.output_weight().activation_forms());
   logits_ = arena.matrix(logit_rows, config_.vocab_size);
+  updates_ = adapters_.lay_out(arena, tokens);
   return arena.total_bytes();
 }
 
@@ -118,6 +136,10 @@ void GeluDecoder::enter(const GeluBlockNorm& norm, const Tensor& x) {
                  .out = x});
 }
 
+Tensor GeluDecoder::addend(const Linear& linear, const Activation& x, const BatchTensors& batch) const {
+  return adapters_.addend(backend_, linear, x, batch.num_tokens, batch.adapters, updates_);
+}
+
 void GeluDecoder::attention_block(const GeluLayer& layer, const BatchTensors& batch, const KvLayer& kv) {
   const Tensor x = hidden(batch);
   const Tensor qkv = qkv_.first_rows(batch.num_tokens);
@@ -125,12 +147,14 @@ void GeluDecoder::attention_block(const GeluLayer& layer, const BatchTensors& ba
   backend_.linear({.x = normed_,
                    .num_tokens = batch.num_tokens,
                    .weight = layer.qkv.weight.get(),
+                   .addend = addend(layer.qkv, normed_, batch),
                    .bias = layer.qkv.bias.tensor(),
                    .out = qkv});
   attend(qkv, batch, kv);
   backend_.linear({.x = attended_,
                    .num_tokens = batch.num_tokens,
                    .weight = layer.out.weight.get(),
+                   .addend = addend(layer.out, attended_, batch),
                    .bias = layer.out.bias.tensor(),
                    .residual = x,
                    .out = x});
@@ -142,12 +166,14 @@ void GeluDecoder::mlp_block(const GeluLayer& layer, const BatchTensors& batch) {
   backend_.linear({.x = normed_,
                    .num_tokens = batch.num_tokens,
                    .weight = layer.up.weight.get(),
+                   .addend = addend(layer.up, normed_, batch),
                    .bias = layer.up.bias.tensor(),
                    .epilogue = Epilogue::gelu_tanh,
                    .out_activation = widened_});
   backend_.linear({.x = widened_,
                    .num_tokens = batch.num_tokens,
                    .weight = layer.down.weight.get(),
+                   .addend = addend(layer.down, widened_, batch),
                    .bias = layer.down.bias.tensor(),
                    .residual = x,
                    .out = x});

@@ -4,6 +4,7 @@
 #include <memory>
 #include <vector>
 
+#include "engine/models/adapter_bank.h"
 #include "engine/models/encoder_weights.h"
 #include "engine/models/model.h"
 #include "engine/models/weight_loader.h"
@@ -50,6 +51,9 @@ class GeluDecoder : public Model {
   const ModelInfo& info() const override { return info_; }
   KvSpec kv_spec() const override { return {config_.num_layers, config_.num_kv_heads, config_.head_dim}; }
   bool capturable() const override { return true; }
+  int max_adapters() const override { return adapters_.slots(); }
+  void set_adapter(int slot, const LoraAdapter& adapter) override { adapters_.set(slot, adapter); }
+  void drop_adapter(int slot) override { adapters_.drop(slot); }
   Tensor forward(const BatchTensors& batch, const std::vector<KvLayer>& kv, const Tensor& logit_rows,
                  const LayerHook& hook) override;
 
@@ -70,12 +74,15 @@ class GeluDecoder : public Model {
  private:
   /// The activation becomes norm(x), and x what the block's result is added to.
   void enter(const GeluBlockNorm& norm, const Tensor& x);
+  /// What adapters add to the product of `linear`; absent if none does.
+  Tensor addend(const Linear& linear, const Activation& x, const BatchTensors& batch) const;
   void attention_block(const GeluLayer& layer, const BatchTensors& batch, const KvLayer& kv);
   void mlp_block(const GeluLayer& layer, const BatchTensors& batch);
   Tensor logits(const BatchTensors& batch, const Tensor& logit_rows);
   std::size_t lay_out(void* base, std::int64_t tokens, std::int64_t logit_rows);
 
   ModelInfo info_;
+  AdapterBank adapters_;
   std::unique_ptr<DeviceBuffer> memory_;
   Tensor hidden_;            // [T, hidden_size] f32: the residual stream
   Tensor qkv_;               // [T, 3 * hidden_size] f32
@@ -85,6 +92,7 @@ class GeluDecoder : public Model {
   Tensor logit_hidden_;      // [R, hidden_size] f32
   Activation logit_normed_;  // [R, hidden_size]
   Tensor logits_;            // [R, vocab_size] f32
+  UpdateMemory updates_;
 };
 
 }  // namespace inferd

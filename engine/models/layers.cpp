@@ -56,8 +56,7 @@ std::size_t DecoderWorkspace::lay_out(void* base, const DecoderPart& part, const
     logit_normed = arena.activation(backend, logit_rows, config.hidden_size, part.output->activation_forms());
   }
   logits = arena.matrix(logit_rows, options.features ? 0 : config.vocab_size);
-  shrunk = arena.matrix(tokens, adapters.max_rank());
-  addend = arena.matrix(tokens, adapters.max_rows());
+  updates = adapters.lay_out(arena, tokens);
   return arena.total_bytes();
 }
 
@@ -82,6 +81,8 @@ std::vector<AdapterLayer> adapter_layers(std::vector<DecoderLayer>& layers, std:
     for (Linear* linear : {&layer.attention.qkv, &layer.attention.out, &layer.mlp.gate_up, &layer.mlp.down}) {
       if (linear->weight) all.push_back({linear, where});
     }
+    if (!layer.experts) continue;
+    for (Linear* linear : layer.experts->linears()) all.push_back({linear, where});
   }
   return all;
 }
@@ -162,18 +163,7 @@ void Decoder::move_to(Place& next, const BatchTensors& batch) {
 }
 
 Tensor Decoder::addend(const Linear& linear, const Activation& x, const BatchTensors& batch) {
-  const LowRank* const* updates = batch.adapters ? adapters_.updates(linear) : nullptr;
-  if (updates == nullptr) return {};
-  Tensor out = at_->work.addend.first_rows(batch.num_tokens);
-  out.shape[1] = linear.weight->rows();
-  at_->backend.lora({.x = x,
-                     .num_tokens = batch.num_tokens,
-                     .adapters = batch.adapters,
-                     .updates = updates,
-                     .num_updates = adapters_.slots(),
-                     .shrunk = at_->work.shrunk.first_rows(batch.num_tokens),
-                     .out = out});
-  return out;
+  return adapters_.addend(at_->backend, linear, x, batch.num_tokens, batch.adapters, at_->work.updates);
 }
 
 void Decoder::embed(const BatchTensors& batch) {
@@ -283,7 +273,7 @@ void Decoder::expert_mlp(const DecoderLayer& layer, const BatchTensors& batch) {
                      .eps = static_cast<float>(config_.norm_eps),
                      .out = at_->experts->input().first_rows(batch.num_tokens),
                      .activation = at_->work.normed});
-  at_->experts->run(*layer.experts, at_->work.normed, x);
+  at_->experts->run(*layer.experts, at_->work.normed, x, {&adapters_, batch.adapters, at_->work.updates});
 }
 
 Tensor Decoder::logits(const BatchTensors& batch, const Tensor& logit_rows) {

@@ -91,8 +91,7 @@ class DecoderWorkspace {
   Tensor logit_hidden;      // [R, hidden_size] f32; these three where the output is
   Activation logit_normed;  // [R, hidden_size]
   Tensor logits;            // [R, vocab_size] f32
-  Tensor shrunk;            // [T, AdapterBank::max_rank()] f32
-  Tensor addend;            // [T, AdapterBank::max_rows()] f32
+  UpdateMemory updates;
 
  private:
   /// Sets all views from `base` on (null: only measures). Returns the bytes they take.

@@ -35,6 +35,7 @@ struct LinearSlice {
   std::int64_t first_row = 0;
   std::int64_t rows = 0;
   int interleaved_head_dim = 0;  // > 0: row 2j of a head is its row j, row 2j + 1 its row j + head_dim / 2 (GGUF llama)
+  int by_head_dim = 0;  // > 0: the module has q, k and v of the first head, then of the next; here all q come first
 };
 
 /// A matrix with its bias; possibly several matrices stacked by rows (q, k, v or gate, up).

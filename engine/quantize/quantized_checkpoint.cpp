@@ -31,7 +31,7 @@ class QuantizedCheckpoint final : public Checkpoint {
     for (const PlannedTensor& planned : plan.tensors) {
       StoredTensor& tensor = tensors_[index_.find(planned.source->name)->second];
       tensor.dtype = planned.dtype;
-      tensor.data = file_->bytes().data() + kQuantizedHeaderBytes + planned.offset;
+      tensor.data = file_ ? file_->bytes().data() + kQuantizedHeaderBytes + planned.offset : nullptr;
       tensor.bytes = planned.bytes;
     }
   }
@@ -49,7 +49,7 @@ class QuantizedCheckpoint final : public Checkpoint {
     return found == index_.end() ? nullptr : &tensors_[found->second];
   }
   void release(const StoredTensor& tensor) const override {
-    const auto mapped = file_->bytes();
+    const auto mapped = file_ ? file_->bytes() : std::span<const std::byte>();
     if (tensor.data >= mapped.data() && tensor.data < mapped.data() + mapped.size()) {
       file_->release_pages(tensor.data, tensor.bytes);
     } else {
@@ -60,8 +60,8 @@ class QuantizedCheckpoint final : public Checkpoint {
 
  private:
   std::unique_ptr<Checkpoint> source_;
-  std::shared_ptr<const MappedFile> file_;
-  std::string label_;  // "int4 from BF16"
+  std::shared_ptr<const MappedFile> file_;  // or null: planned only
+  std::string label_;                       // "int4 from BF16"
   std::vector<StoredTensor> tensors_;
   std::map<std::string, std::size_t, std::less<>> index_;
 };
@@ -150,6 +150,17 @@ void make_payload(const Checkpoint& source, const QuantizePlan& plan, const Quan
   }
 }
 
+/// Tells the files of one model from those of others, whatever it holds at the time.
+Digest source_key(const Checkpoint& source, ThreadPool& pool) {
+  std::error_code error;
+  const std::filesystem::path real = std::filesystem::canonical(source.path(), error);
+  return digest_of(error ? source.path() : real.string(), {}, pool);
+}
+
+std::string label_of(const Checkpoint& source, LoadQuantization to) {
+  return std::string(load_quantization_name(to)) + " from " + quantization_name(source);
+}
+
 void advise(const Checkpoint& source, const QuantizeOptions& options) {
   const std::int64_t parameters = parameter_count(source);
   if (parameters >= kSmallModelParameters) return;
@@ -164,21 +175,25 @@ std::shared_ptr<const MappedFile> blocks_of(const Checkpoint& source, const Quan
                                             const QuantizeOptions& options, ThreadPool& pool) {
   const Digest key = content_key(source, plan, pool);
   const PayloadMaker make = [&](const PayloadSink& sink) { make_payload(source, plan, options, pool, sink); };
-  if (options.cache_dir.empty()) return quantize_in_memory(key, make, pool);
+  if (options.cache.dir.empty()) return quantize_in_memory(key, make, pool);
   const std::string name = std::string(load_quantization_name(options.to)) + "-" + hex_text(key) + ".weights";
-  const std::filesystem::path path = options.cache_dir / name;
+  const std::filesystem::path path = options.cache.dir / name;
   const std::string shown = log_safe(path.string());
   std::string problem;
   if (auto cached = open_quantized_file(path, key, plan.payload_bytes, pool, &problem)) {
     spdlog::info("model {}: {} weights from {}", log_safe(options.model), load_quantization_name(options.to), shown);
+    touch_quantized_file(path);
     return cached;
   }
   if (!problem.empty()) spdlog::warn("{} is not used and made anew: {}", shown, problem);
   spdlog::info("quantising {} to {} on {} threads", log_safe(options.model), load_quantization_name(options.to),
                pool.size());
   try {
-    write_quantized_file(path, key, make, pool);
-    if (auto written = open_quantized_file(path, key, plan.payload_bytes, pool, &problem)) return written;
+    write_quantized_file(path, key, source_key(source, pool), make, pool);
+    if (auto written = open_quantized_file(path, key, plan.payload_bytes, pool, &problem)) {
+      prune_cache(path, options.cache.limit);
+      return written;
+    }
     throw CacheWriteError(shown + ": written, but " + problem);
   } catch (const CacheWriteError& error) {
     spdlog::warn("quantised weights cannot be kept, the next start computes them again: {}", error.what());
@@ -196,8 +211,14 @@ std::unique_ptr<Checkpoint> quantize_checkpoint(std::unique_ptr<Checkpoint> sour
   spdlog::info("model {}: {} of weights became {} ({} matrices to {})", log_safe(options.model),
                megabytes(plan.bytes_before), megabytes(plan.bytes_after), plan.tensors.size(),
                load_quantization_name(options.to));
-  std::string label = std::string(load_quantization_name(options.to)) + " from " + quantization_name(*source);
+  std::string label = label_of(*source, options.to);
   return std::make_unique<QuantizedCheckpoint>(std::move(source), plan, std::move(file), std::move(label));
+}
+
+std::unique_ptr<Checkpoint> planned_checkpoint(std::unique_ptr<Checkpoint> source, LoadQuantization to) {
+  const QuantizePlan plan = plan_quantization(*source, to);
+  std::string label = label_of(*source, to);
+  return std::make_unique<QuantizedCheckpoint>(std::move(source), plan, nullptr, std::move(label));
 }
 
 }  // namespace inferd

@@ -11,12 +11,6 @@ namespace {
 
 constexpr std::initializer_list<DType> kScaleTypes = {DType::f16, DType::bf16, DType::f32};
 
-const StoredTensor& require_any(const Checkpoint& checkpoint, const std::string& name) {
-  const StoredTensor* tensor = checkpoint.find(name);
-  if (tensor == nullptr) throw CheckpointError(log_safe(checkpoint.path()), log_safe(name), "this tensor", "none");
-  return *tensor;
-}
-
 /// Scales of a matrix: one, one a row, or some a row; seen as [rows][groups].
 struct Scales {
   const StoredTensor* tensor = nullptr;

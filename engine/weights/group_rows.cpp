@@ -114,6 +114,12 @@ void write_group_row(QuantizedMatrix& matrix, const ColumnGroups& groups, std::i
   }
 }
 
+const StoredTensor& require_any(const Checkpoint& checkpoint, const std::string& name) {
+  const StoredTensor* tensor = checkpoint.find(name);
+  if (tensor == nullptr) throw CheckpointError(log_safe(checkpoint.path()), log_safe(name), "this tensor", "none");
+  return *tensor;
+}
+
 const StoredTensor& require_part(const Checkpoint& checkpoint, const std::string& name,
                                  std::initializer_list<std::int64_t> shape, std::initializer_list<DType> types) {
   return check_type(checkpoint.require(name, shape), types);

@@ -30,6 +30,8 @@ void write_group_row(QuantizedMatrix& matrix, const ColumnGroups& groups, std::i
 
 /// Throws unless the tensor has one of these types.
 const StoredTensor& check_type(const StoredTensor& tensor, std::initializer_list<DType> types);
+/// The tensor, of any shape and type; throws if there is none.
+const StoredTensor& require_any(const Checkpoint& checkpoint, const std::string& name);
 /// The tensor if it has this shape and one of these types; throws otherwise.
 const StoredTensor& require_part(const Checkpoint& checkpoint, const std::string& name,
                                  std::initializer_list<std::int64_t> shape, std::initializer_list<DType> types);
@@ -45,6 +47,8 @@ QuantizedMatrix read_awq_matrix(const Checkpoint& checkpoint, const Quantization
                                 const std::string& module, std::int64_t rows, std::int64_t columns);
 QuantizedMatrix read_packed_matrix(const Checkpoint& checkpoint, const std::string& module, std::int64_t rows,
                                    std::int64_t columns);
+QuantizedMatrix read_table_matrix(const Checkpoint& checkpoint, const std::string& module, std::int64_t rows,
+                                  std::int64_t columns);
 QuantizedMatrix read_int8_matrix(const Checkpoint& checkpoint, const QuantizationConfig& config,
                                  const std::string& module, std::int64_t rows, std::int64_t columns);
 

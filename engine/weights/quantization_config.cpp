@@ -106,7 +106,9 @@ QuantizationConfig read_compressed(const JsonFields& fields, const std::string& 
 
 QuantizationConfig read_bitsandbytes(const JsonFields& fields, const std::string& file) {
   if (fields.boolean({"load_in_4bit", "_load_in_4bit"}).value_or(false)) {
-    refuse(file, "load_in_4bit", "false", "true");
+    const std::string type = fields.string({"bnb_4bit_quant_type"}).value_or("fp4");
+    if (type != "nf4" && type != "fp4") refuse(file, "bnb_4bit_quant_type", "\"nf4\" or \"fp4\"", "\"" + type + "\"");
+    return {.method = QuantMethod::bitsandbytes_4bit, .file = file, .bits = 4, .label = "bitsandbytes " + type};
   }
   return {.method = QuantMethod::bitsandbytes_int8, .file = file, .bits = 8, .label = "bitsandbytes int8"};
 }

@@ -8,7 +8,7 @@
 
 namespace inferd {
 
-enum class QuantMethod { none, gptq, awq, compressed_tensors, bitsandbytes_int8 };
+enum class QuantMethod { none, gptq, awq, compressed_tensors, bitsandbytes_int8, bitsandbytes_4bit };
 
 struct QuantizationConfig {
   QuantMethod method = QuantMethod::none;

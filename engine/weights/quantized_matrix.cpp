@@ -20,6 +20,11 @@ std::optional<QuantizedMatrix> read_quantized_matrix(const Checkpoint& checkpoin
     case QuantMethod::awq:
       if (!words) return std::nullopt;
       return read_awq_matrix(checkpoint, config, module, rows, columns);
+    case QuantMethod::bitsandbytes_4bit:
+      if (weight == nullptr || (weight->dtype != DType::u8 && checkpoint.find(module + ".weight.absmax") == nullptr)) {
+        return std::nullopt;
+      }
+      return read_table_matrix(checkpoint, module, rows, columns);
     case QuantMethod::compressed_tensors:
       if (weight == nullptr && checkpoint.find(module + ".weight_packed") != nullptr) {
         return read_packed_matrix(checkpoint, module, rows, columns);

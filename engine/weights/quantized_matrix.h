@@ -12,7 +12,8 @@
 
 namespace inferd {
 
-/// Rows in one of the group types (quant_formats.h): every code, scale and zero of the files, bit for bit.
+/// Rows in one of the group types, or NF4 or FP4 (quant_formats.h): every code, scale and zero of the files; of the
+/// group types bit for bit.
 struct QuantizedMatrix {
   DType dtype = DType::g4_128;
   std::int64_t rows = 0;

@@ -22,7 +22,7 @@ constexpr FormatKernels kFormats[] = {FORMAT(f16),   FORMAT(bf16),  FORMAT(q8_0)
                                       FORMAT(q5_0),  FORMAT(q5_1),  FORMAT(q2_k),   FORMAT(q3_k),   FORMAT(q4_k),
                                       FORMAT(q5_k),  FORMAT(q6_k),  FORMAT(iq4_nl), FORMAT(iq4_xs), FORMAT(g2_32),
                                       FORMAT(g2_64), FORMAT(g3_32), FORMAT(g3_64),  FORMAT(g4_32),  FORMAT(g4_64),
-                                      FORMAT(g8_32), FORMAT(g8_64), FORMAT(t4_16),  FORMAT(t4_32)};
+                                      FORMAT(g8_32), FORMAT(g8_64), FORMAT(t4_16),  FORMAT(t4_32),  FORMAT(h4_64)};
 #undef FORMAT
 
 Kernel kernel_of(WeightFormat format, int tile) {

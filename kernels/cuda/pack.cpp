@@ -91,7 +91,7 @@ void pack_quad(const std::uint8_t* codes, int step, int lane, std::byte* tile, c
     std::byte* at = tile + step / 2 * 512 + 16 * lane + 8 * (step % 2) + 2 * upper;
     std::memcpy(at, codes, 2);
     std::memcpy(at + 4, codes + 8, 2);
-  } else if (layout.table) {
+  } else if (layout.table != WeightTable::none) {
     or_word(tile + 16 * lane + 4 * step, spread<16, 4>(codes, 0, 15) << (8 * upper));
   } else if (layout.main_bits() == 4) {
     or_word(tile + 16 * lane + 4 * step, spread<8, 16>(codes, 0, 15) << (4 * upper));
@@ -190,6 +190,16 @@ void pack_quantized_row(DType dtype, const std::byte* stored, std::int64_t colum
   }
 }
 
+/// The f16 bits of an integer that a half holds exactly.
+int integer_half(int value) {
+  if (value == 0) return 0;
+  const auto magnitude = static_cast<unsigned>(value < 0 ? -value : value);
+  const int exponent = std::bit_width(magnitude) - 1;
+  const int half = (exponent + 15) << 10 | (static_cast<int>(magnitude << 10 >> exponent) & 1023);
+  INFERD_CHECK(f16_to_f32(static_cast<std::uint16_t>(half)) == static_cast<float>(magnitude));
+  return value < 0 ? half | 0x8000 : half;
+}
+
 /// Tiles that share a super entry, log2.
 int super_shift_of(DType dtype, const WeightLayout& layout) {
   if (layout.scales != WeightScales::dz64) return layout.super_shift;
@@ -244,6 +254,9 @@ WeightFormat weight_format_of(DType dtype) {
     case DType::iq1_s:
     case DType::mxfp4:
       return WeightFormat::t4_32;
+    case DType::nf4:
+    case DType::fp4:
+      return WeightFormat::h4_64;
     default:
       throw CheckpointError("a matrix of type " + std::string(dtype_info(dtype).name) +
                             " cannot be used in a linear layer");
@@ -286,9 +299,17 @@ WeightPlanes WeightPacker::planes(const std::byte* data) const {
   planes.row_tile_bytes = static_cast<std::int64_t>(row_tile_bytes_);
   planes.k_tiles = static_cast<std::int32_t>(k_tiles_);
   planes.super_shift = super_shift_;
-  if (weight_layout(format_).table) {
-    for (int i = 0; i < 16; ++i) {
-      planes.table[i / 4] |= static_cast<std::uint32_t>(code_table(dtype_)[i] + 128) << (8 * (i % 4));
+  const WeightTable table = weight_layout(format_).table;
+  for (int i = 0; table != WeightTable::none && i < 16; ++i) {
+    const auto put_byte = [&](int word, int byte) {
+      planes.table[word + i / 4] |= static_cast<std::uint32_t>(byte) << (8 * (i % 4));
+    };
+    if (table == WeightTable::bytes) {
+      put_byte(0, code_table(dtype_)[i] + 128);
+    } else {
+      const int half = integer_half(wide_table(dtype_).values[i]);
+      put_byte(0, half & 255);
+      put_byte(4, half >> 8);
     }
   }
   return planes;

@@ -165,6 +165,9 @@ void read_scales(DType dtype, Bytes block, int sub, StoredCodes& result) {
       result.f32_scales[0] = load<float>(entry);
       result.zero = entry[64];
       return;
+    case ScaleScheme::s:
+      result.f32_scales[0] = load<float>(entry);
+      return;
     case ScaleScheme::none:
       INFERD_CHECK(false);
   }

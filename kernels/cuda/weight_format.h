@@ -49,6 +49,7 @@ enum class WeightFormat : std::uint8_t {
   g8_64,
   t4_16,  // entries of the weight's own table of 16 small integers, times an f32 scale, of 16 columns
   t4_32,
+  h4_64,  // entries of the weight's own table of 16 halves, times an f32 scale, of 64 columns
 };
 /// The kernels of a family, one a format, in the order of WeightFormat: Kernel::`family`_f32 and so on.
 #define INFERD_KERNEL_OF_EACH_FORMAT(family)                                                                       \
@@ -57,8 +58,9 @@ enum class WeightFormat : std::uint8_t {
       Kernel::family##_q3_k, Kernel::family##_q4_k, Kernel::family##_q5_k, Kernel::family##_q6_k,                  \
       Kernel::family##_iq4_nl, Kernel::family##_iq4_xs, Kernel::family##_g2_32, Kernel::family##_g2_64,            \
       Kernel::family##_g3_32, Kernel::family##_g3_64, Kernel::family##_g4_32, Kernel::family##_g4_64,              \
-      Kernel::family##_g8_32, Kernel::family##_g8_64, Kernel::family##_t4_16, Kernel::family##_t4_32
-inline constexpr int kNumWeightFormats = static_cast<int>(WeightFormat::t4_32) + 1;
+      Kernel::family##_g8_32, Kernel::family##_g8_64, Kernel::family##_t4_16, Kernel::family##_t4_32,              \
+      Kernel::family##_h4_64
+inline constexpr int kNumWeightFormats = static_cast<int>(WeightFormat::h4_64) + 1;
 
 inline constexpr int kRowTile = 16;
 inline constexpr int kColumnTile = 64;
@@ -77,11 +79,14 @@ enum class WeightScales : std::uint8_t {
   s,      // tile [2][G] f32 scale
 };
 
+/// What codes that are indices of the weight's table find there.
+enum class WeightTable : std::uint8_t { none, bytes, halves };
+
 /// What a format is made of. Bytes are of a whole plane of a tile.
 struct WeightLayout {
-  int bits = 0;          // of a code or value
-  int zero = 0;          // a code c stands for c - zero
-  bool table = false;    // codes are indices of a table of integers
+  int bits = 0;  // of a code or value
+  int zero = 0;  // a code c stands for c - zero
+  WeightTable table = WeightTable::none;
   int group = 0;         // columns that share a scale, at most 64; 0: no scales
   bool has_min = false;  // a minimum is subtracted
   WeightScales scales = WeightScales::none;
@@ -100,9 +105,10 @@ struct WeightLayout {
 // Bits a weight, here and in the file, where columns are a multiple of 64 (q4_0 etc.: the same in all cases):
 //   q8_0 8.5, q4_0 and iq4_nl 4.5, q4_1 5, q5_0 5.5, q5_1 6, q2_k 2.625, q3_k 3.4375, q6_k 6.5625, g*: as the file's
 //   q4_k 4.625 (file 4.5, +2.8%), q5_k 5.625 (5.5, +2.3%), iq4_xs 4.3125 (4.25, +1.5%)
-//   t4_16 6 and t4_32 5 (files 1.56 to 4.25: these types are rare, and widened)
+//   t4_16 6 and t4_32 5 (files 1.56 to 4.25: these types are rare, and widened); h4_64 4.5
 constexpr WeightLayout weight_layout(WeightFormat format) {
   using S = WeightScales;
+  using T = WeightTable;
   switch (format) {
     case WeightFormat::f32:
       return {32};
@@ -110,49 +116,51 @@ constexpr WeightLayout weight_layout(WeightFormat format) {
     case WeightFormat::bf16:
       return {16};
     case WeightFormat::q8_0:
-      return {8, 128, false, 32, false, S::d, 64, 0, 0};
+      return {8, 128, T::none, 32, false, S::d, 64, 0, 0};
     case WeightFormat::q4_0:
-      return {4, 8, false, 32, false, S::d, 64, 0, 0};
+      return {4, 8, T::none, 32, false, S::d, 64, 0, 0};
     case WeightFormat::q4_1:
-      return {4, 0, false, 32, true, S::dm, 128, 0, 0};
+      return {4, 0, T::none, 32, true, S::dm, 128, 0, 0};
     case WeightFormat::q5_0:
-      return {5, 16, false, 32, false, S::d, 64, 0, 0};
+      return {5, 16, T::none, 32, false, S::d, 64, 0, 0};
     case WeightFormat::q5_1:
-      return {5, 0, false, 32, true, S::dm, 128, 0, 0};
+      return {5, 0, T::none, 32, true, S::dm, 128, 0, 0};
     case WeightFormat::q2_k:
-      return {2, 0, false, 16, true, S::k16dm, 64, 64, 2};
+      return {2, 0, T::none, 16, true, S::k16dm, 64, 64, 2};
     case WeightFormat::q3_k:
-      return {3, 4, false, 16, false, S::k16p, 0, 224, 2};
+      return {3, 4, T::none, 16, false, S::k16p, 0, 224, 2};
     case WeightFormat::q4_k:
-      return {4, 0, false, 32, true, S::k, 64, 64, 2};
+      return {4, 0, T::none, 32, true, S::k, 64, 64, 2};
     case WeightFormat::q5_k:
-      return {5, 0, false, 32, true, S::k, 64, 64, 2};
+      return {5, 0, T::none, 32, true, S::k, 64, 64, 2};
     case WeightFormat::q6_k:
-      return {6, 32, false, 16, false, S::k16s, 64, 32, 2};
+      return {6, 32, T::none, 16, false, S::k16s, 64, 32, 2};
     case WeightFormat::iq4_nl:
-      return {4, 128, true, 32, false, S::d, 64, 0, 0};
+      return {4, 128, T::bytes, 32, false, S::d, 64, 0, 0};
     case WeightFormat::iq4_xs:
-      return {4, 128, true, 32, false, S::k16s, 32, 32, 2};
+      return {4, 128, T::bytes, 32, false, S::k16s, 32, 32, 2};
     case WeightFormat::g2_32:
-      return {2, 0, false, 32, false, S::dz, 160, 0, 0};
+      return {2, 0, T::none, 32, false, S::dz, 160, 0, 0};
     case WeightFormat::g2_64:
-      return {2, 0, false, 64, false, S::dz64, 0, 64, 0};
+      return {2, 0, T::none, 64, false, S::dz64, 0, 64, 0};
     case WeightFormat::g3_32:
-      return {3, 0, false, 32, false, S::dz, 160, 0, 0};
+      return {3, 0, T::none, 32, false, S::dz, 160, 0, 0};
     case WeightFormat::g3_64:
-      return {3, 0, false, 64, false, S::dz64, 0, 64, 0};
+      return {3, 0, T::none, 64, false, S::dz64, 0, 64, 0};
     case WeightFormat::g4_32:
-      return {4, 0, false, 32, false, S::dz, 160, 0, 0};
+      return {4, 0, T::none, 32, false, S::dz, 160, 0, 0};
     case WeightFormat::g4_64:
-      return {4, 0, false, 64, false, S::dz64, 0, 64, 0};
+      return {4, 0, T::none, 64, false, S::dz64, 0, 64, 0};
     case WeightFormat::g8_32:
-      return {8, 0, false, 32, false, S::dz, 160, 0, 0};
+      return {8, 0, T::none, 32, false, S::dz, 160, 0, 0};
     case WeightFormat::g8_64:
-      return {8, 0, false, 64, false, S::dz64, 0, 64, 0};
+      return {8, 0, T::none, 64, false, S::dz64, 0, 64, 0};
     case WeightFormat::t4_16:
-      return {4, 128, true, 16, false, S::s, 256, 0, 0};
+      return {4, 128, T::bytes, 16, false, S::s, 256, 0, 0};
     case WeightFormat::t4_32:
-      return {4, 128, true, 32, false, S::s, 128, 0, 0};
+      return {4, 128, T::bytes, 32, false, S::s, 128, 0, 0};
+    case WeightFormat::h4_64:
+      return {4, 0, T::halves, 64, false, S::s, 64, 0, 0};
   }
   return {};
 }
@@ -163,7 +171,7 @@ struct WeightPlanes {
   std::int64_t row_tile_bytes;  // of one row tile, a multiple of 32
   std::int32_t k_tiles;         // padded columns / 64
   std::int32_t super_shift;     // tiles of a super entry, log2
-  std::uint32_t table[4];       // of table formats: entry + 128, four bytes a word
+  std::uint32_t table[8];       // four bytes a word: entry + 128; of halves the lower bytes, then the upper ones
 };
 
 }  // namespace inferd::cuda

@@ -24,7 +24,7 @@ struct BenchArguments {
   std::vector<std::int64_t> prompt{512}, generate{128}, batch{1, 4, 16}, depth{0};
   std::int64_t repetitions = 3;
   bool json = false;
-  std::string device = "auto", threads, isa, activations, kv_cache_type, max_batch_tokens;
+  std::string device = "auto", threads, isa, activations, kv_cache_type, max_batch_tokens, quantization, cache_dir;
 };
 
 /// Fills *arguments; or says why to leave.
@@ -49,6 +49,8 @@ std::optional<EarlyExit> parse(std::span<const std::string> args, BenchArguments
   app.add_option("--activations", arguments->activations, "as for serve");
   app.add_option("--kv-cache-type", arguments->kv_cache_type, "as for serve");
   app.add_option("--max-batch-tokens", arguments->max_batch_tokens, "as for serve");
+  app.add_option("--quantization", arguments->quantization, "as for serve");
+  app.add_option("--cache-dir", arguments->cache_dir, "as for serve");
   return parse_arguments(app, args);
 }
 
@@ -63,6 +65,8 @@ Settings settings_of(const BenchArguments& arguments) {
   set("activations", arguments.activations);
   set("kv_cache_type", arguments.kv_cache_type);
   set("max_batch_tokens", arguments.max_batch_tokens);
+  set("quantization", arguments.quantization);
+  set("cache_dir", arguments.cache_dir);
   return load_settings(flags, process_environment());
 }
 
@@ -84,6 +88,16 @@ std::vector<BenchCase> cases_of(const BenchArguments& arguments) {
   }
   if (cases.empty()) throw ConfigError("bench: nothing to measure: --prompt and --generate are 0");
   return cases;
+}
+
+std::unique_ptr<Checkpoint> open_model(const std::string& path, const Settings& settings) {
+  std::unique_ptr<Checkpoint> checkpoint = Checkpoint::open(path);
+  const LoadQuantization to = parse_load_quantization(settings.quantization);
+  if (to == LoadQuantization::none) return checkpoint;
+  return quantize_checkpoint(std::move(checkpoint), {.to = to,
+                                                     .cache = weight_cache(settings, process_environment()),
+                                                     .threads = static_cast<int>(settings.threads),
+                                                     .model = path});
 }
 
 BenchPeaks measure_peaks(const Settings& settings) {
@@ -114,7 +128,7 @@ int run_bench(std::span<const std::string> args) {
   BenchOptions options;
   options.repetitions = arguments.repetitions;
   options.engine = engine_options(settings, gpu >= 0);
-  BenchRunner runner(arguments.model, *backend, cases, options);
+  BenchRunner runner(*open_model(arguments.model, settings), *backend, cases, options);
 
   BenchSetting setting;
   setting.path = arguments.model;

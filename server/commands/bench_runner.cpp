@@ -5,8 +5,8 @@
 
 #include "base/check.h"
 #include "base/errors.h"
+#include "base/log.h"
 #include "engine/sampler/philox.h"
-#include "engine/weights/checkpoint.h"
 #include "engine/weights/model_config.h"
 
 namespace inferd {
@@ -95,11 +95,10 @@ std::string BenchCase::name() const {
   return depth > 0 ? text + " @ " + std::to_string(depth) : text;
 }
 
-BenchRunner::BenchRunner(const std::string& path, Backend& backend, const std::vector<BenchCase>& cases,
+BenchRunner::BenchRunner(const Checkpoint& checkpoint, Backend& backend, const std::vector<BenchCase>& cases,
                          const BenchOptions& options)
     : options_(options) {
-  const std::unique_ptr<Checkpoint> checkpoint = Checkpoint::open(path);
-  const ModelConfig config = read_model_config(*checkpoint);
+  const ModelConfig config = read_model_config(checkpoint);
   std::int64_t streams = 1;
   for (const BenchCase& what : cases) streams = std::max(streams, what.batch);
   options_.engine.max_batch_tokens = std::max(options_.engine.max_batch_tokens, streams);
@@ -107,9 +106,10 @@ BenchRunner::BenchRunner(const std::string& path, Backend& backend, const std::v
   ModelOptions model_options;
   model_options.max_batch_tokens = options_.engine.max_batch_tokens;
   model_options.max_logit_rows = options_.engine.max_logit_rows;
-  LoadedModel loaded = load_model(*checkpoint, config, backend, model_options);
-  if (!loaded.decoder) throw ConfigError("bench: " + path + ": expected a decoder, found an encoder");
-  cost_ = cost_of(*checkpoint, config, options_.engine.kv_dtype);
+  LoadedModel loaded = load_model(checkpoint, config, backend, model_options);
+  if (!loaded.decoder)
+    throw ConfigError("bench: " + log_safe(checkpoint.path()) + ": expected a decoder, found an encoder");
+  cost_ = cost_of(checkpoint, config, options_.engine.kv_dtype);
   const EngineOptions engine = engine_options_for(cases, options_, loaded.decoder->info(), loaded.decoder->kv_spec());
   core_ = std::make_unique<EngineCore>(std::move(loaded.decoder), backend, engine, clock_);
 }

@@ -8,6 +8,7 @@
 
 #include "engine/engine_core.h"
 #include "engine/models/model.h"
+#include "engine/weights/checkpoint.h"
 #include "kernels/backend.h"
 
 namespace inferd {
@@ -52,7 +53,7 @@ class BenchRunner {
  public:
   /// Loads the decoder and a KV cache for the largest case. Throws CheckpointError, MemoryError, ConfigError (also for
   /// an encoder, and for a case beyond the model's context).
-  BenchRunner(const std::string& path, Backend& backend, const std::vector<BenchCase>& cases,
+  BenchRunner(const Checkpoint& checkpoint, Backend& backend, const std::vector<BenchCase>& cases,
               const BenchOptions& options);
 
   /// One untimed run, then the repetitions.

@@ -60,7 +60,7 @@ Daemon::~Daemon() {
 void Daemon::load_models() {
   try {
     StartupOptions options{.max_queued_inputs = settings_.max_queued_inputs,
-                           .cache_dir = cache_folder(settings_, process_environment()),
+                           .weight_cache = weight_cache(settings_, process_environment()),
                            .threads = static_cast<int>(settings_.threads),
                            .build = version_text(),
                            .progress = {}};

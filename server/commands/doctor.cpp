@@ -25,13 +25,12 @@ namespace inferd {
 namespace {
 
 // Shapes of the Qwen2.5 line, whose sizes span the range; other families are close at equal size.
-constexpr ModelSize kSizes[] = {{"0.5B", 0.494, 12}, {"1.5B", 1.54, 28}, {"3B", 3.09, 36},  {"7B", 7.62, 56},
-                                {"14B", 14.8, 192},  {"32B", 32.8, 256}, {"72B", 72.7, 320}};
-struct Precision {
-  const char* label;
-  double bits_per_weight;
-};
-constexpr Precision kPrecisions[] = {{"BF16", 16.0}, {"Q8_0", 8.5}, {"Q4_K_M", 4.85}};
+constexpr ModelSize kSizes[] = {{"0.5B", 0.494, 0.136, 12}, {"1.5B", 1.54, 0.233, 28}, {"3B", 3.09, 0.311, 36},
+                                {"7B", 7.62, 1.090, 56},    {"14B", 14.8, 1.557, 192}, {"32B", 32.8, 1.557, 256},
+                                {"72B", 72.7, 2.491, 320}};
+// Q8_0 is also what quantization: int8 makes of BF16 weights while loading.
+constexpr Precision kPrecisions[] = {
+    {"BF16", 16.0, 16.0}, {"Q8_0, int8", 8.5, 8.5}, {"int4", 5.0, 8.5}, {"Q4_K_M", 4.85, 4.85}};
 constexpr int kContextTokens = 4096;
 constexpr double kGib = 1024.0 * 1024.0 * 1024.0;
 
@@ -90,7 +89,7 @@ void print_fit_table(std::size_t ram_bytes, const GpuList& gpus) {
   for (const ModelSize& size : kSizes) {
     std::printf("%-8s", size.label);
     for (const Precision& precision : kPrecisions) {
-      const std::size_t needed = serving_bytes(size, precision.bits_per_weight, kContextTokens);
+      const std::size_t needed = serving_bytes(size, precision, kContextTokens);
       std::string cell = std::to_string(static_cast<int>(static_cast<double>(needed) / kGib * 10) / 10) + "." +
                          std::to_string(static_cast<int>(static_cast<double>(needed) / kGib * 10) % 10) + " GiB: RAM " +
                          (needed <= ram_bytes ? "yes" : "no");
@@ -101,14 +100,16 @@ void print_fit_table(std::size_t ram_bytes, const GpuList& gpus) {
   }
   std::printf(
       "Take BF16/FP16 weights where they fit: small models lose the most by quantisation. Q8_0 is nearly lossless; "
-      "Q4_K_M is for what fits no other way.\n");
+      "Q4_K_M is for what fits no other way. int8 and int4 are made from BF16 files while loading (--quantization).\n");
 }
 
 }  // namespace
 
-std::size_t serving_bytes(const ModelSize& size, double bits_per_weight, int context_tokens) {
+std::size_t serving_bytes(const ModelSize& size, const Precision& precision, int context_tokens) {
   constexpr double kWorkspaceBytes = 250e6;
-  const double weights = size.parameters * 1e9 * bits_per_weight / 8.0;
+  const double bits =
+      (size.parameters - size.vocabulary) * precision.layer_bits + size.vocabulary * precision.vocabulary_bits;
+  const double weights = bits * 1e9 / 8.0;
   const double kv = size.kv_kib_per_token * 1024.0 * context_tokens;
   return static_cast<std::size_t>(weights + kv + kWorkspaceBytes);
 }

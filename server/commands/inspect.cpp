@@ -44,8 +44,7 @@ int run_inspect(std::span<const std::string> args) {
     Settings settings = default_settings();
     settings.cache_dir = arguments.cache_dir;
     report["quantized"] = quantization_report(
-        arguments.path,
-        {.to = to, .cache_dir = cache_folder(settings, process_environment()), .model = arguments.path});
+        arguments.path, {.to = to, .cache = weight_cache(settings, process_environment()), .model = arguments.path});
   }
   std::fputs((arguments.json ? dump_json(report) + "\n" : inspect_text(report)).c_str(), stdout);
   return 0;

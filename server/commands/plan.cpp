@@ -11,6 +11,7 @@
 #include "engine/kv_cache/kv_cache.h"
 #include "engine/models/families.h"
 #include "engine/models/placement.h"
+#include "engine/quantize/quantized_checkpoint.h"
 #include "engine/weights/summary.h"
 #include "kernels/cpu/cpu_memory.h"
 #include "server/commands/commands.h"
@@ -50,6 +51,8 @@ std::optional<EarlyExit> parse(std::span<const std::string> args, PlanArguments*
   app.add_option("--kv-cache-type", settings.kv_cache_type, "f16, f32 or q8_0")
       ->check(CLI::IsMember({"f16", "f32", "q8_0"}))
       ->capture_default_str();
+  app.add_option("--quantization", settings.quantization, "quantise unquantised weights while loading, as serve would")
+      ->check(CLI::IsMember({"none", "int8", "int4"}));
   app.add_option("--gpu-layers", settings.gpu_layers, "auto, all or a number")->capture_default_str();
   app.add_option("--gpu-memory", arguments->gpu_memory,
                  "plan for a GPU with so much free memory (24GiB; 0: none), whatever is here");
@@ -179,11 +182,18 @@ int run_plan(std::span<const std::string> args) {
   if (!valid_gpu_layers(settings.gpu_layers)) {
     throw ConfigError("--gpu-layers: expected auto, all or a number, found " + log_safe(settings.gpu_layers));
   }
-  const std::unique_ptr<Checkpoint> checkpoint = Checkpoint::open(arguments.path);
+  std::unique_ptr<Checkpoint> checkpoint = Checkpoint::open(arguments.path);
+  const std::size_t stored_bytes = checkpoint->tensor_bytes();
+  const LoadQuantization to = parse_load_quantization(settings.quantization);
+  if (to != LoadQuantization::none) checkpoint = planned_checkpoint(std::move(checkpoint), to);
   const ModelConfig config = read_model_config(*checkpoint);
   if (settings.context_length > config.max_position_embeddings) {
     throw ConfigError("--context-length: expected at most " + std::to_string(config.max_position_embeddings) +
                       ", what the model was made for, found " + std::to_string(settings.context_length));
+  }
+  if (to != LoadQuantization::none) {
+    std::printf("quantising %s as stored become %s (%s)\n", size_text(stored_bytes).c_str(),
+                size_text(checkpoint->tensor_bytes()).c_str(), std::string(load_quantization_name(to)).c_str());
   }
   if (is_encoder(*checkpoint, config)) {
     std::printf("model      %s, %s, an encoder: %s of weights, no KV cache, all on one device\n",

@@ -131,6 +131,8 @@ std::vector<ModelSpec> model_specs(const Settings& settings) {
   return specs;
 }
 
+namespace {
+
 std::string cache_folder(const Settings& settings, const Environment& environment) {
   if (!settings.cache_dir.empty()) return settings.cache_dir;
   const auto absolute = [&](const char* variable) {
@@ -143,6 +145,12 @@ std::string cache_folder(const Settings& settings, const Environment& environmen
   if (const std::string xdg = absolute("XDG_CACHE_HOME"); !xdg.empty()) return xdg + "/inferd";
   if (const std::string home = absolute("HOME"); !home.empty()) return home + "/.cache/inferd";
   return {};
+}
+
+}  // namespace
+
+WeightCache weight_cache(const Settings& settings, const Environment& environment) {
+  return {.dir = cache_folder(settings, environment), .limit = static_cast<std::size_t>(settings.cache_limit)};
 }
 
 }  // namespace inferd

@@ -6,6 +6,7 @@
 #include "config/load_settings.h"
 #include "config/settings.h"
 #include "engine/options.h"
+#include "engine/quantize/quantized_checkpoint.h"
 #include "kernels/backend.h"
 #include "server/device_groups.h"
 #include "server/options.h"
@@ -24,7 +25,7 @@ CpuBackendOptions cpu_options(const Settings& settings);
 DeviceOptions device_options(const Settings& settings);
 std::vector<ModelSpec> model_specs(const Settings& settings);
 /// `cache_dir`, or where this environment keeps caches: systemd's CacheDirectory, $XDG_CACHE_HOME/inferd,
-/// ~/.cache/inferd. Empty if it names no such place.
-std::string cache_folder(const Settings& settings, const Environment& environment);
+/// ~/.cache/inferd; nowhere if it names no such place.
+WeightCache weight_cache(const Settings& settings, const Environment& environment);
 
 }  // namespace inferd

@@ -6,7 +6,7 @@ namespace {
 
 // Some marks are shared: what is more particular goes first.
 constexpr const ToolFormatRow* kFormats[] = {&kQwen3CoderFormat, &kGlm45Format,    &kHermesFormat, &kMistralFormat,
-                                             &kLlama3Format,     &kChatGlm3Format, &kGlm4Format};
+                                             &kLlama3Format,     &kChatGlm3Format, &kGlm4Format,   &kDeepSeekFormat};
 
 }  // namespace
 

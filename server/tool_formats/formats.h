@@ -12,6 +12,7 @@ extern const ToolFormatRow kGlm4Format;
 extern const ToolFormatRow kChatGlm3Format;
 extern const ToolFormatRow kLlama3Format;
 extern const ToolFormatRow kMistralFormat;
+extern const ToolFormatRow kDeepSeekFormat;
 
 /// All formats, in the order in which templates are tried.
 std::span<const ToolFormatRow* const> tool_formats();

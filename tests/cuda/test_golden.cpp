@@ -1,4 +1,6 @@
 // Golden checkpoints on the CUDA backend: exact activations, and those the tensor cores read.
+#include "base/log.h"
+#include "engine/quantize/quantized_checkpoint.h"
 #include "tests/catch.h"
 #include "tests/cuda/fake_gpu.h"
 #include "tests/models/golden_checks.h"
@@ -38,7 +40,35 @@ TEST_CASE("decoders with forwards of their own agree with the reference") {
 }
 
 TEST_CASE("folders quantised by groups agree with the reference") {
-  Gpu().check_folders({"llama3_gptq4_actorder", "qwen2_gptq8", "llama3_awq", "qwen2_w8a8", "qwen2_w4a16_asym"});
+  Gpu().check_folders({"llama3_gptq4_actorder", "qwen2_gptq8", "llama3_awq", "qwen2_w8a8", "qwen2_w4a16_asym",
+                       "qwen2_nf4", "llama3_fp4"});
+}
+
+/// Last logits of the golden Qwen2, quantised while it is loaded.
+std::vector<float> quantised_logits(Backend& backend, LoadQuantization to, const std::vector<std::int32_t>& prompt) {
+  const auto checkpoint =
+      quantize_checkpoint(Checkpoint::open(golden_dir() / "models/qwen2"), {.to = to, .threads = 2, .model = "qwen2"});
+  ModelOptions options;
+  options.max_batch_tokens = options.max_logit_rows = 64;
+  const LoadedModel model = load_model(*checkpoint, read_model_config(*checkpoint), backend, options);
+  Sequences sequences(backend, *model.decoder, DType::f32);
+  return sequences.step({{0, prompt}}).at(0);
+}
+
+TEST_CASE("weights quantised at load give what they give on the processor, and int8 is near the reference") {
+  spdlog::set_level(spdlog::level::off);
+  const Gpu gpu;
+  const auto processor = test_backend();
+  const Json expected = read_golden(golden_dir() / "models/qwen2/expected.json")["cases"][0];
+  const std::vector<std::int32_t> prompt = ids_of(expected["input_ids"]);
+  for (const LoadQuantization to : {LoadQuantization::int8, LoadQuantization::int4}) {
+    const std::vector<float> wanted = quantised_logits(*processor, to, prompt);
+    CHECK(relative_error(quantised_logits(*gpu.exact, to, prompt).data(), wanted, largest(wanted)) <= 1e-4);
+    CHECK(relative_error(quantised_logits(*gpu.automatic, to, prompt).data(), wanted, largest(wanted)) <= 5e-2);
+    if (to == LoadQuantization::int4) continue;
+    const auto first = expected["last_logits_first32"].get<std::vector<float>>();
+    CHECK(relative_error(wanted.data(), first, largest(wanted)) <= 5e-2);
+  }
 }
 
 TEST_CASE("decoders with a q8_0 cache agree with the reference as nearly as its steps allow") {

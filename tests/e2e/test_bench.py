@@ -1,10 +1,13 @@
 """`inferd bench`: runs on a real model, and its numbers agree with each other."""
 import json
+import os
 import statistics
 import subprocess
 
 import pytest
-from daemon import MINILM, SMOLLM2, binary
+from daemon import MINILM, ROOT, SMOLLM2, binary
+
+QWEN2 = os.path.join(ROOT, "tests", "golden", "models", "qwen2")
 
 SMALL = ["--prompt", "32", "--generate", "4", "--batch", "1,3", "--repetitions", "3"]
 # SmolLM2-135M: 30 layers, 9 query and 3 key/value heads of 64, hidden 576, MLP 1,536, 49,152 tokens, tied embedding.
@@ -83,3 +86,15 @@ def test_the_table_names_model_machine_and_rates():
 def test_bad_arguments_end_in_one_clear_line(arguments, code, message):
     run = bench(*arguments)
     assert run.returncode == code and message in run.stderr
+
+
+def test_what_is_quantised_at_load_is_measured_quantised(tmp_path):
+    bytes_of = {}
+    for to in ("none", "int8", "int4"):
+        run = bench("--model", QWEN2, *SMALL, "--json", "--quantization", to, "--cache-dir", str(tmp_path))
+        assert run.returncode == 0, run.stderr
+        model = json.loads(run.stdout)["model"]
+        assert model["quantization"] == ("BF16" if to == "none" else f"{to} from BF16")
+        bytes_of[to] = model["weight_bytes"]
+    assert bytes_of["int4"] < bytes_of["int8"] < bytes_of["none"]
+    assert len(os.listdir(tmp_path)) == 2

@@ -135,3 +135,22 @@ def test_a_lost_gpu_ends_what_runs_and_the_process():
         assert daemon.process.wait(30) == 75
         assert "engine stopped: cannot replay a step (GPU 0, Simulated GPU 0 (sm_80))" in daemon.log()
         daemon.process.returncode = 0  # as wanted
+
+
+def test_weights_quantised_at_load_answer_as_on_the_cpu(tmp_path):
+    exact = ("--activations", "f32", "--kv-cache-type", "f32", "--context-length", "256", "--model", f"qwen={QWEN}",
+             "--cache-dir", str(tmp_path))
+    body = {"model": "qwen", "prompt": [5, 6, 7, 8], "max_tokens": 3, "temperature": 0, "logprobs": 3,
+            "return_tokens_as_token_ids": True}
+    for to in ("int8", "int4"):
+        said = []
+        for device, environment in (("cpu", {}), ("cuda", gpu())):
+            with serving(*exact, "--device", device, "--quantization", to, environment=environment) as daemon:
+                answer = httpx.post(daemon.url + "/v1/completions", json=body, timeout=120)
+                assert answer.status_code == 200, answer.text
+                said.append(answer.json()["choices"][0]["logprobs"])
+                assert f"{to} from BF16" in daemon.log()
+        assert said[0]["tokens"] == said[1]["tokens"]
+        for one, other in zip(said[0]["token_logprobs"], said[1]["token_logprobs"]):
+            assert one == pytest.approx(other, abs=1e-3)
+    assert len(os.listdir(tmp_path)) == 2  # the GPU took the blocks that the CPU's start had made

@@ -52,6 +52,14 @@ def test_purposes():
     assert nomic["matryoshka_dimensions"] == [32, 16, 8] and nomic["prompts"]["query"] == "search_query: "
 
 
+@pytest.mark.parametrize("name, kind", [("qwen2_nf4", "bitsandbytes nf4"), ("llama3_fp4", "bitsandbytes fp4"),
+                                        ("qwen2_bnb8", "bitsandbytes int8"), ("llama3_awq", "AWQ 4 bit")])
+def test_how_a_folder_is_quantised(name, kind):
+    told = report(os.path.join(GOLDEN, "models", name))
+    assert told["quantization"] == kind and told["problems"] == []
+    assert kind in inspect(os.path.join(GOLDEN, "models", name)).stdout
+
+
 def test_a_gguf_file():
     told = report(SMOLLM2)
     assert told["format"] == "GGUF" and told["family"] == "llama" and told["quantization"] == "Q4_1"

@@ -5,7 +5,7 @@ import subprocess
 
 from daemon import MINILM, ROOT, SMOLLM2, binary
 
-NARROW = os.path.join(ROOT, "tests", "golden", "models", "qwen2")  # heads of 16
+QWEN2 = os.path.join(ROOT, "tests", "golden", "models", "qwen2")  # heads of 16
 
 
 def plan(*arguments):
@@ -40,6 +40,21 @@ def test_a_division_by_hand_that_does_not_fit_says_so():
     assert "DOES NOT FIT" not in done.stdout
 
 
+def test_quantising_at_load_is_planned_with():
+    # 2 layers of q 64 x 64, k and v 32 x 64, o 64 x 64, three of 128 x 64; two norms of 64 and biases of 128, BF16.
+    matrices = 2 * (64 * 64 * 2 + 32 * 64 * 2 + 3 * 128 * 64)
+    rest = 2 * 2 * (2 * 64 + 128) + 2 * 64
+    embedding = 448 * 64
+    for to, bits in (("none", 16), ("int8", 8.5), ("int4", 5)):
+        done = plan(QWEN2, "--quantization", to, "--gpu-memory", "0")
+        assert done.returncode == 0, done.stderr
+        expected = matrices * bits / 8 + rest + embedding * (2 if to == "none" else 8.5 / 8)
+        assert f"weights    {expected / 2**20:.1f} MiB" in done.stdout, done.stdout
+        assert (f"MiB ({to})" in done.stdout and f"{to} from BF16" in done.stdout) == (to != "none")
+    done = plan(SMOLLM2, "--quantization", "int4")
+    assert done.returncode == 78 and "quantised already" in done.stdout + done.stderr
+
+
 def test_encoders_have_no_cache():
     done = plan(MINILM)
     assert done.returncode == 0 and "no KV cache" in done.stdout
@@ -53,6 +68,6 @@ def test_bad_arguments_are_named():
         (("--context-length", "9000"), "8192")):
         done = plan(SMOLLM2, *arguments)
         assert done.returncode == 78 and mention in done.stderr, done.stderr
-    done = plan(NARROW, "--kv-cache-type", "q8_0")
+    done = plan(QWEN2, "--kv-cache-type", "q8_0")
     assert done.returncode == 78 and "heads of a multiple of 32" in done.stderr
     assert plan("/nowhere").returncode == 65

@@ -182,11 +182,12 @@ def one_module(folder):
         data = file.read_bytes()
         size = struct.unpack("<Q", data[:8])[0]
         for name, entry in json.loads(data[8:8 + size]).items():
-            if not name.startswith("model.layers.0.self_attn.k_proj.") or name.endswith("bias"):
+            part_of = name.removeprefix("model.layers.0.self_attn.k_proj.")
+            if part_of in (name, "bias"):
                 continue
             begin, end = entry["data_offsets"]
             part = data[8 + size + begin:8 + size + end]
-            out["m." + name.rsplit(".", 1)[1]] = entry | {"data_offsets": [len(body), len(body) + len(part)]}
+            out["m." + part_of] = entry | {"data_offsets": [len(body), len(body) + len(part)]}
             body += part
     head = json.dumps(out, separators=(",", ":")).encode()
     settings = json.dumps({"quantization_config": config["quantization_config"]}, separators=(",", ":")).encode()
@@ -221,8 +222,8 @@ def main():
     (out / "safetensors" / "index").write_bytes(b"i" + json.dumps(index).encode())
     for file in sorted((GOLDEN / "models").glob("*/*config*.json")):
         shutil.copyfile(file, out / "config_json" / f"{file.parent.name}.{file.stem}")
-    for folder in ("llama3_awq", "llama3_gptq4_actorder", "qwen2_gptq4_v2", "qwen2_gptq8", "qwen2_bnb8", "qwen2_w4a16",
-                   "qwen2_w4a16_asym", "qwen2_w8a8"):
+    for folder in ("llama3_awq", "llama3_gptq4_actorder", "qwen2_gptq4_v2", "qwen2_gptq8", "qwen2_bnb8", "qwen2_nf4",
+                   "llama3_fp4", "qwen2_w4a16", "qwen2_w4a16_asym", "qwen2_w8a8"):
         (out / "quantization" / folder).write_bytes(one_module(GOLDEN / "models" / folder))
     for file in sorted((GOLDEN / "models").glob("*/tokenizer.json")):
         shutil.copyfile(file, out / "tokenizer_json" / file.parent.name)

@@ -12,11 +12,12 @@
 namespace inferd::testing {
 
 inline const DType kLinearTypes[] = {
-    DType::q4_0,   DType::q4_1,    DType::q5_0,   DType::q5_1,   DType::q8_0,   DType::q2_k,    DType::q3_k,
-    DType::q4_k,   DType::q5_k,    DType::q6_k,   DType::iq4_nl, DType::iq4_xs, DType::iq2_xxs, DType::iq2_xs,
-    DType::iq2_s,  DType::iq3_xxs, DType::iq3_s,  DType::iq1_s,  DType::iq1_m,  DType::tq1_0,   DType::tq2_0,
-    DType::mxfp4,  DType::g2_32,   DType::g2_128, DType::g3_32,  DType::g3_128, DType::g4_32,   DType::g4_64,
-    DType::g4_128, DType::g8_32,   DType::g8_128, DType::f32,    DType::f16,    DType::bf16};
+    DType::q4_0,    DType::q4_1,   DType::q5_0,  DType::q5_1,    DType::q8_0,   DType::q2_k,
+    DType::q3_k,    DType::q4_k,   DType::q5_k,  DType::q6_k,    DType::iq4_nl, DType::iq4_xs,
+    DType::iq2_xxs, DType::iq2_xs, DType::iq2_s, DType::iq3_xxs, DType::iq3_s,  DType::iq1_s,
+    DType::iq1_m,   DType::tq1_0,  DType::tq2_0, DType::mxfp4,   DType::g2_32,  DType::g2_128,
+    DType::g3_32,   DType::g3_128, DType::g4_32, DType::g4_64,   DType::g4_128, DType::g8_32,
+    DType::g8_128,  DType::nf4,    DType::fp4,   DType::f32,     DType::f16,    DType::bf16};
 
 /// A half with 0.5^span ≤ |value| < 1 or so, of random sign.
 inline std::uint16_t random_half(std::mt19937& random, int span = 6) {
@@ -64,7 +65,7 @@ struct StoredMatrix {
       for (std::size_t i = 0; i < size; ++i) at[i] = static_cast<std::byte>(random());
       const auto block = static_cast<std::size_t>(dtype_info(dtype).block_bytes);
       for (std::size_t b = 0; b < size; b += block) {
-        if (group_format(dtype).bits > 0) {
+        if (group_format(dtype).bits > 0 || has_wide_table(dtype)) {
           const float scale = f16_to_f32(random_half(random)) * 1.0009765625f;  // no half itself
           std::memcpy(at + b, &scale, 4);
           continue;

@@ -75,7 +75,8 @@ bool same_bits(const std::vector<float>& few, const std::vector<float>& all, std
 const DType kTypes[] = {DType::f16,    DType::bf16,   DType::q8_0,  DType::q4_0,   DType::q4_1,   DType::q5_0,
                         DType::q5_1,   DType::q2_k,   DType::q3_k,  DType::q4_k,   DType::q5_k,   DType::q6_k,
                         DType::iq4_nl, DType::iq4_xs, DType::g2_32, DType::g2_128, DType::g3_32,  DType::g3_128,
-                        DType::g4_32,  DType::g4_128, DType::g8_32, DType::g8_128, DType::iq2_xs, DType::iq1_s};
+                        DType::g4_32,  DType::g4_128, DType::g8_32, DType::g8_128, DType::iq2_xs, DType::iq1_s,
+                        DType::nf4,    DType::fp4};
 
 /// Built architectures whose kernels of the type are not empty.
 std::vector<int> archs_of(DType dtype) {

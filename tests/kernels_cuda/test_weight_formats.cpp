@@ -55,7 +55,7 @@ void make_hostile(StoredMatrix& matrix) {
   const auto block = static_cast<std::size_t>(dtype_info(matrix.dtype).block_bytes);
   std::size_t n = 0;
   for (std::size_t b = 1; b < matrix.memory.size(); b += block, at += block, ++n) {
-    if (group_format(matrix.dtype).bits > 0) {
+    if (group_format(matrix.dtype).bits > 0 || has_wide_table(matrix.dtype)) {
       const std::uint32_t floats[] = {0x7f800000, 0xff800000, 0x7fc00001, 0x00000001, 0x807fffff, 0x7f7fffff};
       std::memcpy(at, &floats[n % 6], 4);
       continue;

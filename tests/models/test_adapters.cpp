@@ -58,13 +58,14 @@ TEST_CASE("the same adapters fit the same models as GGUF") {
   check_golden("lora_chatglm3", golden_dir() / "gguf_fused/chatglm3.F16.gguf");
 }
 
-TEST_CASE("an adapter with PEFT's patterns gives PEFT's logits, also where GGUF reorders the rows of q and k") {
-  const Json expected = read_golden(lora_dir("peft_llama2") / "expected.json");
-  for (const char* base : {"models/llama2", "gguf/llama2.F16.gguf"}) {
-    INFO(base);
+/// All logits of the last position of each case.
+void check_logits(const std::string& name, std::initializer_list<const char*> bases) {
+  const Json expected = read_golden(lora_dir(name) / "expected.json");
+  for (const char* base : bases) {
+    INFO(name << " on " << base);
     const auto backend = test_backend();
     TestModel model(*backend, golden_dir() / base, 256, with_slots(1));
-    model.loaded.decoder->set_adapter(0, read_adapter("peft_llama2"));
+    model.loaded.decoder->set_adapter(0, read_adapter(name));
     for (const Json& one : expected["cases"]) {
       const auto reference = one["last_logits"].get<std::vector<float>>();
       const auto got = last_logits(*backend, *model.loaded.decoder, ids_of(one["input_ids"]), 0);
@@ -73,46 +74,18 @@ TEST_CASE("an adapter with PEFT's patterns gives PEFT's logits, also where GGUF 
   }
 }
 
-TEST_CASE("two adapters and none in one batch: each as if it were alone, bit for bit") {
-  for (const ActivationMode mode : {ActivationMode::f32, ActivationMode::automatic}) {
-    for (const char* base :
-         {"models/qwen2", "models/qwen2_awq", "models/qwen2_gptq8", "gguf/qwen2.Q4_0.gguf", "gguf/qwen2.Q8_0.gguf"}) {
-      INFO(base << " mode " << static_cast<int>(mode));
-      const auto backend = test_backend(mode);
-      TestModel model(*backend, golden_dir() / base, 256, with_slots(3));
-      Model& decoder = *model.loaded.decoder;
-      decoder.set_adapter(0, read_adapter("lora_qwen2"));
-      decoder.set_adapter(2, read_adapter("lora_qwen2_all"));
-      const Json cases = read_golden(lora_dir("lora_qwen2") / "expected.json")["cases"];
-      const std::vector<std::int32_t> prompt = ids_of(cases[0]["input_ids"]), other = ids_of(cases[1]["input_ids"]);
-      const std::vector<std::int32_t> slots = {-1, 0, 2, 2, 0, -1};
-      std::vector<Sequences::Feed> feeds;
-      for (std::size_t i = 0; i < slots.size(); ++i) {
-        feeds.push_back({.sequence = static_cast<int>(i), .tokens = i < 3 ? prompt : other, .adapter = slots[i]});
-      }
-      Sequences together(*backend, decoder, DType::f16);
-      const auto rows = together.step(feeds);
-      std::vector<Sequences::Feed> next;
-      for (std::size_t i = 0; i < slots.size(); ++i) {
-        next.push_back({.sequence = static_cast<int>(i), .tokens = {argmax(rows[i])}, .adapter = slots[i]});
-      }
-      const auto second = together.step(next);
-      for (std::size_t i = 0; i < slots.size(); ++i) {
-        Sequences alone(*backend, decoder, DType::f16);
-        CHECK(alone.step({feeds[i]}).at(0) == rows[i]);
-        CHECK(alone.step({next[i]}).at(0) == second[i]);
-      }
-      CHECK(rows[0] != rows[1]);
-      CHECK(rows[1] != rows[2]);
-      // Without an adapter the numbers are those of a model that has none loaded.
-      TestModel plain(*backend, golden_dir() / base);
-      CHECK(last_logits(*backend, *plain.loaded.decoder, prompt, -1, DType::f16) == rows[0]);
-      // A slot that was emptied and filled again serves the new adapter.
-      decoder.drop_adapter(0);
-      decoder.set_adapter(0, read_adapter("lora_qwen2_all"));
-      CHECK(last_logits(*backend, decoder, prompt, 0, DType::f16) == rows[2]);
-    }
-  }
+TEST_CASE("an adapter with PEFT's patterns gives PEFT's logits, also where GGUF reorders the rows of q and k") {
+  check_logits("peft_llama2", {"models/llama2", "gguf/llama2.F16.gguf"});
+}
+
+TEST_CASE("adapters on BLOOM and ChatGLM-6B, whose heads keep q, k and v together, give PEFT's logits") {
+  check_logits("peft_bloom", {"models/bloom", "gguf/bloom.f16.gguf"});
+  check_logits("peft_chatglm1", {"models/chatglm1"});
+}
+
+TEST_CASE("adapters of experts, routers and shared experts give the logits of weights they were added to") {
+  check_logits("experts_qwen2_moe", {"models/qwen2_moe", "gguf/qwen2_moe.bf16.gguf"});
+  check_logits("experts_qwen3_moe", {"models/qwen3_moe", "gguf/qwen3_moe.bf16.gguf"});
 }
 
 /// A folder with an adapter's files, some changed. Removed at the end.
@@ -160,6 +133,67 @@ class AdapterFolder {
   std::filesystem::path path;
 };
 
+/// Sequences through `first`, `second` and none in one batch have the bits they have alone. model: of three slots.
+void check_company(Backend& backend, Model& decoder, const std::vector<LoraAdapter>& adapters,
+                   const std::vector<std::int32_t>& prompt, const std::vector<std::int32_t>& other,
+                   Model& without_adapters) {
+  decoder.set_adapter(0, adapters[0]);
+  decoder.set_adapter(2, adapters[1]);
+  const std::vector<std::int32_t> slots = {-1, 0, 2, 2, 0, -1};
+  std::vector<Sequences::Feed> feeds;
+  for (std::size_t i = 0; i < slots.size(); ++i) {
+    feeds.push_back({.sequence = static_cast<int>(i), .tokens = i < 3 ? prompt : other, .adapter = slots[i]});
+  }
+  Sequences together(backend, decoder, DType::f16);
+  const auto rows = together.step(feeds);
+  std::vector<Sequences::Feed> next;
+  for (std::size_t i = 0; i < slots.size(); ++i) {
+    next.push_back({.sequence = static_cast<int>(i), .tokens = {argmax(rows[i])}, .adapter = slots[i]});
+  }
+  const auto second = together.step(next);
+  for (std::size_t i = 0; i < slots.size(); ++i) {
+    Sequences alone(backend, decoder, DType::f16);
+    CHECK(alone.step({feeds[i]}).at(0) == rows[i]);
+    CHECK(alone.step({next[i]}).at(0) == second[i]);
+  }
+  CHECK(rows[0] != rows[1]);
+  CHECK(rows[1] != rows[2]);
+  // Without an adapter the numbers are those of a model that has none loaded.
+  CHECK(last_logits(backend, without_adapters, prompt, -1, DType::f16) == rows[0]);
+  // A slot that was emptied and filled again serves the new adapter.
+  decoder.drop_adapter(0);
+  decoder.set_adapter(0, adapters[1]);
+  CHECK(last_logits(backend, decoder, prompt, 0, DType::f16) == rows[2]);
+}
+
+void check_company(const std::string& base, const std::vector<LoraAdapter>& adapters, const std::string& prompts) {
+  const Json cases = read_golden(lora_dir(prompts) / "expected.json")["cases"];
+  for (const ActivationMode mode : {ActivationMode::f32, ActivationMode::automatic}) {
+    INFO(base << " mode " << static_cast<int>(mode));
+    const auto backend = test_backend(mode);
+    TestModel model(*backend, golden_dir() / base, 256, with_slots(3));
+    TestModel plain(*backend, golden_dir() / base);
+    check_company(*backend, *model.loaded.decoder, adapters, ids_of(cases[0]["input_ids"]),
+                  ids_of(cases[1]["input_ids"]), *plain.loaded.decoder);
+  }
+}
+
+TEST_CASE("two adapters and none in one batch: each as if it were alone, bit for bit") {
+  for (const char* base : {"models/qwen2", "models/qwen2_awq", "models/qwen2_gptq8", "models/qwen2_nf4",
+                           "gguf/qwen2.Q4_0.gguf", "gguf/qwen2.Q8_0.gguf"}) {
+    check_company(base, {read_adapter("lora_qwen2"), read_adapter("lora_qwen2_all")}, "lora_qwen2");
+  }
+  const std::pair<const char*, const char*> others[] = {{"models/bloom", "peft_bloom"},
+                                                        {"models/chatglm1", "peft_chatglm1"},
+                                                        {"models/qwen2_moe", "experts_qwen2_moe"},
+                                                        {"models/qwen3_moe", "experts_qwen3_moe"}};
+  for (const auto& [base, adapter] : others) {
+    AdapterFolder weaker(adapter);
+    weaker.set_config("lora_alpha", 2);
+    check_company(base, {read_adapter(adapter), read_lora_adapter(open_adapter(weaker.path))}, adapter);
+  }
+}
+
 void check_refused(const AdapterFolder& folder, std::initializer_list<const char*> parts) {
   const std::string error = folder.error();
   INFO(error);
@@ -180,6 +214,7 @@ TEST_CASE("configurations of other methods, or that contradict the tensors, are 
       {"use_dora", true, {"use_dora"}},
       {"fan_in_fan_out", true, {"fan_in_fan_out"}},
       {"bias", "all", {"bias", "none", "all"}},
+      {"target_parameters", {"mlp.experts.gate_up_proj"}, {"target_parameters", "experts.0.up_proj", "all experts"}},
       {"lora_alpha", "x", {"lora_alpha"}},
       {"rank_pattern", {{"q_proj", 600}}, {"rank_pattern"}},
       {"rank_pattern", {{"(", 3}}, {"rank_pattern", "regular expression"}},

@@ -26,8 +26,9 @@ TEST_CASE("decoders with a q8_0 cache agree with the reference as nearly as its 
 }
 
 TEST_CASE("folders quantised by groups agree with the reference") {
-  for (const char* name : {"llama3_gptq4", "llama3_gptq4_actorder", "qwen2_gptq8", "qwen2_gptq4_v2", "llama3_awq",
-                           "qwen2_awq", "qwen2_w8a8", "qwen2_w4a16", "qwen2_w4a16_asym", "qwen2_bnb8"}) {
+  for (const char* name :
+       {"llama3_gptq4", "llama3_gptq4_actorder", "qwen2_gptq8", "qwen2_gptq4_v2", "llama3_awq", "qwen2_awq",
+        "qwen2_w8a8", "qwen2_w4a16", "qwen2_w4a16_asym", "qwen2_bnb8", "qwen2_nf4", "llama3_fp4"}) {
     const auto folder = golden_dir() / "models" / name;
     check_golden(folder, folder / "expected.json");
   }
@@ -50,7 +51,8 @@ TEST_CASE("Qwen-1 goes beyond its trained length, and a prompt's length is part 
 
 TEST_CASE("configuration variants agree with the reference") {
   const std::vector<std::pair<std::string, std::string>> variants = {
-      {"llama2", "linear"}, {"llama2", "theta"}, {"qwen2", "swa"}, {"qwen2", "yarn"}};
+      {"llama2", "linear"},  {"llama2", "theta"},    {"qwen2", "swa"},   {"qwen2", "yarn"},
+      {"qwen2", "longrope"}, {"llama3", "longrope"}, {"llama3", "yarn"}, {"qwen2", "yarn_mscale"}};
   for (const auto& [name, variant] : variants) {
     const auto folder = golden_dir() / "models" / name;
     const VariantFolder changed(folder, "config." + variant + ".json");

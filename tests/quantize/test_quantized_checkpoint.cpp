@@ -3,8 +3,12 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 
+#include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <cstring>
 #include <limits>
+#include <thread>
 
 #include "base/log.h"
 #include "engine/quantize/quantized_checkpoint.h"
@@ -23,7 +27,7 @@ namespace fs = std::filesystem;
 
 QuantizeOptions options(const fs::path& cache, LoadQuantization to = LoadQuantization::int4) {
   spdlog::set_level(spdlog::level::off);
-  return {.to = to, .cache_dir = cache, .threads = 2, .model = "m"};
+  return {.to = to, .cache = {.dir = cache}, .threads = 2, .model = "m"};
 }
 
 std::unique_ptr<Checkpoint> quantized(const fs::path& model, const QuantizeOptions& how) {
@@ -142,12 +146,118 @@ TEST_CASE("a cache file that is not whole is made anew") {
 }
 
 TEST_CASE("other weights are another file, even where size and names are the same") {
-  const ScratchFolder model, cache;
+  const ScratchFolder model, other, cache;
   write_model(model, 0.25f);
   const std::string first = blocks(*quantized(model.path(), options(cache.path())));
-  write_model(model, 0.5f);
-  CHECK(blocks(*quantized(model.path(), options(cache.path()))) != first);
+  write_model(other, 0.5f);
+  CHECK(blocks(*quantized(other.path(), options(cache.path()))) != first);
   CHECK(files_in(cache.path()).size() == 2);
+}
+
+TEST_CASE("weights that changed in place replace their old file, and no other model's or method's") {
+  const ScratchFolder model, other, cache;
+  write_model(model, 0.25f);
+  write_model(other, 0.75f);
+  quantized(other.path(), options(cache.path()));
+  const fs::path others = files_in(cache.path())[0];
+  quantized(model.path(), options(cache.path(), LoadQuantization::int8));
+  quantized(model.path(), options(cache.path()));
+  REQUIRE(files_in(cache.path()).size() == 3);
+  const auto before = files_in(cache.path());
+  write_model(model, 0.5f);
+  const fs::path link = other.path() / "link";  // the same folder by another name
+  fs::create_directory_symlink(model.path(), link);
+  quantized(link, options(cache.path()));
+  const auto after = files_in(cache.path());
+  CHECK(after.size() == 3);
+  CHECK(fs::exists(others));
+  const auto kept = std::count_if(before.begin(), before.end(), [](const fs::path& path) { return fs::exists(path); });
+  CHECK(kept == 2);
+}
+
+TEST_CASE("beyond the limit the longest unused files go, the newest never") {
+  const ScratchFolder cache;
+  std::vector<std::unique_ptr<ScratchFolder>> models;
+  QuantizeOptions how = options(cache.path());
+  for (int i = 0; i < 4; ++i) {
+    models.push_back(std::make_unique<ScratchFolder>());
+    write_model(*models.back(), 0.01f * static_cast<float>(i));
+  }
+  quantized(models[0]->path(), how);
+  const fs::path first = files_in(cache.path())[0];
+  const std::size_t size = fs::file_size(first);
+  quantized(models[1]->path(), how);
+  const auto now = fs::file_time_type::clock::now();
+  for (const fs::path& path : files_in(cache.path())) {
+    fs::last_write_time(path, now - std::chrono::hours(path == first ? 9 : 5));
+  }
+  quantized(models[0]->path(), how);  // used: younger than the second now
+  CHECK(fs::last_write_time(first) >= now);
+  how.cache.limit = 2 * size + size / 2;
+  quantized(models[2]->path(), how);
+  CHECK(files_in(cache.path()).size() == 2);
+  CHECK(fs::exists(first));
+  how.cache.limit = 1;
+  const std::string last = blocks(*quantized(models[3]->path(), how));
+  REQUIRE(files_in(cache.path()).size() == 1);
+  CHECK_FALSE(fs::exists(first));
+  CHECK(blocks(*quantized(models[3]->path(), how)) == last);
+  CHECK(files_in(cache.path()).size() == 1);
+}
+
+TEST_CASE("files that are no cache files are left alone") {
+  const ScratchFolder model, cache;
+  const fs::path notes = cache.write("notes.txt", std::string(1000, 'x'));
+  const fs::path hidden = cache.write(".hidden.weights", std::string(1000, 'x'));
+  fs::create_directory(cache.path() / "folder.weights");
+  write_model(model, 0.25f);
+  QuantizeOptions how = options(cache.path());
+  how.cache.limit = 1;
+  quantized(model.path(), how);
+  CHECK(fs::exists(notes));
+  CHECK(fs::exists(hidden));
+  CHECK(fs::exists(cache.path() / "folder.weights"));
+}
+
+TEST_CASE("processes that quantise at once in one small cache all get their weights") {
+  const ScratchFolder cache;
+  std::vector<std::unique_ptr<ScratchFolder>> models;
+  std::vector<std::string> expected;
+  for (int i = 0; i < 6; ++i) {
+    models.push_back(std::make_unique<ScratchFolder>());
+    write_model(*models.back(), 0.01f * static_cast<float>(i));
+    expected.push_back(blocks(*quantized(models.back()->path(), options(""))));
+  }
+  std::vector<std::thread> threads;
+  std::atomic<int> wrong{0};
+  for (std::size_t i = 0; i < models.size(); ++i) {
+    threads.emplace_back([&, i] {
+      for (int round = 0; round < 8; ++round) {
+        QuantizeOptions how = options(cache.path());
+        how.cache.limit = 4'000;  // two files
+        if (blocks(*quantized(models[i]->path(), how)) != expected[i]) ++wrong;
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  CHECK(wrong == 0);
+  std::size_t total = 0;
+  for (const fs::path& path : files_in(cache.path())) total += fs::file_size(path);
+  CHECK(total <= 4'000);
+}
+
+TEST_CASE("a planned view has the bytes of the quantised one, and its name") {
+  const ScratchFolder cache;
+  for (const LoadQuantization to : {LoadQuantization::int8, LoadQuantization::int4}) {
+    const auto view = quantized(golden("models/qwen2"), options("", to));
+    const auto planned = planned_checkpoint(Checkpoint::open(golden("models/qwen2")), to);
+    CHECK(planned->tensor_bytes() == view->tensor_bytes());
+    CHECK(quantization_name(*planned) == quantization_name(*view));
+    for (const StoredTensor& tensor : view->tensors()) {
+      CHECK(planned->find(tensor.name)->dtype == tensor.dtype);
+      CHECK(planned->find(tensor.name)->shape == tensor.shape);
+    }
+  }
 }
 
 TEST_CASE("without a place for the cache the blocks are made in memory") {

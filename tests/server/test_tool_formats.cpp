@@ -1,4 +1,6 @@
 // The formats of tool calls one by one: their variants, typed values, and output that is no call after all.
+#include <fstream>
+
 #include "config/settings.h"
 #include "tests/server/parser_harness.h"
 
@@ -23,7 +25,7 @@ TEST_CASE("names of formats and reasoning formats are unique, and \"auto\" and \
     CHECK(std::count(names.begin(), names.end(), name) == 1);
     CHECK((find_tool_format(name, "") != nullptr) == (name != "auto" && name != "none"));
   }
-  CHECK(tools == 9);
+  CHECK(tools == 10);
   for (const ReasoningFormat& format : reasoning_formats()) CHECK(find_reasoning_format(format.name, "") == &format);
   CHECK(find_reasoning_format("none", "</think>") == nullptr);
   for (const ToolFormatRow* format : tool_formats()) CHECK(format->marks.size() <= kMaxToolMarks);
@@ -204,6 +206,82 @@ TEST_CASE("Mistral: lists, and names with arguments") {
   for (const std::string text :
        {"[TOOL_CALLS]", "[TOOL_CALLS][]", "[TOOL_CALLS][1]", "[TOOL_CALLS]f", "[TOOL_CALLS]f[ARGS]", "[TOOL_CALLS]f g",
         "[TOOL_CALLS]f[ARGS]1", "[ARGS]{}", "[TOOL_CALLS][{\"a\": 1}]"}) {
+    CHECK(read(text) == "|" + text + "|");
+  }
+}
+
+/// The JSON file below tests/golden/templates.
+Json golden_templates(const std::string& file) {
+  std::ifstream in(INFERD_SOURCE_DIR "/tests/golden/templates/" + file);
+  return Json::parse(in);
+}
+
+TEST_CASE("DeepSeek: what published templates write for calls, as jinja2 renders them, is read as those calls") {
+  const Json messages = golden_templates("cases.json")["cases"], published = golden_templates("published.json");
+  const std::string list = "<｜tool▁calls▁begin｜>", end = "<｜end▁of▁sentence｜>";
+  int calls = 0;
+  for (const auto& [hash, one] : published.items()) {
+    const std::string file = one["file"];
+    if (file != "deepseek-ai-DeepSeek-R1-Distill-Qwen-32B.jinja" && file != "deepseek-ai-DeepSeek-V3.1.jinja") continue;
+    for (const char* name : {"tool_call", "tool_call_null", "two_calls", "reasoning_tools"}) {
+      CAPTURE(file, name);
+      const std::string text = one["cases"][name]["output"];
+      const std::size_t begin = text.find(list);
+      REQUIRE(begin != std::string::npos);
+      const Parsed found =
+          parse_all_ways(tool_options(kDeepSeekFormat), text.substr(begin, text.find(end, begin) - begin));
+      CHECK(found.content.empty());
+      Json expected = Json::array();
+      for (const Json& message : messages[name]["messages"]) {
+        if (message.contains("tool_calls") && expected.empty()) expected = message["tool_calls"];
+      }
+      REQUIRE(found.calls.size() == expected.size());
+      for (std::size_t i = 0; i < expected.size(); ++i, ++calls) {
+        CHECK(found.calls[i].name == expected[i]["function"]["name"].get<std::string>());
+        CHECK(Json::parse(found.calls[i].arguments) == expected[i]["function"]["arguments"]);
+      }
+    }
+  }
+  CHECK(calls == 10);
+}
+
+TEST_CASE("DeepSeek: reasoning, text and calls of one answer") {
+  const std::string r1 =
+      "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>get_weather\n```json\n{\"city\": \"Köln\"}\n```"
+      "<｜tool▁call▁end｜>\n<｜tool▁call▁begin｜>function<｜tool▁sep｜>get_time\n```json\n{}\n```<｜tool▁call▁end｜>"
+      "<｜tool▁calls▁end｜>";
+  OutputParserOptions options = tool_options(kDeepSeekFormat);
+  options.reasoning = find_reasoning_format("think", "");
+  options.reasoning_open = true;  // the prompt ended with <think>
+  CHECK(parse_all_ways(options, "Let me see.\n</think>\n\nI look it up.\n" + r1).text() ==
+        "Let me see.|I look it up.|get_weather{\"city\":\"Köln\"};get_time{};");
+}
+
+TEST_CASE("DeepSeek: marks left out, and text that is no call") {
+  const auto read = [](const std::string& text, bool cut = false) { return parsed(kDeepSeekFormat, text, cut); };
+  const std::string begin = "<｜tool▁call▁begin｜>", separator = "<｜tool▁sep｜>", end = "<｜tool▁call▁end｜>";
+  CHECK(read(begin + "function" + separator + "get_time\n```json\n{}\n```" + end) == "||get_time{};");
+  CHECK(read(begin + "function" + separator + "get_time\n{}" + end + "\nDone.") == "|Done.|get_time{};");
+  CHECK(read(begin + "function" + separator + "get_time\n```json\n{}\n```") == "||get_time{};");
+  CHECK(read(begin + "function" + separator + "get_time\n```json\n{}\n``") == "||get_time{};");
+  CHECK(read(begin + "function" + separator + "get_time\n```\n{\"a\": \"```" + end + "\"}\n```" + end) ==
+        "||get_time{\"a\":\"```" + end + "\"};");
+  CHECK(read(begin + "function" + separator + "get_time\n```json\n{\"a\": \"1", true) == "||get_time{\"a\":\"1;");
+  CHECK(read(begin + "function" + separator + "get_time\n{}" + end + "```python\nx\n```") ==
+        "|```python\nx\n```|get_time{};");
+  const std::vector<std::string> no_calls = {begin,
+                                             "<｜tool▁calls▁begin｜>",
+                                             "<｜tool▁calls▁begin｜> no",
+                                             begin + "function",
+                                             begin + "two words" + separator + "f\n{}",
+                                             begin + separator + "f\n{}",
+                                             begin + "function" + separator + "\n",
+                                             begin + "function" + separator + "get_time",
+                                             begin + "function" + separator + "get_time\n```json\n[]",
+                                             begin + "function" + separator + "get_time\n```yaml\n{}",
+                                             "a " + end + separator + " b",
+                                             begin + std::string(70, 'x') + separator + "{}"};
+  for (const std::string& text : no_calls) {
     CHECK(read(text) == "|" + text + "|");
   }
 }

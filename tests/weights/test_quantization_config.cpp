@@ -43,6 +43,10 @@ TEST_CASE("settings of every tool that is known") {
   CHECK(settings(R"({"quant_method":"gptq","bits":4,"dynamic":{"-:.*down.*":{}}})").bits == 0);
   CHECK(settings(R"({"quant_method":"awq","bits":4,"version":"GEMM","group_size":64})").group_size == 64);
   CHECK(settings(R"({"load_in_8bit":true})").method == QuantMethod::bitsandbytes_int8);
+  const QuantizationConfig four = settings(R"({"_load_in_4bit":true,"load_in_4bit":true,"bnb_4bit_quant_type":"nf4"})");
+  CHECK(four.method == QuantMethod::bitsandbytes_4bit);
+  CHECK(four.label == "bitsandbytes nf4");
+  CHECK(settings(R"({"quant_method":"bitsandbytes","load_in_4bit":true})").label == "bitsandbytes fp4");
   const MemoryCheckpoint old_gptq({{"config.json", "{}"}, {"quantize_config.json", R"({"bits":4,"group_size":128})"}});
   CHECK(read_quantization_config(old_gptq).method == QuantMethod::gptq);
   const MemoryCheckpoint old_awq(
@@ -63,7 +67,8 @@ TEST_CASE("settings that cannot be loaded are refused by field") {
   CHECK(refused(R"({"quant_method":"awq","bits":8})", "bits"));
   CHECK(refused(R"({"quant_method":"awq","bits":4,"version":"gemv"})", "version"));
   CHECK(refused(R"({"quant_method":"awq","bits":4,"zero_point":false})", "zero_point"));
-  CHECK(refused(R"({"quant_method":"bitsandbytes","load_in_4bit":true})", "load_in_4bit"));
+  CHECK(refused(R"({"quant_method":"bitsandbytes","load_in_4bit":true,"bnb_4bit_quant_type":"af4"})",
+                "bnb_4bit_quant_type"));
   CHECK(refused(R"({"quant_method":"fp8"})", "quant_method"));
   CHECK(refused("[]", "object"));
   const std::string compressed = R"({"quant_method":"compressed-tensors","format":"pack-quantized","config_groups":)";

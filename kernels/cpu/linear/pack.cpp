@@ -109,14 +109,27 @@ float half_at(Bytes values, int lane) {
   return f16_to_f32(half);
 }
 
+/// What a code stands for, before its scale.
+float code_value(const PackedFormat& format, int code) {
+  switch (format.table) {
+    case CodeTable::iq4:
+      return static_cast<float>(kIq4Values[code]);
+    case CodeTable::nf4:
+      return static_cast<float>(kNf4Table.values[code]);
+    case CodeTable::fp4:
+      return static_cast<float>(kFp4Table.values[code]);
+    case CodeTable::none:
+      break;
+  }
+  if (format.bits == 8) return static_cast<float>(static_cast<std::int8_t>(code));
+  return static_cast<float>(code - (format.zero_shift >= 0 ? 1 << format.zero_shift : 0));
+}
+
 /// The operations and their order are those of dequantize_row, so the floats are the same bits.
 void widen_codes(const PackedFormat& format, const Codes codes, Bytes header, Bytes entry, int lane, float* out) {
-  const int zero = format.bits < 8 && !format.table && format.zero_shift >= 0 ? 1 << format.zero_shift : 0;
   for (int k = 0; k < kBlockColumns; ++k) {
     const int h = k / 16;
-    float code = static_cast<float>(codes[k] - zero);
-    if (format.bits == 8) code = static_cast<float>(static_cast<std::int8_t>(codes[k]));
-    if (format.table) code = static_cast<float>(kIq4Values[codes[k]]);
+    const float code = code_value(format, codes[k]);
     switch (format.scheme) {
       case ScaleScheme::d:
         out[k] = code * half_at(entry, lane);
@@ -147,6 +160,12 @@ void widen_codes(const PackedFormat& format, const Codes codes, Bytes header, By
         float d;
         std::memcpy(&d, entry + 4 * lane, sizeof d);
         out[k] = d * (code - static_cast<float>(entry[64 + lane] - (format.bits == 8 ? 128 : 0)));
+        break;
+      }
+      case ScaleScheme::s: {
+        float d;
+        std::memcpy(&d, entry + 4 * lane, sizeof d);
+        out[k] = d * code;
         break;
       }
       case ScaleScheme::none:

@@ -41,7 +41,11 @@ enum class ScaleScheme : std::uint8_t {
   k16dm,  // header f16 d, f16 dmin; entry u8 (scale | minimum << 4) of columns 0-15, the same of columns 16-31
   k32s,   // header f16 d; entry i8 scale
   dz,     // f32 d, u8 zero
+  s,      // f32 d
 };
+
+/// What codes that are indices find: kIq4Values, or a WideTable.
+enum class CodeTable : std::uint8_t { none, iq4, nf4, fp4 };
 
 struct PackedFormat {
   int payload_bytes;  // per block of 32 columns and 16 lanes
@@ -50,8 +54,8 @@ struct PackedFormat {
   ScaleScheme scheme;
   int header_bytes;       // per group; 0: no super-blocks
   int block_scale_bytes;  // per block
-  bool table;             // codes are indices of kIq4Values
-  int scale_blocks = 1;   // blocks that share a scale entry; block_scale_bytes is a block's share of it
+  CodeTable table;
+  int scale_blocks = 1;  // blocks that share a scale entry; block_scale_bytes is a block's share of it
 
   /// Bytes of a group of `blocks` blocks.
   constexpr int group_bytes(int blocks) const {
@@ -63,49 +67,53 @@ struct PackedFormat {
 constexpr PackedFormat packed_format(DType dtype) {
   switch (dtype) {
     case DType::q4_0:
-      return {256, 4, 3, ScaleScheme::d, 0, 32, false};
+      return {256, 4, 3, ScaleScheme::d, 0, 32, CodeTable::none};
     case DType::q4_1:
-      return {256, 4, -1, ScaleScheme::dm, 0, 64, false};
+      return {256, 4, -1, ScaleScheme::dm, 0, 64, CodeTable::none};
     case DType::q5_0:
-      return {320, 5, 4, ScaleScheme::d, 0, 32, false};
+      return {320, 5, 4, ScaleScheme::d, 0, 32, CodeTable::none};
     case DType::q5_1:
-      return {320, 5, -1, ScaleScheme::dm, 0, 64, false};
+      return {320, 5, -1, ScaleScheme::dm, 0, 64, CodeTable::none};
     case DType::q8_0:
-      return {512, 8, 7, ScaleScheme::d, 0, 32, false};
+      return {512, 8, 7, ScaleScheme::d, 0, 32, CodeTable::none};
     case DType::q2_k:
-      return {128, 2, -1, ScaleScheme::k16dm, 64, 32, false};
+      return {128, 2, -1, ScaleScheme::k16dm, 64, 32, CodeTable::none};
     case DType::q3_k:
-      return {192, 3, 2, ScaleScheme::k16s, 32, 32, false};
+      return {192, 3, 2, ScaleScheme::k16s, 32, 32, CodeTable::none};
     case DType::q4_k:
-      return {256, 4, -1, ScaleScheme::k, 64, 32, false};
+      return {256, 4, -1, ScaleScheme::k, 64, 32, CodeTable::none};
     case DType::q5_k:
-      return {320, 5, -1, ScaleScheme::k, 64, 32, false};
+      return {320, 5, -1, ScaleScheme::k, 64, 32, CodeTable::none};
     case DType::q6_k:
-      return {384, 6, 5, ScaleScheme::k16s, 32, 32, false};
+      return {384, 6, 5, ScaleScheme::k16s, 32, 32, CodeTable::none};
     case DType::iq4_nl:
-      return {256, 4, 7, ScaleScheme::d, 0, 32, true};
+      return {256, 4, 7, ScaleScheme::d, 0, 32, CodeTable::iq4};
     case DType::iq4_xs:
-      return {256, 4, 7, ScaleScheme::k32s, 32, 16, true};
+      return {256, 4, 7, ScaleScheme::k32s, 32, 16, CodeTable::iq4};
     case DType::g2_32:
-      return {128, 2, -1, ScaleScheme::dz, 0, 80, false, 1};
+      return {128, 2, -1, ScaleScheme::dz, 0, 80, CodeTable::none, 1};
     case DType::g2_128:
-      return {128, 2, -1, ScaleScheme::dz, 0, 20, false, 4};
+      return {128, 2, -1, ScaleScheme::dz, 0, 20, CodeTable::none, 4};
     case DType::g3_32:
-      return {192, 3, -1, ScaleScheme::dz, 0, 80, false, 1};
+      return {192, 3, -1, ScaleScheme::dz, 0, 80, CodeTable::none, 1};
     case DType::g3_128:
-      return {192, 3, -1, ScaleScheme::dz, 0, 20, false, 4};
+      return {192, 3, -1, ScaleScheme::dz, 0, 20, CodeTable::none, 4};
     case DType::g4_32:
-      return {256, 4, -1, ScaleScheme::dz, 0, 80, false, 1};
+      return {256, 4, -1, ScaleScheme::dz, 0, 80, CodeTable::none, 1};
     case DType::g4_64:
-      return {256, 4, -1, ScaleScheme::dz, 0, 40, false, 2};
+      return {256, 4, -1, ScaleScheme::dz, 0, 40, CodeTable::none, 2};
     case DType::g4_128:
-      return {256, 4, -1, ScaleScheme::dz, 0, 20, false, 4};
+      return {256, 4, -1, ScaleScheme::dz, 0, 20, CodeTable::none, 4};
     case DType::g8_32:  // as signed bytes: code - 128
-      return {512, 8, 7, ScaleScheme::dz, 0, 80, false, 1};
+      return {512, 8, 7, ScaleScheme::dz, 0, 80, CodeTable::none, 1};
     case DType::g8_128:
-      return {512, 8, 7, ScaleScheme::dz, 0, 20, false, 4};
+      return {512, 8, 7, ScaleScheme::dz, 0, 20, CodeTable::none, 4};
+    case DType::nf4:
+      return {256, 4, 7, ScaleScheme::s, 0, 32, CodeTable::nf4, 2};
+    case DType::fp4:
+      return {256, 4, 7, ScaleScheme::s, 0, 32, CodeTable::fp4, 2};
     default:
-      return {0, 0, -1, ScaleScheme::none, 0, 0, false};
+      return {0, 0, -1, ScaleScheme::none, 0, 0, CodeTable::none};
   }
 }
 

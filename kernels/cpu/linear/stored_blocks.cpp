@@ -99,6 +99,12 @@ void read_codes(DType dtype, Bytes block, int sub, Codes codes) {
     }
     case DType::iq4_xs:
       return split_nibbles(block + 8 + 16 * sub, codes);
+    case DType::nf4:
+    case DType::fp4:
+      for (int j = 0; j < kBlockColumns; ++j) {
+        codes[j] = static_cast<std::uint8_t>(read_code(block + kWideCodesAt, 4, kBlockColumns * sub + j));
+      }
+      return;
     default:
       return read_group_codes(group_format(dtype).bits, block, sub, codes);
   }
@@ -150,6 +156,10 @@ void write_scales(DType dtype, Bytes block, int sub, int lane, std::uint8_t* hea
       entry[lane] = static_cast<std::uint8_t>(scale - 32);
       return;
     }
+    case DType::nf4:
+    case DType::fp4:
+      std::memcpy(entry + 4 * lane, block, 4);
+      return;
     default:
       INFERD_CHECK(group_format(dtype).bits > 0);
       std::memcpy(entry + 4 * lane, block, 4);

@@ -40,7 +40,8 @@ constexpr int super_words(const WeightLayout& layout) {
 
 /// Loads, then hands out. Every lane of the warp holds its own part; `g` is lane / 4.
 /// A quantised weight of row g (upper: g + 8) in group q of kGroup columns is scale(q, upper) * code - minimum(q,
-/// upper) where fragment() gives the codes, exact integers in f16. Nothing is rounded before that expression.
+/// upper) where fragment() gives the codes, exact integers in f16, or the table's halves. Nothing is rounded before
+/// that expression.
 template <WeightFormat F>
 struct WeightTile {
   static constexpr WeightLayout kLayout = weight_layout(F);
@@ -61,16 +62,15 @@ struct WeightTile {
   static constexpr int kOneWords = kLayout.one_bytes() / 128;
   static constexpr int kScaleWords = scale_words(kLayout);
   static constexpr int kSuperWords = super_words(kLayout);
+  static constexpr int kTableWords = kLayout.table == WeightTable::none ? 0 : kLayout.table == WeightTable::bytes ? 4 : 8;
 
   /// Reads the tile; row_tile and k_tile within the matrix.
   __device__ void load(const WeightPlanes& planes, std::int64_t row_tile, int k_tile, int lane) {
     const std::byte* row = planes.data + row_tile * planes.row_tile_bytes;
     load_codes(row + static_cast<std::int64_t>(k_tile) * kTileBytes, lane);
     if constexpr (kQuantized) load_scales(planes, row, k_tile, lane / 4);
-    if constexpr (kLayout.table) {
 #pragma unroll
-      for (int i = 0; i < 4; ++i) table[i] = planes.table[i];
-    }
+    for (int i = 0; i < kTableWords; ++i) table[i] = planes.table[i];
   }
 
   /// The A operand of columns 16 step …, of f16, bf16 and quantised formats. `step` is a constant after unrolling.
@@ -79,14 +79,21 @@ struct WeightTile {
     if constexpr (kBits == 16) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) a[i] = main[4 * step + i];
-    } else if constexpr (kLayout.table) {
+    } else if constexpr (kTableWords > 0) {
       const std::uint32_t indices = main[step] & 0x77777777u;
-      const std::uint32_t halves = 0x32103210u | (main[step] & 0x88888888u) >> 1;  // which half of the table
-      const std::uint32_t first =
-          __byte_perm(__byte_perm(table[0], table[1], indices), __byte_perm(table[2], table[3], indices), halves);
-      const std::uint32_t second = __byte_perm(__byte_perm(table[0], table[1], indices >> 16),
-                                               __byte_perm(table[2], table[3], indices >> 16), halves >> 16);
-      bytes_to_integers(step, first, second, a);
+      const std::uint32_t parts = 0x32103210u | (main[step] & 0x88888888u) >> 1;  // which half of the table
+      const std::uint32_t first = look_up(table, indices, parts);
+      const std::uint32_t second = look_up(table, indices >> 16, parts >> 16);
+      if constexpr (kLayout.table == WeightTable::bytes) {
+        bytes_to_integers(step, first, second, a);
+      } else {
+        const std::uint32_t first_upper = look_up(table + 4, indices, parts);
+        const std::uint32_t second_upper = look_up(table + 4, indices >> 16, parts >> 16);
+        a[0] = __byte_perm(first, first_upper, 0x5140);
+        a[1] = __byte_perm(first, first_upper, 0x7362);
+        a[2] = __byte_perm(second, second_upper, 0x5140);
+        a[3] = __byte_perm(second, second_upper, 0x7362);
+      }
     } else if constexpr (kBits == 8) {
       bytes_to_integers(step, main[2 * step], main[2 * step + 1], a);
     } else {
@@ -165,9 +172,14 @@ struct WeightTile {
   std::uint32_t scales[kScaleWords > 0 ? kScaleWords : 1];
   std::uint32_t super[kSuperWords > 0 ? kSuperWords : 1];
   std::uint32_t zeros;     // of dz and dz64, bytes in the order of the scales
-  std::uint32_t table[4];  // of table formats
+  std::uint32_t table[kTableWords > 0 ? kTableWords : 1];
 
  private:
+  /// Four bytes of a table of sixteen, each from one of its halves.
+  static __device__ std::uint32_t look_up(const std::uint32_t* bytes, std::uint32_t indices, std::uint32_t parts) {
+    return __byte_perm(__byte_perm(bytes[0], bytes[1], indices), __byte_perm(bytes[2], bytes[3], indices), parts);
+  }
+
   template <int words>
   static __device__ void load_lane(const std::byte* plane, int lane, std::uint32_t* to) {
     if constexpr (words % 4 == 0) {

@@ -3,21 +3,43 @@
 
 #include "kernels/cpu/linear/level/dot.h"
 #include "kernels/cpu/linear/packed_format.h"
+#include "kernels/quant_formats.h"
 
 namespace inferd {
 namespace {
 
-/// Signed values of 4-bit table codes (IQ4_NL, IQ4_XS), and the same plus 128.
+/// Signed bytes that 4-bit table codes (IQ4_NL, IQ4_XS) stand for, and the same plus 128.
 alignas(16) constexpr std::int8_t kTableSigned[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
                                                       1,    13,   25,  38,  53,  69,  89,  113};
 alignas(16) constexpr std::uint8_t kTableUnsigned[16] = {1,   24,  45,  63,  79,  93,  106, 118,
                                                          129, 141, 153, 166, 181, 197, 217, 241};
 
+/// The entries of a WideTable as 128 * upper + lower, lower in 0 … 127.
+struct TableBytes {
+  alignas(16) std::int8_t upper_signed[16] = {};
+  alignas(16) std::uint8_t upper_unsigned[16] = {};  // plus 128
+  alignas(16) std::int8_t lower[16] = {};
+};
+constexpr TableBytes table_bytes(const WideTable& table) {
+  TableBytes bytes;
+  for (int i = 0; i < 16; ++i) {
+    const int upper = table.values[i] >> 7;
+    bytes.upper_signed[i] = static_cast<std::int8_t>(upper);
+    bytes.upper_unsigned[i] = static_cast<std::uint8_t>(upper + 128);
+    bytes.lower[i] = static_cast<std::int8_t>(table.values[i] & 127);
+  }
+  return bytes;
+}
+constexpr TableBytes kNf4Bytes = table_bytes(kNf4Table);
+constexpr TableBytes kFp4Bytes = table_bytes(kFp4Table);
+
 /// How kernels see one type. Vectors of kLanes rows; `part` is which kLanes of a tile's 16.
 template <DType kType>
 struct Format {
   static constexpr PackedFormat kPacked = packed_format(kType);
-  static constexpr bool kBytes = kPacked.bits == 8 || kPacked.table;
+  static constexpr bool kBytes = kPacked.bits == 8 || kPacked.table != CodeTable::none;
+  static constexpr bool kWide = kPacked.table == CodeTable::nf4 || kPacked.table == CodeTable::fp4;
+  static constexpr int kVectors = kWide ? 16 : 8;  // that unpack gives
   static constexpr int kDotBits = kBytes ? 8 : kPacked.bits;
   /// Codes stand for code - (1 << kZeroShift) in the dot products; -1: for themselves.
   static constexpr int kZeroShift = kBytes && !kUnsignedBytes ? -1 : kPacked.zero_shift;
@@ -25,7 +47,8 @@ struct Format {
   static constexpr bool kMinima = kPacked.scheme == ScaleScheme::dm || kPacked.scheme == ScaleScheme::k ||
                                   kPacked.scheme == ScaleScheme::k16dm || kPacked.scheme == ScaleScheme::dz;
 
-  /// The 32 columns of a block as bytes: vector g holds columns 4g … 4g+3. payload: advanced to `part`.
+  /// The 32 columns of a block as bytes: vector g holds columns 4g … 4g+3, of wide tables the upper bytes; vector g + 8
+  /// the lower ones. payload: advanced to `part`.
   static INFERD_ALWAYS_INLINE void unpack(const std::byte* payload, vb* weights) {
     if constexpr (kPacked.bits == 8) {
       for (int g = 0; g < 8; ++g) {
@@ -40,7 +63,14 @@ struct Format {
       }
       if constexpr (kPacked.bits == 5) add_bits<4>(load_bytes(payload + 256), weights);
       if constexpr (kPacked.bits == 6) add_pairs(load_bytes(payload + 256), load_bytes(payload + 320), weights);
-      if constexpr (kPacked.table) {
+      if constexpr (kWide) {
+        constexpr const TableBytes& kTable = kPacked.table == CodeTable::nf4 ? kNf4Bytes : kFp4Bytes;
+        for (int g = 0; g < 8; ++g) {
+          weights[g + 8] = lookup(kTable.lower, weights[g]);
+          weights[g] =
+              kUnsignedBytes ? lookup(kTable.upper_unsigned, weights[g]) : lookup(kTable.upper_signed, weights[g]);
+        }
+      } else if constexpr (kPacked.table == CodeTable::iq4) {
         for (int g = 0; g < 8; ++g) {
           weights[g] = kUnsignedBytes ? lookup(kTableUnsigned, weights[g]) : lookup(kTableSigned, weights[g]);
         }
@@ -123,6 +153,9 @@ INFERD_ALWAYS_INLINE BlockScales load_scales(const std::byte* scales, int index,
     const std::byte* shared = scales + index / kPacked.scale_blocks * kPacked.scale_blocks * kPacked.block_scale_bytes;
     s.w0 = load_f(reinterpret_cast<const float*>(shared) + part * kLanes);
     s.m0 = s.w0 * (splat(kPacked.bits == 8 ? 128.0f : 0.0f) - to_float(load_u8(shared + 64 + part * kLanes)));
+  } else if constexpr (kPacked.scheme == ScaleScheme::s) {
+    const std::byte* shared = scales + index / kPacked.scale_blocks * kPacked.scale_blocks * kPacked.block_scale_bytes;
+    s.w0 = load_f(reinterpret_cast<const float*>(shared) + part * kLanes);
   } else {
     s.w0 = load_f16(super) * to_float(load_i8(entry));
   }

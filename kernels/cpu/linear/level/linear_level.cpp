@@ -149,6 +149,10 @@ void run_tile(const LinearJob& job, const TilePiece& piece, int tokens, const Pa
       return quantized_tile<DType::g8_32>(tile, tokens, chunk, raw);
     case DType::g8_128:
       return quantized_tile<DType::g8_128>(tile, tokens, chunk, raw);
+    case DType::nf4:
+      return quantized_tile<DType::nf4>(tile, tokens, chunk, raw);
+    case DType::fp4:
+      return quantized_tile<DType::fp4>(tile, tokens, chunk, raw);
     default:
       return;  // load_weight accepts no other type
   }

@@ -47,7 +47,10 @@ INFERD_ALWAYS_INLINE vf add_block(vf acc, const vb* weights, const BlockScales& 
     if constexpr (F::kZeroShift >= 0) {
       first = shift_left<F::kZeroShift>(add_i(splat_i(x.minus_sums[0]), splat_i(x.minus_sums[1])));
     }
-    const vi sum = dot_32<F::kDotBits>(first, weights, x.quants);
+    vi sum = dot_32<F::kDotBits>(first, weights, x.quants);
+    if constexpr (F::kWide) {
+      sum = dot_32<F::kDotBits>(shift_left<7>(sum), weights + 8, x.quants);  // below 2^27
+    }
     acc = multiply_add(to_float(sum), scales.w0 * scale, acc);
     if constexpr (F::kMinima) acc = multiply_add(scales.m0, splat(x.sum), acc);
     return acc;
@@ -81,7 +84,7 @@ void quantized_pass(const std::byte* tile, const PassInput& x, float* raw) {
       const std::byte* scales = group + blocks * F::kPacked.payload_bytes;
       for (int block = 0; block < blocks; ++block) {
         if (part == 0) prefetch<kBytesPerBlock>(group + kPrefetchAhead + block * kBytesPerBlock);
-        vb weights[8];
+        vb weights[F::kVectors];
         F::unpack(group + block * F::kPacked.payload_bytes + part * 4 * kLanes, weights);
         const BlockScales s = load_scales<kType>(scales, block, part);
 #pragma GCC unroll 16
