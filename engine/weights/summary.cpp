@@ -1,7 +1,9 @@
 // Facts computed from tensors and metadata.
 #include "engine/weights/summary.h"
 
+#include <algorithm>
 #include <array>
+#include <initializer_list>
 #include <map>
 #include <string_view>
 
@@ -31,6 +33,24 @@ DType dominant_type(const Checkpoint& checkpoint) {
   return dominant;
 }
 
+/// Weights that a tensor of a quantised folder stands for: those packed into words count as they are, what belongs to
+/// their quantisation does not.
+std::int64_t parameters_in(const StoredTensor& tensor, const QuantizationConfig& config) {
+  constexpr int kUsualBits = 4;
+  const std::string_view name = tensor.name;
+  const auto ends_with_any = [name](std::initializer_list<std::string_view> ends) {
+    return std::any_of(ends.begin(), ends.end(), [name](std::string_view end) { return name.ends_with(end); });
+  };
+  if (name.find(".weight.") != std::string_view::npos ||  // bitsandbytes' magnitudes and tables
+      ends_with_any({".qzeros", ".scales", ".g_idx", "_scale", "_zero_point", "_shape", "_g_idx", "_format", ".SCB"})) {
+    return 0;
+  }
+  if (ends_with_any({".qweight", ".weight_packed"})) {
+    return tensor.elements() * 32 / (config.bits > 0 ? config.bits : kUsualBits);
+  }
+  return tensor.elements() * (config.method == QuantMethod::bitsandbytes_4bit && tensor.dtype == DType::u8 ? 2 : 1);
+}
+
 }  // namespace
 
 std::string quantization_name(const Checkpoint& checkpoint) {
@@ -49,8 +69,11 @@ std::string quantization_name(const Checkpoint& checkpoint) {
 }
 
 std::int64_t parameter_count(const Checkpoint& checkpoint) {
+  const QuantizationConfig config = read_quantization_config(checkpoint);
   std::int64_t total = 0;  // bounded by the bytes of the mapped files
-  for (const StoredTensor& tensor : checkpoint.tensors()) total += tensor.elements();
+  for (const StoredTensor& tensor : checkpoint.tensors()) {
+    total += config.method == QuantMethod::none ? tensor.elements() : parameters_in(tensor, config);
+  }
   return total;
 }
 

@@ -11,7 +11,7 @@ namespace inferd {
 /// "Q4_K_M" as general.file_type says, else the type most weight bytes have: "BF16".
 std::string quantization_name(const Checkpoint& checkpoint);
 
-/// Elements of all tensors; tied matrices count once, as stored.
+/// Weights of all tensors, tied matrices once, as stored; of quantised folders those that the codes stand for.
 std::int64_t parameter_count(const Checkpoint& checkpoint);
 
 }  // namespace inferd

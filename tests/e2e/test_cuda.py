@@ -81,7 +81,7 @@ def test_auto_takes_a_gpu_that_fits_and_says_so():
         assert ask(daemon.url).status_code == 200
 
 
-@pytest.mark.parametrize("more, why", [(",arch=75", "this GPU is sm_75; built: sm_80"), (",devices=0", "sees no GPU")])
+@pytest.mark.parametrize("more, why", [(",arch=70", "this GPU is sm_70; built: sm_75"), (",devices=0", "sees no GPU")])
 def test_auto_without_a_usable_gpu_runs_on_the_cpu_and_says_why(more, why):
     with serving(*MODELS, environment=gpu(more)) as daemon:
         assert "model qwen: CPU: " in daemon.log() and why in daemon.log()
@@ -108,8 +108,8 @@ def test_a_model_that_does_not_fit_ends_with_both_numbers():
 
 
 def test_a_device_that_cannot_be_used_ends_with_the_reason():
-    ended = run_until_exit(*MODELS, "--device", "cuda", environment=gpu(",arch=75"))
-    assert ended.returncode == 78 and "this GPU is sm_75" in ended.stderr
+    ended = run_until_exit(*MODELS, "--device", "cuda", environment=gpu(",arch=70"))
+    assert ended.returncode == 78 and "this GPU is sm_70" in ended.stderr
     ended = run_until_exit(*MODELS, "--device", "cuda", "--kv-cache-type", "q8_0", environment=gpu())
     assert ended.returncode == 78 and "q8_0 needs heads of a multiple of 32 elements" in ended.stderr
     ended = run_until_exit(*MODELS, "--device", "cuda:3", environment=gpu())

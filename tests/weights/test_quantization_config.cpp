@@ -1,5 +1,7 @@
 // Quantisation settings: the dialects that are read, and what is refused with a word on what to get instead.
 #include "engine/weights/quantization_config.h"
+
+#include "engine/weights/summary.h"
 #include "tests/catch.h"
 #include "tests/weights/memory_checkpoint.h"
 #include "tests/weights/test_support.h"
@@ -81,6 +83,21 @@ TEST_CASE("settings that cannot be loaded are refused by field") {
   CHECK(refused(compressed + R"({"g":{"weights":{"num_bits":4}}},"transform_config":{"a":1}})", "transform_config"));
   const std::string message = refusal([] { settings(R"({"quant_method":"aqlm"})"); });
   CHECK(message.find("get the unquantised model") != std::string::npos);
+}
+
+TEST_CASE("codes count as the weights they stand for") {
+  const auto parameters = [](const std::string& name) {
+    return parameter_count(*Checkpoint::open(INFERD_SOURCE_DIR "/tests/golden/models/" + name));
+  };
+  const std::int64_t llama3 = parameters("llama3"), qwen2 = parameters("qwen2");
+  for (const char* name : {"llama3_gptq4_actorder", "llama3_awq", "llama3_fp4"}) {
+    INFO(name);
+    CHECK(parameters(name) == llama3);
+  }
+  for (const char* name : {"qwen2_gptq8", "qwen2_w8a8", "qwen2_w4a16_asym", "qwen2_nf4", "qwen2_bnb8"}) {
+    INFO(name);
+    CHECK(parameters(name) == qwen2);
+  }
 }
 
 }  // namespace inferd
