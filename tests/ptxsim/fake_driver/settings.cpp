@@ -69,7 +69,7 @@ Settings Settings::parse(const std::string& text) {
     if (key == "devices")
       s.devices = int(number(key, value, 0, 8));
     else if (key == "arch")
-      s.arch = int(number(key, value, 75, 120));
+      s.arch = int(number(key, value, 50, 120));
     else if (key == "memory")
       s.memory = number(key, value, 0, uint64_t{1} << 40);
     else if (key == "order")
