@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "engine/models/arena_layout.h"
+#include "engine/models/rank_config.h"
 #include "engine/weights/summary.h"
 
 namespace inferd {
@@ -105,7 +106,7 @@ Decoder::Place::Place(const DecoderPart& part, const ModelConfig& config, const 
 
 Decoder::Decoder(const Checkpoint& checkpoint, const ModelConfig& config, Backend& backend, const ModelOptions& options,
                  DecoderWeights weights, const WeightLoader& loader)
-    : config_(config),
+    : config_(rank_config(config, backend.ranks())),
       weights_(std::move(weights)),
       host_layers_(options.host_layers),
       info_(make_model_info(checkpoint, config, loader.resident_bytes())),

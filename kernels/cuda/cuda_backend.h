@@ -46,6 +46,13 @@ class CudaBackend final : public Backend {
   void gather_rows(const GatherRowsArgs& args) override { cuda::gather_rows(here(), args); }
   void pool(const PoolArgs& args) override { cuda::pool(here(), args); }
 
+  const Stream& stream() const { return stream_; }
+  /// The launcher, in the calling thread.
+  Launcher& here() {
+    context_.enter();
+    return launcher_;
+  }
+
  private:
   /// How weights come up here.
   class Uploads final : public WeightMemory {
@@ -58,12 +65,6 @@ class CudaBackend final : public Backend {
    private:
     CudaBackend& backend_;
   };
-
-  /// The launcher, in the calling thread.
-  Launcher& here() {
-    context_.enter();
-    return launcher_;
-  }
 
   const ActivationMode mode_;
   Context context_;

@@ -76,6 +76,7 @@ Communicators::~Communicators() {
 
 void Communicators::all_gather(std::span<float* const> buffers, std::size_t count,
                                std::span<const StreamHandle> streams) {
+  if (handles_.empty()) throw FatalError(ExitCode::gpu_lost, "the connection between the GPUs has been given up");
   INFERD_CHECK(buffers.size() == handles_.size() && streams.size() == handles_.size());
   const NcclTable& api = nccl_.table();
   nccl_.check(api.group_start(), "gather what the GPUs computed");
