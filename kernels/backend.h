@@ -64,9 +64,9 @@ class LowRank {
   virtual std::size_t bytes() const = 0;  // resident bytes
 };
 
-/// How a matrix is divided between the ranks of a tensor-parallel backend. rows: each source's rows evenly, and rank
-/// r's products are those of its rows. columns: evenly, of an input that is divided likewise; the ranks' products are
-/// added up, so such a layer has no epilogue and writes f32 rows. One device keeps everything.
+/// How the ranks of a backend divide a matrix. rows: each source's evenly, products being those of a rank's rows, or in
+/// an `out` as wide as one source's whole rows those of all ranks. columns: evenly, as the input is; the products are
+/// added up over the ranks, so such a layer has no epilogue and writes f32 rows. One device keeps everything.
 enum class Shard { none, rows, columns };
 
 struct WeightOptions {

@@ -115,7 +115,9 @@ DecoderWeights load_decoder_weights(WeightLoader& loader, const ModelConfig& con
   loader.use(backend);
   weights.norm = loader.vector("model.norm.weight", config.hidden_size);
   if (!config.tie_word_embeddings) {
-    weights.output = loader.linear({{"lm_head", config.vocab_size}}, config.hidden_size, Bias::optional);
+    const Shard shard = config.vocab_size % backend.ranks() == 0 ? Shard::rows : Shard::none;
+    weights.output =
+        loader.linear({{"lm_head", config.vocab_size}}, config.hidden_size, Bias::optional, {.shard = shard});
   } else if (divided) {
     weights.output = loader.linear({{"model.embed_tokens", config.vocab_size}}, config.hidden_size, Bias::optional);
   }

@@ -69,6 +69,9 @@ DecoderWorkspace::DecoderWorkspace(const DecoderPart& part, const ModelConfig& c
   const std::int64_t attention_columns = static_cast<std::int64_t>(config.num_heads) * config.head_dim;
   part.backend.reserve_workspace(options.max_batch_tokens,
                                  std::max({config.hidden_size, attention_columns, config.intermediate_size}));
+  if (part.output != nullptr && part.output->rows() < config.vocab_size) {  // a rank's, on their way to all
+    part.backend.reserve_workspace(options.max_logit_rows, part.output->rows());
+  }
 }
 
 namespace {

@@ -47,6 +47,11 @@ class CudaBackend final : public Backend {
   void pool(const PoolArgs& args) override { cuda::pool(here(), args); }
 
   const Stream& stream() const { return stream_; }
+  /// In the calling thread, as here().
+  GraphCache& graphs() {
+    context_.enter();
+    return graphs_;
+  }
   /// The launcher, in the calling thread.
   Launcher& here() {
     context_.enter();

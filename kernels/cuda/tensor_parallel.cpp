@@ -8,7 +8,7 @@
 
 #include "base/check.h"
 #include "base/errors.h"
-#include "kernels/cuda/rank_sum.h"
+#include "kernels/cuda/ranks.h"
 #include "kernels/weight_slice.h"
 
 namespace inferd {
@@ -146,6 +146,7 @@ void TensorParallelBackend::reserve_workspace(std::int64_t max_tokens, std::int6
     rank.backend->reserve_workspace(max_tokens, max_columns);
     const std::size_t bytes = ranks_.size() * static_cast<std::size_t>(max_tokens * max_columns) * sizeof(float);
     if (rank.gathered && rank.gathered->bytes() >= bytes) continue;
+    rank.backend->graphs().forget();
     rank.gathered.reset();
     rank.gathered = rank.backend->allocate(bytes);
   }
@@ -172,6 +173,20 @@ void TensorParallelBackend::synchronize() {
     guarded([&] { communicators_->check_async(); });
     if (!done) std::this_thread::yield();
   }
+}
+
+void TensorParallelBackend::captured(std::uint64_t key, const std::function<void()>& work) {
+  if (!ranks_[0].backend->graphs().holds(key)) {
+    each([](std::size_t, CudaBackend& backend) { backend.graphs().begin(); });
+    try {
+      work();
+    } catch (...) {
+      each([](std::size_t, CudaBackend& backend) { backend.graphs().abandon(); });
+      throw;
+    }
+    each([key](std::size_t, CudaBackend& backend) { backend.graphs().end(key); });
+  }
+  each([key](std::size_t, CudaBackend& backend) { backend.graphs().replay(key); });
 }
 
 void* TensorParallelBackend::local(std::size_t rank, void* device) const {
@@ -230,14 +245,15 @@ LinearArgs TensorParallelBackend::local_linear(std::size_t rank, const LinearArg
 }
 
 void TensorParallelBackend::linear(const LinearArgs& args) {
-  if (sharded(args.weight).shard() == Shard::columns) return linear_by_columns(args);
+  const Shard shard = sharded(args.weight).shard();
+  if (shard == Shard::columns) return linear_by_columns(args);
+  if (shard == Shard::rows && args.out && args.out.dim(1) == ranks() * args.weight->rows()) return linear_joined(args);
   each([&](std::size_t rank, CudaBackend& backend) { backend.linear(local_linear(rank, args)); });
 }
 
-void TensorParallelBackend::linear_by_columns(const LinearArgs& args) {
+template <typename Adjust>
+void TensorParallelBackend::gather_products(const LinearArgs& args, Adjust adjust) {
   const std::int64_t columns = args.weight->rows(), count = args.num_tokens * columns;
-  if (count == 0) return;
-  INFERD_CHECK(args.epilogue == Epilogue::none && args.out && args.out.row_stride == columns);
   std::vector<float*> gathered;
   std::vector<StreamHandle> streams;
   each([&](std::size_t rank, CudaBackend& backend) {
@@ -246,13 +262,34 @@ void TensorParallelBackend::linear_by_columns(const LinearArgs& args) {
     gathered.push_back(static_cast<float*>(buffer->data()));
     streams.push_back(backend.stream().handle());
     LinearArgs own = local_linear(rank, args);
+    adjust(rank, own);
     own.out = Tensor(gathered.back() + static_cast<std::int64_t>(rank) * count, DType::f32, {args.num_tokens, columns});
-    if (rank > 0) own.addend = own.bias = own.residual = {};  // once in the sum
     backend.linear(own);
   });
   guarded([&] { communicators_->all_gather(gathered, static_cast<std::size_t>(count), streams); });
+}
+
+void TensorParallelBackend::linear_by_columns(const LinearArgs& args) {
+  const std::int64_t columns = args.weight->rows(), count = args.num_tokens * columns;
+  if (count == 0) return;
+  INFERD_CHECK(args.epilogue == Epilogue::none && args.out && args.out.row_stride == columns);
+  gather_products(args, [](std::size_t rank, LinearArgs& own) {
+    if (rank > 0) own.addend = own.bias = own.residual = {};  // once in the sum
+  });
   each([&](std::size_t rank, CudaBackend& backend) {
-    sum_ranks(backend.here(), gathered[rank], ranks(), count, static_cast<float*>(local(rank, args.out.data)));
+    const auto* parts = static_cast<const float*>(ranks_[rank].gathered->data());
+    sum_ranks(backend.here(), parts, ranks(), count, static_cast<float*>(local(rank, args.out.data)));
+  });
+}
+
+void TensorParallelBackend::linear_joined(const LinearArgs& args) {
+  if (args.num_tokens == 0) return;
+  INFERD_CHECK(args.epilogue == Epilogue::none && !args.addend && !args.residual);
+  gather_products(args, [](std::size_t, LinearArgs&) {});
+  each([&](std::size_t rank, CudaBackend& backend) {
+    Tensor out = args.out.first_rows(args.num_tokens);
+    translate(rank, out);
+    join_ranks(backend.here(), static_cast<const float*>(ranks_[rank].gathered->data()), ranks(), out);
   });
 }
 

@@ -34,6 +34,8 @@ class TensorParallelBackend final : public Backend {
   void download(void* host, const void* device, std::size_t bytes) override;
   /// Looks at all ranks in turn, so that one that is lost is noticed while the others wait for it.
   void synchronize() override;
+  bool captures() const override { return true; }
+  void captured(std::uint64_t key, const std::function<void()>& work) override;
 
   void embedding(const EmbeddingArgs& args) override;
   void norm(const NormArgs& args) override;
@@ -73,7 +75,11 @@ class TensorParallelBackend final : public Backend {
   template <typename Function>
   void each(Function function);
   LinearArgs local_linear(std::size_t rank, const LinearArgs& args) const;
+  /// Part r of every rank's `gathered` becomes what rank r computes of args, `adjust`ed to (r, its arguments).
+  template <typename Adjust>
+  void gather_products(const LinearArgs& args, Adjust adjust);
   void linear_by_columns(const LinearArgs& args);
+  void linear_joined(const LinearArgs& args);
 
   std::vector<Rank> ranks_;
   std::unique_ptr<Communicators> communicators_;

@@ -59,7 +59,7 @@ TEST_CASE("GGUF files agree with the reference") {
 }
 
 TEST_CASE("decoders divided between two GPUs agree with the reference") {
-  Gpu(2).check_folders({"llama2", "llama3", "qwen1", "qwen2", "qwen3", "glm4", "chatglm3", "qwen2_gptq8"});
+  Gpu(2).check_folders({"llama2", "llama3", "qwen1", "qwen2", "qwen3", "glm4", "chatglm3", "llama3_awq"});
 }
 
 TEST_CASE("GGUF files divided between two GPUs agree with the reference") {
@@ -80,7 +80,8 @@ TEST_CASE("models that cannot be divided between two GPUs are refused, with the 
     CHECK(error.code == ExitCode::bad_config);
     return std::string(error.what());
   };
-  const std::string list = ": expected a model of family llama, mistral, qwen2, qwen3, qwen, glm, glm4, chatglm, found ";
+  const std::string list =
+      ": expected a model of family llama, mistral, qwen2, qwen3, qwen, glm, glm4, chatglm, found ";
   for (const char* name : {"bert", "bloom", "chatglm1", "qwen2_moe", "qwen3_moe"}) {
     CHECK(has(refusal(std::string("models/") + name), list + name));
   }

@@ -1,6 +1,6 @@
-// Sums of what the ranks of a tensor-parallel layer computed, always in the order of ranks.
+// What the ranks of a tensor-parallel layer computed: added up in the order of ranks, or side by side.
 #include "kernels/cuda/dev/ptx.cuh"
-#include "kernels/cuda/dev/rank_sum_params.h"
+#include "kernels/cuda/dev/ranks_params.h"
 
 namespace inferd::cuda {
 
@@ -24,6 +24,12 @@ extern "C" __global__ void __launch_bounds__(256) sum_ranks(const __grid_constan
     for (int rank = 1; rank < p.ranks; ++rank) sum += p.parts[rank * p.count + i];
     p.out[i] = sum;
   }
+}
+
+extern "C" __global__ void __launch_bounds__(256) join_ranks(const __grid_constant__ JoinRanksParams p) {
+  const float* from = p.parts + (blockIdx.y * p.tokens + blockIdx.x) * p.columns;
+  float* to = p.out + blockIdx.x * p.out_stride + static_cast<std::int64_t>(blockIdx.y) * p.columns;
+  for (int i = threadIdx.x; i < p.columns; i += 256) to[i] = from[i];
 }
 
 }  // namespace inferd::cuda
