@@ -67,7 +67,7 @@ def test_a_model_divided_between_gpu_and_cpu_answers_as_either():
 def test_a_model_divided_between_two_gpus_answers_as_one():
     exact = ("--activations", "f32", "--kv-cache-type", "f32", "--context-length", "256", "--model", f"qwen={QWEN}")
     said = []
-    for arguments, environment in ((("--device", "cpu"), {}), (("--tensor-parallel", "2"), gpu(",devices=3"))):
+    for arguments, environment in ((("--device", "cpu"), {}), (("--tensor-parallel", "2"), gpu(",memory=268435456,devices=3"))):
         with serving(*exact, *arguments, environment=environment) as daemon:
             said.append([ask(daemon.url, messages=[{"role": "user", "content": text}]).json()["choices"][0]["message"]
                          ["content"] for text in ("hi", "a longer one, to be sure")])
@@ -81,10 +81,10 @@ def test_gpus_that_cannot_be_used_together_end_with_the_reason():
     ended = run_until_exit("--model", QWEN, "--tensor-parallel", "2", environment=gpu())
     assert ended.returncode == 78
     assert "tensor_parallel: 2 needs as many usable NVIDIA GPUs, found 1" in ended.stderr
-    ended = run_until_exit("--model", QWEN, "--tensor-parallel", "3", environment=gpu(",devices=3"))
+    ended = run_until_exit("--model", QWEN, "--tensor-parallel", "3", environment=gpu(",memory=268435456,devices=3"))
     assert ended.returncode == 78
     assert "its 4 attention heads cannot be divided between 3 GPUs" in ended.stderr
-    ended = run_until_exit("--model", QWEN, "--tensor-parallel", "2", environment=gpu(",devices=2,fail=ncclCommInitAll:1:2"))
+    ended = run_until_exit("--model", QWEN, "--tensor-parallel", "2", environment=gpu(",memory=268435456,devices=2,fail=ncclCommInitAll:1:2"))
     assert ended.returncode == 78
     assert "NCCL cannot connect GPUs 0, 1: unhandled system error (2)" in ended.stderr
 
@@ -94,7 +94,7 @@ def test_gpus_that_cannot_be_used_together_end_with_the_reason():
                                        ("cuGraphLaunch:4:719:sticky", "cannot replay a step (GPU 1")])
 def test_one_lost_gpu_of_two_ends_the_process(fail, why):
     arguments = ("--model", f"qwen={QWEN}", "--context-length", "256", "--tensor-parallel", "2")
-    with serving(*arguments, environment=gpu(f",devices=2,fail={fail}")) as daemon:
+    with serving(*arguments, environment=gpu(f",memory=268435456,devices=2,fail={fail}")) as daemon:
         with pytest.raises((httpx.HTTPError, AssertionError)):
             assert ask(daemon.url, max_tokens=50).status_code == 200
         assert daemon.process.wait(30) == 75
