@@ -13,15 +13,16 @@ namespace inferd {
 
 /// One entry of `models`, or one --model.
 struct ModelSettings {
-  std::string name;                 // empty until load_settings derives it from the path
-  std::string path;                 // a GGUF file, a Hugging Face folder, or "sim:…"
-  std::string device;               // empty: the global `device`
-  std::string gpu_layers;           // empty: the global `gpu_layers`
-  std::string quantization;         // empty: the global `quantization`
-  std::string chat_template;        // a Jinja file; empty: the model's own
-  std::string reasoning_parser;     // empty: the global `reasoning_parser`
-  std::string tool_parser;          // empty: the global `tool_parser`
-  std::int64_t context_length = 0;  // 0: the global `context_length`
+  std::string name;                  // empty until load_settings derives it from the path
+  std::string path;                  // a GGUF file, a Hugging Face folder, or "sim:…"
+  std::string device;                // empty: the global `device`
+  std::string gpu_layers;            // empty: the global `gpu_layers`
+  std::string quantization;          // empty: the global `quantization`
+  std::string chat_template;         // a Jinja file; empty: the model's own
+  std::string reasoning_parser;      // empty: the global `reasoning_parser`
+  std::string tool_parser;           // empty: the global `tool_parser`
+  std::int64_t context_length = 0;   // 0: the global `context_length`
+  std::int64_t tensor_parallel = 0;  // 0: the global `tensor_parallel`
   std::vector<std::string> aliases;
 };
 
@@ -42,7 +43,7 @@ struct Settings {
   std::string adapters_dir, quantization, cache_dir;
   std::int64_t port = 0, threads = 0, context_length = 0, max_batch_tokens = 0, max_concurrent_requests = 0;
   std::int64_t max_queued_requests = 0, max_queued_inputs = 0, max_connections = 0, kv_cache_memory = 0;
-  std::int64_t speculative_tokens = 0, cache_limit = 0;
+  std::int64_t speculative_tokens = 0, cache_limit = 0, tensor_parallel = 0;
   std::int64_t default_max_tokens = 0, max_body_bytes = 0, max_header_bytes = 0, max_messages = 0, max_tools = 0,
                max_adapters = 0;
   double gpu_memory_fraction = 0;

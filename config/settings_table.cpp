@@ -14,6 +14,8 @@ constexpr SettingKey kKeys[] = {
     {"device", KeyType::text, &S::device, "auto", "", "where models run: auto, cpu, cuda or cuda:N"},
     {"gpu_layers", KeyType::text, &S::gpu_layers, "auto", "",
      "layers of a model kept on the GPU: auto, all or a number"},
+    {"tensor_parallel", KeyType::integer, &S::tensor_parallel, "1", "GPUs",
+     "divide every matrix of a model between so many GPUs, which compute together; needs NCCL", 1, 64},
     {"gpu_memory_fraction", KeyType::number, &S::gpu_memory_fraction, "0.9", "",
      "share of a GPU's free memory that weights, workspace and KV cache may take together", 0.05, 1},
     {"threads", KeyType::integer, &S::threads, "auto", "threads",

@@ -224,6 +224,8 @@ class Applier {
         model.tool_parser = choice(node, name).tool_parser;
       else if (name == "context_length")
         model.context_length = choice(node, name).context_length;
+      else if (name == "tensor_parallel")
+        model.tensor_parallel = choice(node, name).tensor_parallel;
       else if (name == "aliases")
         model.aliases = aliases(node, key);
       else

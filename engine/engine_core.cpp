@@ -179,7 +179,9 @@ std::uint64_t EngineCore::load_adapter(const LoraAdapter& adapter) {
   static std::atomic<std::uint64_t> adapters_ever{0};
   const auto empty =
       std::find_if(adapter_slots_.begin(), adapter_slots_.end(), [](const auto& s) { return s.id == 0; });
-  if (adapter_slots_.empty()) throw ConfigError("adapters: this model takes none: " + info().family);
+  if (adapter_slots_.empty()) {
+    throw ConfigError("adapters: this model takes none on " + backend_.name() + ": " + info().family);
+  }
   if (empty == adapter_slots_.end()) {
     throw MemoryError("adapters: all " + std::to_string(adapter_slots_.size()) +
                       " slots (max_adapters) are in use; unload one first");

@@ -74,21 +74,32 @@ class HostCopy {
   virtual const std::byte* wait() = 0;
 };
 
+/// How the ranks of a backend divide a matrix. rows: each source's evenly, products being those of a rank's rows, or in
+/// an `out` as wide as one source's whole rows those of all ranks. columns: evenly, as the input is; the products are
+/// added up over the ranks, so such a layer has no epilogue and writes f32 rows. One device keeps everything.
+enum class Shard { none, rows, columns };
+
 struct WeightOptions {
   bool gated = false;           // two sources of equal shape [gate; up], for the gated epilogues
   bool also_embedding = false;  // rows will be read by `embedding` too
+  Shard shard = Shard::none;
 };
 
 /// How activations enter linear layers. automatic: the backend's fastest faithful form. f32: exact, for proofs.
 enum class ActivationMode { automatic, f32 };
 
-/// One device. Ops are called from one thread at a time, in order; none allocates; on a GPU they are queued and
-/// `synchronize` waits. Loading functions may allocate. Owned by main; outlives models, caches and buffers.
+/// One device, or several equal ones that do the same in step (ranks). Ops are called from one thread at a time, in
+/// order; none allocates; on a GPU they are queued and `synchronize` waits. Loading functions may allocate. Owned by
+/// main; outlives models, caches and buffers.
 class Backend {
  public:
   virtual ~Backend() = default;
   virtual std::string name() const = 0;             // "cpu (avx512vnni, 2 threads)"
   virtual std::size_t available_bytes() const = 0;  // device memory that could be allocated now
+
+  /// Devices that work as one: each has every buffer, and of a sharded weight its part. Sizes given to the backend are
+  /// those of one rank, except a weight's sources.
+  virtual int ranks() const { return 1; }
 
   virtual std::unique_ptr<DeviceBuffer> allocate(std::size_t bytes) = 0;  // throws MemoryError
   virtual std::unique_ptr<Weight> load_weight(std::span<const WeightSource> parts, const WeightOptions& options) = 0;
@@ -102,6 +113,8 @@ class Backend {
   virtual void reserve_workspace(std::int64_t max_tokens, std::int64_t max_columns) = 0;
 
   virtual void upload(void* device, const void* host, std::size_t bytes) = 0;
+  /// host: [ranks()] parts of `bytes` each, of which every rank gets its own.
+  virtual void upload_parts(void* device, const void* host, std::size_t bytes) { upload(device, host, bytes); }
   virtual void download(void* host, const void* device, std::size_t bytes) = 0;
   virtual void synchronize() = 0;
 
@@ -171,5 +184,15 @@ struct CudaBackendOptions {
 
 /// Throws ConfigError with the reason if that GPU cannot be used, MemoryError.
 std::unique_ptr<Backend> make_cuda_backend(const CudaBackendOptions& options);
+
+struct TensorParallelOptions {
+  std::vector<int> ordinals;  // of the GPUs, two or more, each once
+  ActivationMode activations = ActivationMode::automatic;
+  double memory_fraction = 0.9;  // as CudaBackendOptions', of each
+};
+
+/// Several GPUs of one architecture as one backend. Throws ConfigError with the reason if they cannot be used together,
+/// MemoryError.
+std::unique_ptr<Backend> make_tensor_parallel_backend(const TensorParallelOptions& options);
 
 }  // namespace inferd

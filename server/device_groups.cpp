@@ -40,14 +40,57 @@ int layers_asked(const std::string& gpu_layers) {
 
 bool may_use_gpu(const ModelSpec& spec) {
   if (spec.simulated()) return spec.device.starts_with("cuda");  // to be told that there is none
-  return spec.device != "cpu" && spec.gpu_layers != "0";
+  return spec.tensor_parallel > 1 || (spec.device != "cpu" && spec.gpu_layers != "0");
 }
+
+std::vector<int> DeviceChoice::gpus() const {
+  std::vector<int> all{gpu};
+  all.insert(all.end(), others.begin(), others.end());
+  return all;
+}
+
+namespace {
+
+/// The GPUs of a model that is divided between several: from `first` on, or the first ones that can be used.
+DeviceChoice choose_several(const ModelSpec& spec, const GpuList& gpus, int first) {
+  const std::string asked = "tensor_parallel: " + std::to_string(spec.tensor_parallel);
+  const auto refuse = [&](const std::string& why) {
+    throw ConfigError("model " + log_safe(spec.name) + ": " + asked + " " + why);
+  };
+  if (spec.device == "cpu") refuse("needs GPUs, but device is cpu");
+  if (spec.gpu_layers != "auto" && spec.gpu_layers != "all") {
+    refuse("and gpu_layers: " + spec.gpu_layers + " exclude one another");
+  }
+  std::vector<int> chosen;
+  for (const GpuInfo& gpu : gpus.gpus) {
+    if (static_cast<std::int64_t>(chosen.size()) == spec.tensor_parallel || gpu.ordinal < first) continue;
+    if (gpu.problem.empty()) {
+      chosen.push_back(gpu.ordinal);
+    } else if (first >= 0) {
+      refuse("needs GPU " + std::to_string(gpu.ordinal) + ": " + gpu.problem);
+    }
+  }
+  if (static_cast<std::int64_t>(chosen.size()) < spec.tensor_parallel) {
+    refuse("needs as many usable NVIDIA GPUs" + (first >= 0 ? " from device " + spec.device + " on" : "") + ", found " +
+           std::to_string(chosen.size()) + (gpus.problem.empty() ? "" : ": " + gpus.problem));
+  }
+  return {.gpu = chosen[0], .others = {chosen.begin() + 1, chosen.end()}};
+}
+
+}  // namespace
 
 DeviceChoice choose_device(const ModelSpec& spec, const GpuList& gpus) {
   const std::string& device = spec.device;
   const std::string& layers = spec.gpu_layers;
   const auto refuse = [&](const std::string& why) { throw ConfigError("model " + log_safe(spec.name) + ": " + why); };
   const bool cuda = device.starts_with("cuda"), some = layers != "auto" && layers != "0";
+  if (spec.tensor_parallel > 1 && !spec.simulated()) {
+    int first = -1;
+    if (device.starts_with(kOrdinal)) {
+      std::from_chars(device.data() + kOrdinal.size(), device.data() + device.size(), first);
+    }
+    return choose_several(spec, gpus, first);
+  }
   if (cuda && layers == "0") refuse("gpu_layers: 0 leaves nothing for device " + device);
   if (device == "cpu" && some) refuse("gpu_layers: " + layers + " needs a GPU, but device is cpu");
   if (!may_use_gpu(spec)) return {};
@@ -66,7 +109,13 @@ DeviceChoice choose_device(const ModelSpec& spec, const GpuList& gpus) {
 }
 
 std::string describe_choice(const DeviceChoice& choice, const GpuList& gpus) {
-  if (choice.gpu >= 0) return gpu_text(gpus.gpus.at(static_cast<std::size_t>(choice.gpu)));
+  if (choice.gpu >= 0) {
+    std::string text;
+    for (const int gpu : choice.gpus()) {
+      text += (text.empty() ? "" : " + ") + gpu_text(gpus.gpus.at(static_cast<std::size_t>(gpu)));
+    }
+    return text;
+  }
   return gpus.problem.empty() ? "CPU" : "CPU: " + gpus.problem;
 }
 
@@ -75,23 +124,36 @@ DeviceGroups::DeviceGroups(const Clock& clock, const DeviceOptions& options) : c
   processor_.engine_options = options.cpu_engine;
 }
 
-DeviceGroup& DeviceGroups::group(int gpu) {
-  if (gpu < 0) {
+std::unique_ptr<Backend> make_gpu_backend(const std::vector<int>& gpus, ActivationMode activations, double fraction) {
+  if (gpus.size() > 1) {
+    return make_tensor_parallel_backend({.ordinals = gpus, .activations = activations, .memory_fraction = fraction});
+  }
+  return make_cuda_backend({.ordinal = gpus[0], .activations = activations, .memory_fraction = fraction});
+}
+
+DeviceGroup& DeviceGroups::group(const std::vector<int>& gpus) {
+  if (gpus[0] < 0) {
     if (!processor_.backend) {
       processor_.backend = make_cpu_backend(options_.cpu);
       spdlog::info("backend {}", processor_.backend->name());
     }
     return processor_;
   }
-  if (const auto found = gpus_.find(gpu); found != gpus_.end()) return found->second;
+  if (const auto found = gpus_.find(gpus); found != gpus_.end()) return found->second;
+  for (const auto& [taken, group] : gpus_) {
+    for (const int gpu : taken) {
+      if (std::find(gpus.begin(), gpus.end(), gpu) == gpus.end()) continue;
+      throw ConfigError("tensor_parallel: GPU " + std::to_string(gpu) +
+                        " has models alone and together with others: give all its models the same GPUs");
+    }
+  }
   DeviceGroup made;
-  made.backend = make_cuda_backend(
-      {.ordinal = gpu, .activations = options_.cpu.activations, .memory_fraction = options_.gpu_memory_fraction});
+  made.backend = make_gpu_backend(gpus, options_.cpu.activations, options_.gpu_memory_fraction);
   spdlog::info("backend {}", log_safe(made.backend->name()));
   made.engine = std::make_unique<Engine>(clock_);
   made.engine_options = options_.gpu_engine;
   made.gpu = true;
-  return gpus_.emplace(gpu, std::move(made)).first->second;
+  return gpus_.emplace(gpus, std::move(made)).first->second;
 }
 
 Backend& DeviceGroups::host_of(DeviceGroup& group) {

@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "engine/engine.h"
 #include "engine/sim/sim_backend.h"
@@ -16,8 +17,11 @@ namespace inferd {
 /// Where a model goes.
 struct DeviceChoice {
   int gpu = -1;                  // ordinal; -1: the processor
+  std::vector<int> others = {};  // further GPUs that its matrices are divided between
   bool may_fall_back = false;    // nobody asked for that GPU: the processor will do
   int gpu_layers = kAutoLayers;  // how many of its last layers go to the GPU
+  /// All ordinals; of the processor -1.
+  std::vector<int> gpus() const;
 };
 
 /// How many layers a valid `gpu_layers` asks for: kAutoLayers, kAllLayers or a number.
@@ -26,11 +30,11 @@ int layers_asked(const std::string& gpu_layers);
 /// True if `spec` could go to a GPU if there is one.
 bool may_use_gpu(const ModelSpec& spec);
 
-/// What the model's `device` and `gpu_layers` come to on a machine with these GPUs. Throws ConfigError, naming the
-/// model, if a GPU is asked for that cannot be used.
+/// What the model's `device`, `gpu_layers` and `tensor_parallel` come to on a machine with these GPUs. Throws
+/// ConfigError, naming the model, if a GPU is asked for that cannot be used.
 DeviceChoice choose_device(const ModelSpec& spec, const GpuList& gpus);
 
-/// "GPU 0 (NVIDIA L4, sm_89, 22.5 GiB)", or the processor and why no GPU serves instead.
+/// "GPU 0 (NVIDIA L4, sm_89, 22.5 GiB)" (of several all, with " + "), or the processor and why no GPU serves instead.
 std::string describe_choice(const DeviceChoice& choice, const GpuList& gpus);
 
 struct DeviceOptions {
@@ -39,7 +43,10 @@ struct DeviceOptions {
   double gpu_memory_fraction = 0.9;
 };
 
-/// Models on one device share its backend and its engine's thread.
+/// The backend of chosen GPUs. Throws ConfigError, MemoryError.
+std::unique_ptr<Backend> make_gpu_backend(const std::vector<int>& gpus, ActivationMode activations, double fraction);
+
+/// Models on one device, or divided between the same ones, share its backend and its engine's thread.
 struct DeviceGroup {
   std::unique_ptr<Backend> backend;  // of the processor: null until a model needs it
   std::unique_ptr<Backend> host;     // of a GPU: for layers that stay on the processor; null until a model needs it
@@ -53,8 +60,9 @@ class DeviceGroups {
  public:
   DeviceGroups(const Clock& clock, const DeviceOptions& options);
 
-  /// The group of a device, its backend made and logged at first use. Throws ConfigError, MemoryError.
-  DeviceGroup& group(int gpu);
+  /// The group of DeviceChoice::gpus, its backend made and logged at first use. Throws ConfigError (also for GPUs of
+  /// which only some are another group's), MemoryError.
+  DeviceGroup& group(const std::vector<int>& gpus);
   /// The group's own backend on the processor, which its engine's thread alone uses. Made at first use.
   Backend& host_of(DeviceGroup& group);
   /// Where simulated models run: the processor's engine, which has no backend until a real model needs one.
@@ -74,14 +82,14 @@ class DeviceGroups {
   template <typename Function>
   void for_each(Function function) const {
     function(processor_);
-    for (const auto& [ordinal, group] : gpus_) function(group);
+    for (const auto& [ordinals, group] : gpus_) function(group);
   }
 
   const Clock& clock_;
   const DeviceOptions options_;
   SimBackend sim_backend_;
   DeviceGroup processor_;
-  std::map<int, DeviceGroup> gpus_;  // by ordinal
+  std::map<std::vector<int>, DeviceGroup> gpus_;  // by ordinals
 };
 
 }  // namespace inferd

@@ -44,7 +44,7 @@ class Startup {
   };
 
   LoadContext context_of(const Item& item) {
-    DeviceGroup& group = item.spec->simulated() ? groups_.processor() : groups_.group(item.choice.gpu);
+    DeviceGroup& group = item.spec->simulated() ? groups_.processor() : groups_.group(item.choice.gpus());
     return {.engine = *group.engine,
             .backend = group.backend.get(),
             .sim_backend = groups_.sim_backend(),
@@ -54,8 +54,9 @@ class Startup {
             .threads = options_.threads,
             .build = options_.build,
             .progress = options_.progress,
-            .host = group.gpu ? [this, &group]() -> Backend& { return groups_.host_of(group); }
-                              : std::function<Backend&()>(),
+            .host = group.gpu && item.choice.others.empty()
+            ? [this, &group]() -> Backend& { return groups_.host_of(group); }
+            : std::function<Backend&()>(),
             .gpu_layers = item.choice.gpu_layers};
   }
 

@@ -50,8 +50,9 @@ struct ModelSpec {
   std::string chat_template_file;   // empty: the model's own
   std::int64_t context_length = 0;  // 0: auto
   LoadQuantization quantization = LoadQuantization::none;
-  std::string device = "auto";      // auto | cpu | cuda | cuda:N
-  std::string gpu_layers = "auto";  // auto | all | a number
+  std::string device = "auto";       // auto | cpu | cuda | cuda:N
+  std::string gpu_layers = "auto";   // auto | all | a number
+  std::int64_t tensor_parallel = 1;  // GPUs its matrices are divided between
   std::vector<std::string> aliases;
   std::string reasoning_parser = "auto";  // a name of server/reasoning_formats, "auto" (by the template) or "none"
   std::string tool_parser = "auto";       // a name of server/tool_formats, "auto" or "none"

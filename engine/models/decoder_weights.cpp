@@ -12,12 +12,13 @@ Linear load_qkv(WeightLoader& loader, const std::string& layer, const ModelConfi
   const std::int64_t kv_rows = static_cast<std::int64_t>(config.num_kv_heads) * config.head_dim;
   Linear qkv;
   if (options.fused_qkv && loader.has(layer + "self_attn.qkv_proj.weight")) {
-    qkv = loader.linear({{layer + "self_attn.qkv_proj", q_rows + 2 * kv_rows}}, config.hidden_size, options.qkv_bias);
+    qkv = loader.linear({{layer + "self_attn.qkv_proj", q_rows + 2 * kv_rows, {q_rows, kv_rows, kv_rows}}},
+                        config.hidden_size, options.qkv_bias, {.shard = Shard::rows});
   } else {
     qkv = loader.linear({{layer + "self_attn.q_proj", q_rows},
                          {layer + "self_attn.k_proj", kv_rows},
                          {layer + "self_attn.v_proj", kv_rows}},
-                        config.hidden_size, options.qkv_bias);
+                        config.hidden_size, options.qkv_bias, {.shard = Shard::rows});
   }
   const int interleaved = config.rope.interleaved_rows ? config.head_dim : 0;
   qkv.slices = {{layer + "self_attn.q_proj", 0, q_rows, interleaved},
@@ -56,11 +57,11 @@ GatedMlp load_mlp(WeightLoader& loader, const std::string& layer, const ModelCon
   mlp.gate_up = options.fused_gate_up
                     ? loader.gated_linear(layer + "mlp.gate_up_proj", inner, hidden, Bias::optional)
                     : loader.linear({{layer + "mlp.gate_proj", inner}, {layer + "mlp.up_proj", inner}}, hidden,
-                                    Bias::optional, {.gated = true});
+                                    Bias::optional, {.gated = true, .shard = Shard::rows});
   mlp.gate_up.slices = {{layer + "mlp.gate_proj", 0, inner, 0},
                         {layer + "mlp.up_proj", inner, inner, 0},
                         {layer + "mlp.gate_up_proj", 0, 2 * inner, 0}};
-  mlp.down = loader.linear({{layer + "mlp.down_proj", hidden}}, inner, Bias::optional);
+  mlp.down = loader.linear({{layer + "mlp.down_proj", hidden}}, inner, Bias::optional, {.shard = Shard::columns});
   mlp.down.slices = {{layer + "mlp.down_proj", 0, hidden, 0}};
   if (options.output_norms) mlp.out_norm = loader.vector(layer + "post_mlp_layernorm.weight", hidden);
   return mlp;
@@ -76,13 +77,14 @@ void load_layer(WeightLoader& loader, const ModelConfig& config, int index, cons
   attention.norm = loader.vector(layer + "input_layernorm.weight", hidden);
   attention.qkv = load_qkv(loader, layer, config, options);
   const KeyShift shift = load_key_shift(loader, layer, config, options, weights.rope);
-  if (!shift.mean.empty()) attention.k_shift = loader.upload(shift.mean);
+  if (!shift.mean.empty()) attention.k_shift = loader.upload(shift.mean, Shard::rows);
   if (shift.swing > kLargestSwing) weights.fine_kv_layers.push_back(index);
   if (options.qk_norm) {
     attention.q_norm = loader.vector(layer + "self_attn.q_norm.weight", config.head_dim);
     attention.k_norm = loader.vector(layer + "self_attn.k_norm.weight", config.head_dim);
   }
-  attention.out = loader.linear({{layer + "self_attn.o_proj", hidden}}, q_rows, Bias::optional);
+  attention.out =
+      loader.linear({{layer + "self_attn.o_proj", hidden}}, q_rows, Bias::optional, {.shard = Shard::columns});
   attention.out.slices = {{layer + "self_attn.o_proj", 0, hidden, 0}};
   attention.sliding_window = index >= config.max_window_layers ? config.sliding_window : 0;
   if (options.output_norms) {
@@ -113,7 +115,9 @@ DecoderWeights load_decoder_weights(WeightLoader& loader, const ModelConfig& con
   loader.use(backend);
   weights.norm = loader.vector("model.norm.weight", config.hidden_size);
   if (!config.tie_word_embeddings) {
-    weights.output = loader.linear({{"lm_head", config.vocab_size}}, config.hidden_size, Bias::optional);
+    const Shard shard = config.vocab_size % backend.ranks() == 0 ? Shard::rows : Shard::none;
+    weights.output =
+        loader.linear({{"lm_head", config.vocab_size}}, config.hidden_size, Bias::optional, {.shard = shard});
   } else if (divided) {
     weights.output = loader.linear({{"model.embed_tokens", config.vocab_size}}, config.hidden_size, Bias::optional);
   }

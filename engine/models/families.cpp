@@ -8,6 +8,7 @@
 #include "base/errors.h"
 #include "base/log.h"
 #include "engine/models/decoder_encoder.h"
+#include "engine/models/rank_config.h"
 
 namespace inferd {
 namespace {
@@ -66,6 +67,28 @@ bool divides(const Family& family) {
   return !is_encoder(family) && family.load != load_bloom && family.load != load_chatglm1;
 }
 
+/// Whether its matrices can be divided between the ranks of a tensor-parallel backend.
+bool shards(const Family& family) {
+  return divides(family) && family.load != load_qwen2_moe && family.load != load_qwen3_moe;
+}
+
+void check_shards(const Checkpoint& checkpoint, const ModelConfig& config, const Family& family,
+                  const ModelOptions& options, int ranks) {
+  const std::string path = log_safe(checkpoint.path());
+  if (options.host_layers > 0) {
+    throw ConfigError("gpu_layers: " + path + ": a model divided between several GPUs leaves no layers on the CPU");
+  }
+  if (!shards(family)) {
+    std::string known;
+    for (const Family& other : kFamilies) {
+      if (shards(other)) known += (known.empty() ? "" : ", ") + std::string(other.name);
+    }
+    throw ConfigError("tensor_parallel: " + path + ": expected a model of family " + known + ", found " +
+                      std::string(family.name));
+  }
+  check_divisible(path, config, ranks);
+}
+
 /// What the kernels take for granted.
 void check_sizes(const Checkpoint& checkpoint, const ModelConfig& config) {
   constexpr int kMaxHeadDim = 256;
@@ -94,13 +117,16 @@ bool can_divide(const Checkpoint& checkpoint, const ModelConfig& config) {
 }
 
 LoadedModel load_model(const Checkpoint& checkpoint, const ModelConfig& config, Backend& backend,
-                       const ModelOptions& options) {
+                       const ModelOptions& asked) {
+  ModelOptions options = asked;
+  if (backend.ranks() > 1) options.max_adapters = 0;  // their updates are not divided
   const Family& family = find_family(checkpoint, config);
   check_sizes(checkpoint, config);
   if (options.host_layers > 0 && !divides(family)) {
     throw ConfigError("gpu_layers: " + log_safe(checkpoint.path()) + ": a model of family " + std::string(family.name) +
                       " cannot be divided between devices");
   }
+  if (backend.ranks() > 1) check_shards(checkpoint, config, family, options, backend.ranks());
   INFERD_CHECK(options.host_layers <= config.num_layers && (options.host_layers == 0 || options.host != nullptr));
   ModelConfig resolved = config;
   resolved.family = family.name;

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "engine/models/arena_layout.h"
+#include "engine/models/rank_config.h"
 #include "engine/weights/summary.h"
 
 namespace inferd {
@@ -67,6 +68,9 @@ DecoderWorkspace::DecoderWorkspace(const DecoderPart& part, const ModelConfig& c
   const std::int64_t attention_columns = static_cast<std::int64_t>(config.num_heads) * config.head_dim;
   part.backend.reserve_workspace(options.max_batch_tokens,
                                  std::max({config.hidden_size, attention_columns, config.intermediate_size}));
+  if (part.output != nullptr && part.output->rows() < config.vocab_size) {  // a rank's, on their way to all
+    part.backend.reserve_workspace(options.max_logit_rows, part.output->rows());
+  }
 }
 
 namespace {
@@ -106,7 +110,7 @@ Decoder::Place::Place(const DecoderPart& part, const ModelConfig& config, const 
 
 Decoder::Decoder(const Checkpoint& checkpoint, const ModelConfig& config, Backend& backend, const ModelOptions& options,
                  DecoderWeights weights, const WeightLoader& loader)
-    : config_(config),
+    : config_(rank_config(config, backend.ranks())),
       weights_(std::move(weights)),
       host_layers_(options.host_layers),
       info_(make_model_info(checkpoint, config, loader.resident_bytes())),

@@ -134,7 +134,7 @@ class Decoder : public Model {
   /// Final norm and output matrix, for the asked rows only; without the matrix if features were asked for.
   Tensor logits(const BatchTensors& batch, const Tensor& logit_rows);
 
-  ModelConfig config_;
+  ModelConfig config_;  // of one rank
   DecoderWeights weights_;
 
  private:

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 
+#include "base/check.h"
 #include "base/errors.h"
 #include "base/log.h"
 
@@ -72,13 +73,30 @@ void WeightLoader::taken(const StoredTensor& tensor) {
   if (options_.progress) options_.progress(done_bytes_, total_bytes_);
 }
 
+namespace {
+
+/// The pieces of a stored matrix, or all of it.
+void add_pieces(const WeightSource& source, const std::vector<std::int64_t>& pieces,
+                std::vector<WeightSource>* sources) {
+  WeightSource piece = source;
+  for (const std::int64_t rows : pieces) {
+    piece.rows = rows;
+    sources->push_back(piece);
+    piece.data += static_cast<std::size_t>(rows) * row_bytes(source.dtype, source.columns);
+  }
+  if (pieces.empty()) sources->push_back(source);
+}
+
+}  // namespace
+
 Linear WeightLoader::linear(std::initializer_list<MatrixPart> parts, std::int64_t columns, Bias bias,
                             WeightOptions weight_options) {
+  const bool divided = weight_options.shard == Shard::rows && backend_->ranks() > 1;
   std::vector<Matrix> matrices;
-  std::vector<WeightSource> sources;
+  std::vector<WeightSource> sources;  // what they point into stays where it is when a Matrix moves
   for (const MatrixPart& part : parts) {
     matrices.push_back(matrix(part.module, part.rows, columns));
-    sources.push_back(matrices.back().source);  // what it points into stays where it is when the Matrix moves
+    add_pieces(matrices.back().source, divided ? part.pieces : std::vector<std::int64_t>(), &sources);
   }
   Linear linear;
   linear.weight = backend_->load_weight(sources, weight_options);
@@ -86,7 +104,7 @@ Linear WeightLoader::linear(std::initializer_list<MatrixPart> parts, std::int64_
   for (const Matrix& from : matrices) {
     for (const StoredTensor* tensor : from.tensors) taken(*tensor);
   }
-  linear.bias = stacked_bias(parts, bias);
+  linear.bias = stacked_bias(parts, bias, weight_options.shard);
   return linear;
 }
 
@@ -120,13 +138,13 @@ Linear WeightLoader::gated_linear(const std::string& module, std::int64_t half_r
   const bool swapped = order == HalfOrder::up_first;
   if (swapped) std::swap(gate.data, up.data);
   Linear linear;
-  linear.weight = backend_->load_weight(std::array{gate, up}, {.gated = true});
+  linear.weight = backend_->load_weight(std::array{gate, up}, {.gated = true, .shard = Shard::rows});
   resident_bytes_ += linear.weight->bytes();
   for (const StoredTensor* tensor : both.tensors) taken(*tensor);
   if (swapped && has(module + ".bias")) {
     throw CheckpointError(both.tensors.front()->file, log_safe(names_.stored(module + ".bias")), "no bias", "one");
   }
-  linear.bias = stacked_bias({{module, 2 * half_rows}}, bias);
+  linear.bias = stacked_bias({{module, 2 * half_rows, {half_rows, half_rows}}}, bias, Shard::rows);
   return linear;
 }
 
@@ -136,16 +154,20 @@ std::vector<float> WeightLoader::bias(const MatrixPart& part, Bias bias) {
   return values(checkpoint_.require(name, {part.rows}));
 }
 
-DeviceVector WeightLoader::stacked_bias(std::initializer_list<MatrixPart> parts, Bias bias) {
+DeviceVector WeightLoader::stacked_bias(std::initializer_list<MatrixPart> parts, Bias bias, Shard shard) {
   std::vector<float> stacked;
+  std::vector<std::int64_t> pieces;
   bool any = false;
   for (const MatrixPart& part : parts) {
     std::vector<float> part_values = this->bias(part, bias);
     any = any || !part_values.empty();
     part_values.resize(static_cast<std::size_t>(part.rows));
     stacked.insert(stacked.end(), part_values.begin(), part_values.end());
+    pieces.insert(pieces.end(), part.pieces.begin(), part.pieces.end());
+    if (part.pieces.empty()) pieces.push_back(part.rows);
   }
-  return any ? upload(stacked) : DeviceVector{};
+  if (!any) return {};
+  return shard == Shard::rows ? upload_by_rank(stacked, pieces) : upload(stacked);
 }
 
 std::unique_ptr<Weight> WeightLoader::embedding(std::string_view name, std::int64_t rows, std::int64_t columns,
@@ -172,9 +194,30 @@ DeviceVector WeightLoader::vector(std::string_view name, std::int64_t size, floa
   return upload(out);
 }
 
-DeviceVector WeightLoader::upload(const std::vector<float>& from) {
+DeviceVector WeightLoader::upload(const std::vector<float>& from, Shard shard) {
+  if (shard == Shard::rows) return upload_by_rank(from, {static_cast<std::int64_t>(from.size())});
   DeviceVector out = to_device(*backend_, from);
   resident_bytes_ += out.buffer->bytes();
+  return out;
+}
+
+DeviceVector WeightLoader::upload_by_rank(const std::vector<float>& from, const std::vector<std::int64_t>& pieces) {
+  const std::int64_t ranks = backend_->ranks();
+  std::vector<float> ordered;  // all pieces' parts of the first rank, then those of the next
+  for (std::int64_t rank = 0; rank < ranks; ++rank) {
+    auto piece = from.begin();
+    for (const std::int64_t rows : pieces) {
+      INFERD_CHECK(rows % ranks == 0);  // as the matrix's rows are
+      ordered.insert(ordered.end(), piece + rank * (rows / ranks), piece + (rank + 1) * (rows / ranks));
+      piece += rows;
+    }
+  }
+  DeviceVector out;
+  out.size = static_cast<std::int64_t>(ordered.size()) / ranks;
+  const std::size_t bytes = static_cast<std::size_t>(out.size) * sizeof(float);
+  out.buffer = backend_->allocate(bytes);
+  backend_->upload_parts(out.buffer->data(), ordered.data(), bytes);
+  resident_bytes_ += bytes;
   return out;
 }
 

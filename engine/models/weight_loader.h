@@ -38,7 +38,8 @@ struct LinearSlice {
   int by_head_dim = 0;  // > 0: the module has q, k and v of the first head, then of the next; here all q come first
 };
 
-/// A matrix with its bias; possibly several matrices stacked by rows (q, k, v or gate, up).
+/// A matrix with its bias; possibly several matrices stacked by rows (q, k, v or gate, up). Of a sharded one rows and
+/// columns are those of one rank.
 struct Linear {
   std::unique_ptr<Weight> weight;   // [rows, columns]
   DeviceVector bias;                // [rows] or absent
@@ -48,8 +49,9 @@ struct Linear {
 
 /// One matrix of a Linear.
 struct MatrixPart {
-  std::string module;     // Hugging Face name without ".weight"
-  std::int64_t rows = 0;  // outputs
+  std::string module;                     // Hugging Face name without ".weight"
+  std::int64_t rows = 0;                  // outputs
+  std::vector<std::int64_t> pieces = {};  // rows of matrices stored as one, which Shard::rows divides each for itself
 };
 
 /// Which half of a stored gate-and-up matrix comes first.
@@ -89,8 +91,8 @@ class WeightLoader {
   DeviceVector vector(std::string_view name, std::int64_t size, float factor = 1.0f);
   /// The values of a matrix's bias; empty if there is none.
   std::vector<float> bias(const MatrixPart& part, Bias bias);
-  /// Values computed by the caller.
-  DeviceVector upload(const std::vector<float>& values);
+  /// Values computed by the caller; with Shard::rows each rank gets its part of them.
+  DeviceVector upload(const std::vector<float>& values, Shard shard = Shard::none);
 
   /// Reports full progress and logs tensors that nobody asked for. Names ending in one of `ignored` are expected.
   void finish(std::initializer_list<std::string_view> ignored);
@@ -107,7 +109,8 @@ class WeightLoader {
   /// Of exactly this shape; [1, columns] may be stored as [columns].
   const StoredTensor& require_matrix(const std::string& stored_name, std::int64_t rows, std::int64_t columns);
   const StoredTensor& require_matrix_type(const StoredTensor& tensor) const;
-  DeviceVector stacked_bias(std::initializer_list<MatrixPart> parts, Bias bias);
+  DeviceVector stacked_bias(std::initializer_list<MatrixPart> parts, Bias bias, Shard shard);
+  DeviceVector upload_by_rank(const std::vector<float>& values, const std::vector<std::int64_t>& pieces);
   std::vector<float> values(const StoredTensor& tensor);
   void taken(const StoredTensor& tensor);
 

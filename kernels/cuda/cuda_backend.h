@@ -50,6 +50,18 @@ class CudaBackend final : public Backend {
   void sample(const SampleArgs& args) override { cuda::sample(here(), args); }
   void take_tokens(const TakeTokensArgs& args) override { cuda::take_tokens(here(), args); }
 
+  const Stream& stream() const { return stream_; }
+  /// In the calling thread, as here().
+  GraphCache& graphs() {
+    context_.enter();
+    return graphs_;
+  }
+  /// The launcher, in the calling thread.
+  Launcher& here() {
+    context_.enter();
+    return launcher_;
+  }
+
  private:
   /// How weights come up here.
   class Uploads final : public WeightMemory {
@@ -62,12 +74,6 @@ class CudaBackend final : public Backend {
    private:
     CudaBackend& backend_;
   };
-
-  /// The launcher, in the calling thread.
-  Launcher& here() {
-    context_.enter();
-    return launcher_;
-  }
 
   const ActivationMode mode_;
   Context context_;

@@ -14,7 +14,8 @@
 namespace inferd::cuda {
 namespace {
 
-constexpr int kOutOfMemory = 2;              // CUresult
+constexpr int kOutOfMemory = 2;  // CUresult
+constexpr int kNotReady = 600;
 constexpr unsigned kStreamNonBlocking = 1;   // CUstream_flags
 constexpr unsigned kEventDisableTiming = 2;  // CUevent_flags
 
@@ -63,6 +64,14 @@ Stream::~Stream() {
 void Stream::synchronize() const {
   context_.enter();
   context_.check(context_.api().stream_synchronize(handle_), "finish the queued work");
+}
+
+bool Stream::done() const {
+  context_.enter();
+  const int status = context_.api().stream_query(handle_);
+  if (status == kNotReady) return false;
+  context_.check(status, "finish the queued work");
+  return true;
 }
 
 DeviceMemory::DeviceMemory(const Stream& stream, std::size_t bytes) : stream_(&stream), bytes_(bytes) {

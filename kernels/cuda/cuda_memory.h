@@ -51,6 +51,8 @@ class Stream {
   StreamHandle handle() const { return handle_; }
   /// Waits for all that was queued; throws what went wrong in it.
   void synchronize() const;
+  /// Whether all that was queued is done; throws what went wrong in it.
+  bool done() const;
 
  private:
   const Context& context_;

@@ -68,6 +68,7 @@ Driver Driver::open(const char* library) {
   bind(handle.get(), "cuStreamCreate", &table.stream_create);
   bind(handle.get(), "cuStreamDestroy_v2", &table.stream_destroy);
   bind(handle.get(), "cuStreamSynchronize", &table.stream_synchronize);
+  bind(handle.get(), "cuStreamQuery", &table.stream_query);
   bind(handle.get(), "cuEventCreate", &table.event_create);
   bind(handle.get(), "cuEventDestroy_v2", &table.event_destroy);
   bind(handle.get(), "cuEventRecord", &table.event_record);

@@ -44,6 +44,7 @@ struct DriverTable {
   int (*stream_create)(StreamHandle* stream, unsigned flags) = nullptr;
   int (*stream_destroy)(StreamHandle stream) = nullptr;
   int (*stream_synchronize)(StreamHandle stream) = nullptr;
+  int (*stream_query)(StreamHandle stream) = nullptr;
   int (*event_create)(EventHandle* event, unsigned flags) = nullptr;
   int (*event_destroy)(EventHandle event) = nullptr;
   int (*event_record)(EventHandle event, StreamHandle stream) = nullptr;

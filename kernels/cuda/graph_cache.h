@@ -21,9 +21,14 @@ class GraphCache {
   void run(std::uint64_t key, const std::function<void()>& work);
   void forget();
 
- private:
-  GraphExecHandle record(const std::function<void()>& work) const;
+  // The steps of `run`, for work that is recorded on several streams at once.
+  bool holds(std::uint64_t key) const { return graphs_.contains(key); }
+  void begin() const;              // what is queued from here on is recorded, not done
+  void abandon() const noexcept;   // ... and thrown away
+  void end(std::uint64_t key);     // ... and kept
+  void replay(std::uint64_t key);  // queues what is kept
 
+ private:
   const Stream& stream_;
   std::map<std::uint64_t, GraphExecHandle> graphs_;
 };

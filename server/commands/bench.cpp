@@ -24,7 +24,8 @@ struct BenchArguments {
   std::vector<std::int64_t> prompt{512}, generate{128}, batch{1, 4, 16}, depth{0};
   std::int64_t repetitions = 3;
   bool json = false;
-  std::string device = "auto", threads, isa, activations, kv_cache_type, max_batch_tokens, quantization, cache_dir;
+  std::string device = "auto", tensor_parallel, threads, isa, activations, kv_cache_type, max_batch_tokens,
+              quantization, cache_dir;
 };
 
 /// Fills *arguments; or says why to leave.
@@ -44,6 +45,7 @@ std::optional<EarlyExit> parse(std::span<const std::string> args, BenchArguments
       ->capture_default_str();
   app.add_flag("--json", arguments->json, "print JSON instead of the table");
   app.add_option("--device", arguments->device, "as for serve; the whole model runs there")->capture_default_str();
+  app.add_option("--tensor-parallel", arguments->tensor_parallel, "as for serve");
   app.add_option("--threads", arguments->threads, "as for serve");
   app.add_option("--isa", arguments->isa, "as for serve");
   app.add_option("--activations", arguments->activations, "as for serve");
@@ -60,6 +62,7 @@ Settings settings_of(const BenchArguments& arguments) {
     if (!text.empty()) flags.values.emplace_back(key, text);
   };
   set("device", arguments.device);
+  set("tensor_parallel", arguments.tensor_parallel);
   set("threads", arguments.threads);
   set("isa", arguments.isa);
   set("activations", arguments.activations);
@@ -119,12 +122,12 @@ int run_bench(std::span<const std::string> args) {
   ModelSpec spec;
   spec.name = spec.path = arguments.model;
   spec.device = settings.device;
-  const int gpu = choose_device(spec, may_use_gpu(spec) ? list_gpus() : GpuList{}).gpu;
+  spec.tensor_parallel = settings.tensor_parallel;
+  const DeviceChoice choice = choose_device(spec, may_use_gpu(spec) ? list_gpus() : GpuList{});
+  const int gpu = choice.gpu;
   const CpuBackendOptions cpu = cpu_options(settings);
   const std::unique_ptr<Backend> backend =
-      gpu < 0 ? make_cpu_backend(cpu)
-              : make_cuda_backend(
-                    {.ordinal = gpu, .activations = cpu.activations, .memory_fraction = settings.gpu_memory_fraction});
+      gpu < 0 ? make_cpu_backend(cpu) : make_gpu_backend(choice.gpus(), cpu.activations, settings.gpu_memory_fraction);
   BenchOptions options;
   options.repetitions = arguments.repetitions;
   options.engine = engine_options(settings, gpu >= 0);

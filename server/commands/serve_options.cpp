@@ -123,6 +123,7 @@ std::vector<ModelSpec> model_specs(const Settings& settings) {
         parse_load_quantization(model.quantization.empty() ? settings.quantization : model.quantization);
     spec.device = model.device.empty() ? settings.device : model.device;
     spec.gpu_layers = model.gpu_layers.empty() ? settings.gpu_layers : model.gpu_layers;
+    spec.tensor_parallel = model.tensor_parallel > 0 ? model.tensor_parallel : settings.tensor_parallel;
     spec.aliases = model.aliases;
     spec.reasoning_parser = model.reasoning_parser.empty() ? settings.reasoning_parser : model.reasoning_parser;
     spec.tool_parser = model.tool_parser.empty() ? settings.tool_parser : model.tool_parser;

@@ -7,6 +7,7 @@
 #include "engine/engine.h"
 #include "tests/cuda/fake_gpu.h"
 #include "tests/engine/golden_core.h"
+#include "tests/errors.h"
 
 namespace inferd {
 namespace {
@@ -23,8 +24,10 @@ EngineOptions options_with(std::int64_t batch_tokens, std::size_t kv_cache_bytes
   return options;
 }
 
+constexpr char kGpus[] = "seed=11,devices=2";
+
 std::unique_ptr<Backend> gpu_backend(ActivationMode mode = ActivationMode::automatic) {
-  cuda::test::use_fake_gpu("seed=11");
+  cuda::test::use_fake_gpu(kGpus);
   return make_cuda_backend({.activations = mode});
 }
 
@@ -164,6 +167,23 @@ TEST_CASE("the GPU draws the tokens that the host would, a step ahead or not") {
     }
   }
   CHECK(stopped > 0);
+}
+
+TEST_CASE("the same answers alone and together on two GPUs, and no adapters") {
+  cuda::test::use_fake_gpu(kGpus);
+  const auto backend = make_tensor_parallel_backend({.ordinals = {0, 1}});
+  for (const char* path : {"gguf/llama2.Q4_0.gguf", "models/qwen3"}) {
+    INFO(path);
+    std::size_t block_bytes = 0;
+    const std::vector<Answer> expected = answers_alone(*backend, path, &block_bytes);
+    CHECK(check_together(*backend, path, options_with(16, 100 * block_bytes), expected).cached_prompt_tokens > 0);
+  }
+  GpuCore divided(*backend, "models/qwen2", options_with(64, 1 << 20));
+  GpuCore whole(*gpu_backend(), "models/qwen2", options_with(64, 1 << 20));
+  CHECK(2 * divided.core.kv_plan().block_bytes == whole.core.kv_plan().block_bytes);
+  const LoraAdapter adapter = read_lora_adapter(open_adapter(kGolden + "lora/lora_qwen2"));
+  CHECK(testing::has(testing::error_of([&] { divided.core.load_adapter(adapter); }).what(),
+                     "adapters: this model takes none on cuda (2 GPUs"));
 }
 
 TEST_CASE("guessing ahead changes no bit of an answer") {

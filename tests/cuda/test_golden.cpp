@@ -3,6 +3,7 @@
 #include "engine/quantize/quantized_checkpoint.h"
 #include "tests/catch.h"
 #include "tests/cuda/fake_gpu.h"
+#include "tests/errors.h"
 #include "tests/models/golden_checks.h"
 
 namespace inferd::testing {
@@ -15,10 +16,14 @@ constexpr GoldenBar kAutomatic{.error = 5e-2, .gap = 1.0, .cases = 3, .steps = 6
 
 /// Both arithmetics, each with its kernels loaded once.
 struct Gpu {
-  Gpu() {
-    cuda::test::use_fake_gpu("eager=1");
-    exact = make_cuda_backend({.activations = ActivationMode::f32});
-    automatic = make_cuda_backend({});
+  explicit Gpu(int count = 1) {
+    cuda::test::use_fake_gpu("eager=1,devices=2");
+    const auto make = [count](ActivationMode mode) {
+      return count == 1 ? make_cuda_backend({.activations = mode})
+                        : make_tensor_parallel_backend({.ordinals = {0, 1}, .activations = mode});
+    };
+    exact = make(ActivationMode::f32);
+    automatic = make(ActivationMode::automatic);
   }
   void check(const std::filesystem::path& model, const std::filesystem::path& expected) const {
     check_golden_decoder(*exact, model, expected, kExact);
@@ -87,6 +92,36 @@ TEST_CASE("GGUF files agree with the reference") {
     gpu.check(folder / (std::string(name) + ".gguf"),
               folder / (json.contains("cases") ? expected : json["same_results_as"].get<std::string>()));
   }
+}
+
+TEST_CASE("decoders divided between two GPUs agree with the reference") {
+  Gpu(2).check_folders({"llama2", "llama3", "qwen1", "qwen2", "qwen3", "glm4", "chatglm3", "llama3_awq"});
+}
+
+TEST_CASE("GGUF files divided between two GPUs agree with the reference") {
+  const Gpu gpu(2);
+  const auto folder = golden_dir() / "gguf";
+  for (const char* name : {"llama2.F16", "llama2.Q4_0", "qwen2.Q8_0"}) {
+    const std::string expected = std::string(name) + ".expected.json";
+    const Json json = read_golden(folder / expected);
+    gpu.check(folder / (std::string(name) + ".gguf"),
+              folder / (json.contains("cases") ? expected : json["same_results_as"].get<std::string>()));
+  }
+}
+
+TEST_CASE("models that cannot be divided between two GPUs are refused, with the reason") {
+  const Gpu gpu(2);
+  const auto refusal = [&](const std::string& name) {
+    const FatalError error = error_of([&] { TestModel(*gpu.exact, golden_dir() / name); });
+    CHECK(error.code == ExitCode::bad_config);
+    return std::string(error.what());
+  };
+  const std::string list =
+      ": expected a model of family llama, mistral, qwen2, qwen3, qwen, glm, glm4, chatglm, found ";
+  for (const char* name : {"bert", "bloom", "chatglm1", "qwen2_moe", "qwen3_moe"}) {
+    CHECK(has(refusal(std::string("models/") + name), list + name));
+  }
+  CHECK(has(refusal("models/llama3_gptq4_actorder"), "stored in an order of their own"));
 }
 
 }  // namespace

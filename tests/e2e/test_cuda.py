@@ -75,6 +75,44 @@ def test_a_q8_0_cache_on_the_gpu_and_divided_answers_as_on_the_cpu():
     assert said[0] == said[1] == said[2]
 
 
+def test_a_model_divided_between_two_gpus_answers_as_one():
+    exact = ("--activations", "f32", "--kv-cache-type", "f32", "--context-length", "256", "--model", f"qwen={QWEN}")
+    said = []
+    for arguments, environment in ((("--device", "cpu"), {}), (("--tensor-parallel", "2"), gpu(",memory=268435456,devices=3"))):
+        with serving(*exact, *arguments, environment=environment) as daemon:
+            said.append([ask(daemon.url, messages=[{"role": "user", "content": text}]).json()["choices"][0]["message"]
+                         ["content"] for text in ("hi", "a longer one, to be sure")])
+            if environment:
+                assert "backend cuda (2 GPUs: GPU 0, Simulated GPU 0 (sm_80); GPU 1, Simulated GPU 1 (sm_80), sm_80)" \
+                    in daemon.log()
+    assert said[0] == said[1]
+
+
+def test_gpus_that_cannot_be_used_together_end_with_the_reason():
+    ended = run_until_exit("--model", QWEN, "--tensor-parallel", "2", environment=gpu())
+    assert ended.returncode == 78
+    assert "tensor_parallel: 2 needs as many usable NVIDIA GPUs, found 1" in ended.stderr
+    ended = run_until_exit("--model", QWEN, "--tensor-parallel", "3", environment=gpu(",memory=268435456,devices=3"))
+    assert ended.returncode == 78
+    assert "its 4 attention heads cannot be divided between 3 GPUs" in ended.stderr
+    ended = run_until_exit("--model", QWEN, "--tensor-parallel", "2", environment=gpu(",memory=268435456,devices=2,fail=ncclCommInitAll:1:2"))
+    assert ended.returncode == 78
+    assert "NCCL cannot connect GPUs 0, 1: unhandled system error (2)" in ended.stderr
+
+
+@pytest.mark.parametrize("fail, why", [("ncclAllGather:20:2", "NCCL cannot gather what the GPUs computed: unhandled system error"),
+                                       ("cuLaunchKernel:61:719:sticky", "Simulated GPU"),
+                                       ("cuGraphLaunch:4:719:sticky", "cannot replay a step (GPU 1")])
+def test_one_lost_gpu_of_two_ends_the_process(fail, why):
+    arguments = ("--model", f"qwen={QWEN}", "--context-length", "256", "--tensor-parallel", "2")
+    with serving(*arguments, environment=gpu(f",memory=268435456,devices=2,fail={fail}")) as daemon:
+        with pytest.raises((httpx.HTTPError, AssertionError)):
+            assert ask(daemon.url, max_tokens=50).status_code == 200
+        assert daemon.process.wait(30) == 75
+        assert "engine stopped: " in daemon.log() and why in daemon.log()
+        daemon.process.returncode = 0  # as wanted
+
+
 def test_auto_takes_a_gpu_that_fits_and_says_so():
     with serving(*MODELS, environment=gpu()) as daemon:
         assert "model qwen: GPU 0 (Simulated GPU 0 (sm_80), sm_80, 0.2 GiB)" in daemon.log()

@@ -73,6 +73,34 @@ TEST_CASE("a GPU that was asked for is taken or refused with the reason") {
         "model m: gpu_layers: all needs a usable NVIDIA GPU: no NVIDIA driver (libcuda.so.1 not found)");
 }
 
+TEST_CASE("a model divided between GPUs gets as many as it asks for, or the reason why not") {
+  GpuList list = two_gpus();
+  list.gpus.push_back({2, "New", std::size_t{24} << 30, 89, ""});
+  list.gpus.push_back({3, "New", std::size_t{24} << 30, 89, ""});
+  const auto spec = [](int count, const std::string& device, const std::string& layers = "auto") {
+    ModelSpec out = spec_of(device, layers);
+    out.tensor_parallel = count;
+    return out;
+  };
+  for (const char* device : {"auto", "cuda", "cuda:1"}) {
+    const DeviceChoice choice = choose_device(spec(2, device, "all"), list);
+    CHECK(choice.gpus() == std::vector<int>{1, 2});
+    CHECK_FALSE(choice.may_fall_back);
+    CHECK(describe_choice(choice, list) == "GPU 1 (New, sm_89, 24.0 GiB) + GPU 2 (New, sm_89, 24.0 GiB)");
+  }
+  CHECK(choose_device(spec(2, "cuda:2"), list).gpus() == std::vector<int>{2, 3});
+  CHECK(choose_device(spec(1, "cuda"), list).gpus() == std::vector<int>{1});
+  CHECK(refusal(spec(4, "auto"), list) == "model m: tensor_parallel: 4 needs as many usable NVIDIA GPUs, found 3");
+  CHECK(refusal(spec(2, "cuda:3"), list) ==
+        "model m: tensor_parallel: 2 needs as many usable NVIDIA GPUs from device cuda:3 on, found 1");
+  CHECK(refusal(spec(2, "cuda:0"), list) == "model m: tensor_parallel: 2 needs GPU 0: this GPU is sm_70; built: sm_80");
+  CHECK(refusal(spec(2, "auto"), no_driver()) ==
+        "model m: tensor_parallel: 2 needs as many usable NVIDIA GPUs, found 0: no NVIDIA driver (libcuda.so.1 not "
+        "found)");
+  CHECK(refusal(spec(2, "cpu"), list) == "model m: tensor_parallel: 2 needs GPUs, but device is cpu");
+  CHECK(refusal(spec(2, "cuda", "3"), list) == "model m: tensor_parallel: 2 and gpu_layers: 3 exclude one another");
+}
+
 TEST_CASE("settings that contradict each other are refused") {
   CHECK(refusal(spec_of("cuda", "0"), two_gpus()) == "model m: gpu_layers: 0 leaves nothing for device cuda");
   CHECK(refusal(spec_of("cpu", "all"), two_gpus()) == "model m: gpu_layers: all needs a GPU, but device is cpu");

@@ -224,12 +224,8 @@ CUresult cuGraphLaunch(CUgraphExec executable, CUstream handle) {
   return api("cuGraphLaunch", [&](Driver& d) {
     if (executable == nullptr) throw ApiFailure{kInvalidValue};
     Stream& stream = d.stream(handle);
-    // A copy: the executable may be destroyed while its launch is queued.
-    d.submit(stream, [device = stream.device, nodes = reinterpret_cast<Graph*>(executable)->nodes] {
-      for (const auto& node : nodes) {
-        if (device->sticky == kSuccess) node();
-      }
-    });
+    // Copies: the executable may be destroyed while its launch is queued.
+    for (const Work& node : reinterpret_cast<Graph*>(executable)->nodes) d.submit(stream, node.run, node.ready);
   });
 }
 CUresult cuGraphUpload(CUgraphExec, CUstream) {

@@ -131,12 +131,15 @@ std::vector<Stream*> Driver::all_streams() const {
   return result;
 }
 
+bool Work::may_run() const {
+  if (waits_for != nullptr && waits_for->completed < waits_until) return false;
+  return !ready || ready();
+}
+
 bool Driver::progress_once() {
   std::vector<Stream*> ready;
   for (Stream* stream : all_streams()) {
-    if (stream->queue.empty()) continue;
-    const Work& head = stream->queue.front();
-    if (head.waits_for == nullptr || head.waits_for->completed >= head.waits_until) ready.push_back(stream);
+    if (!stream->queue.empty() && stream->queue.front().may_run()) ready.push_back(stream);
   }
   if (ready.empty()) return false;
   Stream& stream = *ready[random_() % ready.size()];
@@ -152,13 +155,15 @@ void Driver::progress_until(const std::function<bool()>& done) {
   }
 }
 
-void Driver::submit(Stream& stream, std::function<void()> run) {
+void Driver::submit(Stream& stream, std::function<void()> run, std::function<bool()> ready) {
   throw_if_sticky(*stream.device);
+  Work work{std::move(run), nullptr, 0, std::move(ready)};
   if (stream.capture != nullptr) {
-    stream.capture->graph.nodes.push_back(std::move(run));
+    stream.capture->graph.nodes.push_back(std::move(work));
     return;
   }
   if (&stream == &stream.device->default_stream) {
+    if (work.ready) throw ApiFailure{kInvalidValue};
     // The legacy default stream: everything before it is done before it, everything after it after it.
     forbid_during_capture();
     progress_until([this] {
@@ -166,10 +171,10 @@ void Driver::submit(Stream& stream, std::function<void()> run) {
       return std::all_of(streams.begin(), streams.end(), [](const Stream* s) { return s->queue.empty(); });
     });
     throw_if_sticky(*stream.device);
-    run();
+    work.run();
     return;
   }
-  stream.queue.push_back({std::move(run), nullptr, 0});
+  stream.queue.push_back(std::move(work));
   while (settings.eager && progress_once()) {
   }
 }
@@ -198,7 +203,7 @@ void Driver::wait(Stream& stream, Event& event) {
     progress_until([&event] { return event.completed >= event.recorded; });
     return;
   }
-  stream.queue.push_back({{}, &event, event.recorded});
+  stream.queue.push_back({{}, &event, event.recorded, {}});
 }
 
 bool Driver::is_device_address(uint64_t address) {

@@ -51,12 +51,14 @@ struct Event {
 struct Work {
   std::function<void()> run;  // may be empty
   Event* waits_for = nullptr;
-  uint64_t waits_until = 0;  // completed count it waits for
+  uint64_t waits_until = 0;     // completed count it waits for
+  std::function<bool()> ready;  // whether it may run, asked again and again; empty: it may
+  bool may_run() const;
 };
 
 /// What a capture has recorded; the order of recording is one its dependencies allow.
 struct Graph {
-  std::vector<std::function<void()>> nodes;
+  std::vector<Work> nodes;
 };
 
 struct Capture {
@@ -107,7 +109,8 @@ class Driver {
   Device& current();  // of this thread; throws kInvalidContext
   Stream& stream(CUstream handle);
   /// Queues work, records it into the capture the stream is in, or runs it (default stream, eager).
-  void submit(Stream& stream, std::function<void()> run);
+  /// Collectives wait for `ready`; they are not for the default stream.
+  void submit(Stream& stream, std::function<void()> run, std::function<bool()> ready = {});
   void record(Event& event, Stream& stream);
   void wait(Stream& stream, Event& event);
   /// Runs queued work of all streams in a random legal order until `done` holds. Throws kUnknown if it never can.
