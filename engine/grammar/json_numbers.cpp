@@ -80,12 +80,12 @@ GrammarExpr decimals(GrammarBuilder& b, std::int64_t lo, bool open_lo, std::int6
 GrammarExpr natural_range(GrammarBuilder& builder, std::int64_t lo, std::int64_t hi) {
   std::vector<GrammarExpr> forms;
   DigitRange range(builder);
-  std::int64_t first = 0, last = 9;
+  std::int64_t first = 0, beyond = 10;  // the numbers of so many digits; kMostDigits is such that beyond fits
   for (int digits = 1; digits <= kMostDigits; ++digits) {
-    const std::int64_t from = std::max(lo, first), to = std::min(hi, last);
+    const std::int64_t from = std::max(lo, first), to = std::min(hi, beyond - 1);
     if (from <= to) forms.push_back(range.between(std::to_string(from), std::to_string(to)));
-    first = last + 1;
-    last = last * 10 + 9;
+    first = beyond;
+    if (digits < kMostDigits) beyond *= 10;
   }
   return builder.choice(std::move(forms));
 }

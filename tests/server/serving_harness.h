@@ -5,6 +5,7 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <spdlog/spdlog.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -22,6 +23,10 @@
 #include "server/served_model.h"
 
 namespace inferd::testing {
+
+// The daemon sets its logger up before it starts threads. So do the tests: where two workers log first at once, the
+// thread sanitizer, which does not see into the library, takes its making for a race.
+inline const bool kLoggerMade = spdlog::default_logger() != nullptr;
 
 struct ServingOptions {
   std::vector<ModelSpec> models = {{.name = "sim", .path = "sim:seed=1", .chat_template_file = {}, .aliases = {}}};
