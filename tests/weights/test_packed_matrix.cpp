@@ -1,21 +1,18 @@
 // Packed codes of compressed-tensors: what a row means, and every way in which the parts can fail to fit.
 #include <cmath>
-#include <map>
 
-#include "engine/weights/quantized_matrix.h"
 #include "kernels/quant_formats.h"
-#include "tests/catch.h"
-#include "tests/weights/folder_builder.h"
+#include "tests/weights/matrix_parts.h"
 
 namespace inferd {
 namespace {
 
 using test::BuiltTensor;
 using test::bytes_of;
+using test::Parts;
+using test::read_matrix;
 using test::refusal;
-using test::ScratchFolder;
-
-using Parts = std::map<std::string, BuiltTensor>;
+using test::says;
 
 constexpr std::int64_t kRows = 3, kColumns = 64;
 
@@ -50,25 +47,11 @@ Parts honest() {
 }
 
 std::optional<QuantizedMatrix> read(const Parts& parts, std::int64_t rows = kRows, std::int64_t columns = kColumns) {
-  const ScratchFolder folder;
-  std::vector<BuiltTensor> list;
-  for (const auto& [name, tensor] : parts) list.push_back(tensor);
-  write_folder(folder, kConfig, list);
-  const auto checkpoint = Checkpoint::open(folder.path());
-  return read_quantized_matrix(*checkpoint, read_quantization_config(*checkpoint), "m", rows, columns);
+  return read_matrix(kConfig, parts, rows, columns);
 }
 
 std::string message_of(const Parts& parts, std::int64_t rows = kRows, std::int64_t columns = kColumns) {
   return refusal([&] { read(parts, rows, columns); });
-}
-
-bool says(const std::string& message, std::initializer_list<const char*> parts) {
-  CAPTURE(message);
-  for (const char* part : parts) {
-    INFO(part);
-    CHECK(message.find(part) != std::string::npos);
-  }
-  return !message.empty();
 }
 
 float value(const QuantizedMatrix& matrix, std::int64_t row, std::int64_t column) {

@@ -1,11 +1,8 @@
 // Matrices in the 4-bit layout of bitsandbytes: its own values, and every way in which the parts can fail to fit.
 #include <cmath>
-#include <map>
 
-#include "engine/weights/quantized_matrix.h"
 #include "kernels/quant_formats.h"
-#include "tests/catch.h"
-#include "tests/weights/folder_builder.h"
+#include "tests/weights/matrix_parts.h"
 
 namespace inferd {
 namespace {
@@ -13,11 +10,12 @@ namespace {
 using test::BuiltTensor;
 using test::bytes_of;
 using test::golden;
+using test::Parts;
 using test::read_golden_json;
+using test::read_matrix;
 using test::refusal;
+using test::says;
 using test::ScratchFolder;
-
-using Parts = std::map<std::string, BuiltTensor>;
 
 constexpr std::int64_t kRows = 3, kColumns = 128;
 constexpr char kConfig[] =
@@ -54,21 +52,7 @@ Parts honest() {
 }
 
 std::optional<QuantizedMatrix> read(const Parts& parts, std::int64_t rows = kRows, std::int64_t columns = kColumns) {
-  const ScratchFolder folder;
-  std::vector<BuiltTensor> list;
-  for (const auto& [name, tensor] : parts) list.push_back(tensor);
-  write_folder(folder, kConfig, list);
-  const auto checkpoint = Checkpoint::open(folder.path());
-  return read_quantized_matrix(*checkpoint, read_quantization_config(*checkpoint), "m", rows, columns);
-}
-
-bool says(const std::string& message, std::initializer_list<const char*> words) {
-  CAPTURE(message);
-  for (const char* word : words) {
-    INFO(word);
-    CHECK(message.find(word) != std::string::npos);
-  }
-  return !message.empty();
+  return read_matrix(kConfig, parts, rows, columns);
 }
 
 std::string message_of(const Parts& parts, std::int64_t rows = kRows, std::int64_t columns = kColumns) {
