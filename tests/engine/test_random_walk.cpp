@@ -156,10 +156,37 @@ int rounds_of_seeds() {
   return rounds_text != nullptr ? std::atoi(rounds_text) : 3;
 }
 
-TEST_CASE("random walk: 300,000 operations over tiny pools") {
+/// What the walks of one test came to, together.
+struct Totals {
+  void add(const Walk& walk) {
+    const DecoderStats stats = walk.stats();
+    preemptions += stats.preemptions;
+    cached += stats.cached_prompt_tokens;
+    drafted += stats.draft_tokens;
+    accepted += stats.accepted_draft_tokens;
+    checked += walk.checked;
+    cancelled += walk.cancelled;
+    expired += walk.expired;
+    refused += walk.refused;
+  }
+  /// The walks must have been where it hurts.
+  void check() const {
+    INFO("preemptions " << preemptions << ", cached " << cached << ", checked " << checked << ", cancelled "
+                        << cancelled << ", expired " << expired);
+    CHECK(preemptions > 100);
+    CHECK(cached > 10000);
+    CHECK(checked > 2000);
+    CHECK(cancelled > 500);
+    CHECK(expired > 50);
+  }
+  std::int64_t preemptions = 0, cached = 0, drafted = 0, accepted = 0;
+  std::int64_t checked = 0, cancelled = 0, expired = 0, refused = 0;
+};
+
+/// Calls walk(round, variant, blocks, options) for ten sizes in each round.
+template <typename Function>
+void for_each_walk(Function walk) {
   const int rounds = rounds_of_seeds();
-  std::int64_t drafted = 0, accepted = 0;
-  std::int64_t preemptions = 0, cached = 0, checked = 0, cancelled = 0, expired = 0, refused = 0;
   for (int round = 0; round < rounds; ++round) {
     int variant = 0;
     for (const std::int64_t blocks : {3, 6, 9, 14, 40}) {
@@ -171,75 +198,47 @@ TEST_CASE("random walk: 300,000 operations over tiny pools") {
         options.max_logit_rows = variant % 2 == 0 ? 6 : 16;
         options.queue_wait_s = 1e9;
         options.prefix_cache = variant != 4;
-        options.speculation.mode = static_cast<SpeculationMode>((variant + round) % 3);
-        const auto seed = static_cast<std::uint64_t>(round * 100 + variant + 1);
-        INFO("seed " << seed);
-        Walk walk(seed, blocks, options);
-        walk.run(10000);
-        preemptions += walk.stats().preemptions;
-        cached += walk.stats().cached_prompt_tokens;
-        drafted += walk.stats().draft_tokens;
-        accepted += walk.stats().accepted_draft_tokens;
-        checked += walk.checked;
-        cancelled += walk.cancelled;
-        expired += walk.expired;
-        refused += walk.refused;
+        walk(round, variant, blocks, options);
         ++variant;
       }
     }
   }
-  INFO("preemptions " << preemptions << ", cached " << cached << ", checked " << checked << ", cancelled " << cancelled
-                      << ", expired " << expired << ", refused " << refused);
-  INFO("drafted " << drafted << ", accepted " << accepted);
-  // The walk must have been where it hurts.
-  CHECK(preemptions > 100);
-  CHECK(cached > 10000);
-  CHECK(checked > 2000);
-  CHECK(cancelled > 500);
-  CHECK(expired > 50);
-  CHECK(refused > 100);
-  CHECK(drafted > 10000);
-  CHECK(accepted > 200);
+}
+
+TEST_CASE("random walk: 300,000 operations over tiny pools") {
+  Totals totals;
+  for_each_walk([&](int round, int variant, std::int64_t blocks, EngineOptions options) {
+    options.speculation.mode = static_cast<SpeculationMode>((variant + round) % 3);
+    const auto seed = static_cast<std::uint64_t>(round * 100 + variant + 1);
+    INFO("seed " << seed);
+    Walk walk(seed, blocks, options);
+    walk.run(10000);
+    totals.add(walk);
+  });
+  totals.check();
+  INFO("drafted " << totals.drafted << ", accepted " << totals.accepted << ", refused " << totals.refused);
+  CHECK(totals.refused > 100);
+  CHECK(totals.drafted > 10000);
+  CHECK(totals.accepted > 200);
 }
 
 TEST_CASE("random walk a step ahead: 300,000 operations where the device draws") {
-  std::int64_t preemptions = 0, cached = 0, checked = 0, cancelled = 0, expired = 0, drawn = 0, host_rows = 0;
-  for (int round = 0; round < rounds_of_seeds(); ++round) {
-    int variant = 0;
-    for (const std::int64_t blocks : {3, 6, 9, 14, 40}) {
-      for (const std::int64_t batch : {7, 32}) {
-        EngineOptions options = small_options(blocks);
-        options.max_batch_tokens = batch;
-        options.max_concurrent_requests = 6;
-        options.max_queued_requests = 10;
-        options.max_logit_rows = variant % 2 == 0 ? 6 : 16;
-        options.queue_wait_s = 1e9;
-        options.prefix_cache = variant != 4;
-        options.steps_ahead = variant == 7 ? 0 : 1;
-        options.speculation.mode = variant == 3 ? SpeculationMode::automatic : SpeculationMode::off;
-        const auto seed = static_cast<std::uint64_t>(round * 100 + variant + 5000);
-        INFO("seed " << seed);
-        DeviceBackend device(std::make_unique<SimBackend>(), {});
-        Walk walk(seed, blocks, options, &device);
-        walk.run(10000);
-        preemptions += walk.stats().preemptions;
-        cached += walk.stats().cached_prompt_tokens;
-        checked += walk.checked;
-        cancelled += walk.cancelled;
-        expired += walk.expired;
-        drawn += device.drawn;
-        host_rows += device.downloads;
-        ++variant;
-      }
-    }
-  }
-  INFO("preemptions " << preemptions << ", cached " << cached << ", checked " << checked << ", cancelled " << cancelled
-                      << ", expired " << expired << ", drawn " << drawn << ", on the host " << host_rows);
-  CHECK(preemptions > 100);
-  CHECK(cached > 10000);
-  CHECK(checked > 2000);
-  CHECK(cancelled > 500);
-  CHECK(expired > 50);
+  Totals totals;
+  std::int64_t drawn = 0, host_rows = 0;
+  for_each_walk([&](int round, int variant, std::int64_t blocks, EngineOptions options) {
+    options.steps_ahead = variant == 7 ? 0 : 1;
+    options.speculation.mode = variant == 3 ? SpeculationMode::automatic : SpeculationMode::off;
+    const auto seed = static_cast<std::uint64_t>(round * 100 + variant + 5000);
+    INFO("seed " << seed);
+    DeviceBackend device(std::make_unique<SimBackend>(), {});
+    Walk walk(seed, blocks, options, &device);
+    walk.run(10000);
+    totals.add(walk);
+    drawn += device.drawn;
+    host_rows += device.downloads;
+  });
+  totals.check();
+  INFO("drawn " << drawn << ", on the host " << host_rows);
   CHECK(drawn > 50000);
   CHECK(host_rows > 1000);
 }
