@@ -34,6 +34,7 @@ bool GrammarState::accept_text(std::string_view text) {
 }
 
 std::size_t GrammarState::fitting(std::span<const TokenId> tokens) const {
+  if (tokens.empty()) return 0;  // most steps have no draft, and the copy is not small
   GrammarState ahead = *this;
   std::size_t count = 0;
   while (count < tokens.size() && ahead.accept(tokens[count])) ++count;
