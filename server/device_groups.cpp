@@ -29,6 +29,14 @@ std::string ordinal_problem(int ordinal, const GpuList& gpus) {
   return gpus.gpus[static_cast<std::size_t>(ordinal)].problem;
 }
 
+/// N of "cuda:N"; `otherwise` if the device names none.
+int ordinal_of(const std::string& device, int otherwise) {
+  if (device.starts_with(kOrdinal)) {
+    std::from_chars(device.data() + kOrdinal.size(), device.data() + device.size(), otherwise);
+  }
+  return otherwise;
+}
+
 }  // namespace
 
 int layers_asked(const std::string& gpu_layers) {
@@ -85,22 +93,15 @@ DeviceChoice choose_device(const ModelSpec& spec, const GpuList& gpus) {
   const auto refuse = [&](const std::string& why) { throw ConfigError("model " + log_safe(spec.name) + ": " + why); };
   const bool cuda = device.starts_with("cuda"), some = layers != "auto" && layers != "0";
   if (spec.tensor_parallel > 1 && !spec.simulated()) {
-    int first = -1;
-    if (device.starts_with(kOrdinal)) {
-      std::from_chars(device.data() + kOrdinal.size(), device.data() + device.size(), first);
-    }
-    return choose_several(spec, gpus, first);
+    return choose_several(spec, gpus, ordinal_of(device, -1));
   }
   if (cuda && layers == "0") refuse("gpu_layers: 0 leaves nothing for device " + device);
   if (device == "cpu" && some) refuse("gpu_layers: " + layers + " needs a GPU, but device is cpu");
   if (!may_use_gpu(spec)) return {};
   const auto usable = std::find_if(gpus.gpus.begin(), gpus.gpus.end(), [](const auto& g) { return g.problem.empty(); });
   std::string problem = gpus.problem;
-  int ordinal = problem.empty() && usable != gpus.gpus.end() ? usable->ordinal : -1;
-  if (device.starts_with(kOrdinal)) {
-    std::from_chars(device.data() + kOrdinal.size(), device.data() + device.size(), ordinal);
-    problem = ordinal_problem(ordinal, gpus);
-  }
+  const int ordinal = ordinal_of(device, problem.empty() && usable != gpus.gpus.end() ? usable->ordinal : -1);
+  if (device.starts_with(kOrdinal)) problem = ordinal_problem(ordinal, gpus);
   if (!cuda && !some) return {.gpu = ordinal, .may_fall_back = ordinal >= 0};
   if (!problem.empty()) {
     refuse((cuda ? "device: " + device : "gpu_layers: " + layers) + " needs a usable NVIDIA GPU: " + problem);
