@@ -141,21 +141,46 @@ Tensor Decoder::forward(const BatchTensors& batch, const std::vector<KvLayer>& k
                         const LayerHook& hook) {
   const BatchTensors& below = lower_ && batch.host != nullptr ? *batch.host : batch;
   at_ = lower_ ? lower_.get() : upper_.get();
+  const std::int64_t wanted = logit_rows ? logit_rows.dim(0) : 0;
+  DecoderRows rows;
+  bool narrow = false;
   embed(below);
   rotate(below);
   for (std::size_t i = 0; i < weights_.layers.size(); ++i) {
     if (lower_ && static_cast<int>(i) == host_layers_) move_to(*upper_, batch);
     const BatchTensors& here = static_cast<int>(i) < host_layers_ ? below : batch;
-    attention_block(weights_.layers[i].attention, here, kv[i]);
-    if (weights_.layers[i].experts) {
-      expert_mlp(weights_.layers[i], here);
-    } else {
-      gated_mlp(weights_.layers[i].mlp, here);
+    const DecoderLayer& layer = weights_.layers[i];
+    append_keys(layer.attention, here, kv[i]);
+    rows = all_rows(here);
+    narrow = i + 1 == weights_.layers.size() && narrows(batch, wanted);
+    if (!narrow || wanted > 0) {
+      attend(layer.attention, here, kv[i]);
+      if (narrow) rows = {.x = gather(logit_rows)};
+      if (layer.experts) {
+        expert_mlp(layer, rows);
+      } else {
+        gated_mlp(layer.mlp, rows);
+      }
     }
     if (hook) hook(static_cast<int>(i));
   }
-  if (at_ != upper_.get()) move_to(*upper_, batch);  // only the output is there
-  return logits(batch, logit_rows);
+  if (at_ != upper_.get()) move_to(*upper_, batch);        // only the output is there
+  if (wanted == 0) return at_->work.logits.first_rows(0);  // a chunk in the middle of a prompt
+  return logits(narrow ? rows.x : gather(logit_rows));
+}
+
+bool Decoder::narrows(const BatchTensors& batch, std::int64_t wanted) const {
+  return at_ == upper_.get() && wanted < batch.num_tokens && !batch.adapters;
+}
+
+DecoderRows Decoder::all_rows(const BatchTensors& batch) const {
+  return {.x = at_->work.hidden.first_rows(batch.num_tokens), .adapters = batch.adapters};
+}
+
+Tensor Decoder::gather(const Tensor& rows) {
+  const Tensor out = at_->work.logit_hidden.first_rows(rows.dim(0));
+  at_->backend.gather_rows({.x = at_->work.hidden, .rows = rows, .out = out});
+  return out;
 }
 
 void Decoder::move_to(Place& next, const BatchTensors& batch) {
@@ -166,8 +191,8 @@ void Decoder::move_to(Place& next, const BatchTensors& batch) {
   rotate(batch);
 }
 
-Tensor Decoder::addend(const Linear& linear, const Activation& x, const BatchTensors& batch) {
-  return adapters_.addend(at_->backend, linear, x, batch.num_tokens, batch.adapters, at_->work.updates);
+Tensor Decoder::addend(const Linear& linear, const Activation& a, const DecoderRows& rows) {
+  return adapters_.addend(at_->backend, linear, a, rows.count(), rows.adapters, at_->work.updates);
 }
 
 void Decoder::embed(const BatchTensors& batch) {
@@ -193,16 +218,16 @@ void Decoder::rotate(const BatchTensors& batch) {
                             .out = at_->work.q_scale.first_rows(batch.num_tokens)});
 }
 
-void Decoder::attention_block(const AttentionBlock& block, const BatchTensors& batch, const KvLayer& kv) {
-  const Tensor x = at_->work.hidden.first_rows(batch.num_tokens);
+void Decoder::append_keys(const AttentionBlock& block, const BatchTensors& batch, const KvLayer& kv) {
+  const DecoderRows rows = all_rows(batch);
   const Tensor qkv = at_->work.qkv.first_rows(batch.num_tokens);
   const float eps = static_cast<float>(config_.norm_eps);
   at_->backend.norm(
-      {.kind = NormKind::rms, .x = x, .weight = block.norm.tensor(), .eps = eps, .activation = at_->work.normed});
+      {.kind = NormKind::rms, .x = rows.x, .weight = block.norm.tensor(), .eps = eps, .activation = at_->work.normed});
   at_->backend.linear({.x = at_->work.normed,
                        .num_tokens = batch.num_tokens,
                        .weight = block.qkv.weight.get(),
-                       .addend = addend(block.qkv, at_->work.normed, batch),
+                       .addend = addend(block.qkv, at_->work.normed, rows),
                        .bias = block.qkv.bias.tensor(),
                        .out = qkv});
   at_->backend.qkv_post({.qkv = qkv,
@@ -219,7 +244,10 @@ void Decoder::attention_block(const AttentionBlock& block, const BatchTensors& b
                          .k_shift = block.k_shift.tensor(),
                          .kv = kv,
                          .slots = batch.slots});
-  at_->backend.attention({.qkv = qkv,
+}
+
+void Decoder::attend(const AttentionBlock& block, const BatchTensors& batch, const KvLayer& kv) {
+  at_->backend.attention({.qkv = at_->work.qkv.first_rows(batch.num_tokens),
                           .num_heads = config_.num_heads,
                           .num_kv_heads = config_.num_kv_heads,
                           .head_dim = config_.head_dim,
@@ -228,64 +256,56 @@ void Decoder::attention_block(const AttentionBlock& block, const BatchTensors& b
                           .scale = 1.0f / std::sqrt(static_cast<float>(config_.head_dim)),
                           .sliding_window = block.sliding_window,
                           .out_activation = at_->work.attended});
-  add_output(at_->work.attended, block.out, block.out_norm, batch);
+  add_output(at_->work.attended, block.out, block.out_norm, all_rows(batch));
 }
 
-void Decoder::add_output(const Activation& a, const Linear& linear, const DeviceVector& norm,
-                         const BatchTensors& batch) {
-  const Tensor x = at_->work.hidden.first_rows(batch.num_tokens);
+void Decoder::add_output(const Activation& a, const Linear& linear, const DeviceVector& norm, const DecoderRows& rows) {
   const bool normed = norm.buffer != nullptr;
-  const Tensor product = normed ? at_->work.block_out.first_rows(batch.num_tokens) : x;
+  const Tensor product = normed ? at_->work.block_out.first_rows(rows.count()) : rows.x;
   at_->backend.linear({.x = a,
-                       .num_tokens = batch.num_tokens,
+                       .num_tokens = rows.count(),
                        .weight = linear.weight.get(),
-                       .addend = addend(linear, a, batch),
+                       .addend = addend(linear, a, rows),
                        .bias = linear.bias.tensor(),
-                       .residual = normed ? Tensor() : x,
+                       .residual = normed ? Tensor() : rows.x,
                        .out = product});
   if (!normed) return;
   at_->backend.norm({.kind = NormKind::rms,
                      .x = product,
                      .weight = norm.tensor(),
                      .eps = static_cast<float>(config_.norm_eps),
-                     .residual = x,
-                     .out = x});
+                     .residual = rows.x,
+                     .out = rows.x});
 }
 
-void Decoder::gated_mlp(const GatedMlp& block, const BatchTensors& batch) {
-  const Tensor x = at_->work.hidden.first_rows(batch.num_tokens);
+void Decoder::gated_mlp(const GatedMlp& block, const DecoderRows& rows) {
   at_->backend.norm({.kind = NormKind::rms,
-                     .x = x,
+                     .x = rows.x,
                      .weight = block.norm.tensor(),
                      .eps = static_cast<float>(config_.norm_eps),
                      .activation = at_->work.normed});
   at_->backend.linear({.x = at_->work.normed,
-                       .num_tokens = batch.num_tokens,
+                       .num_tokens = rows.count(),
                        .weight = block.gate_up.weight.get(),
-                       .addend = addend(block.gate_up, at_->work.normed, batch),
+                       .addend = addend(block.gate_up, at_->work.normed, rows),
                        .bias = block.gate_up.bias.tensor(),
                        .epilogue = Epilogue::silu_gated,
                        .out_activation = at_->work.gated});
-  add_output(at_->work.gated, block.down, block.out_norm, batch);
+  add_output(at_->work.gated, block.down, block.out_norm, rows);
 }
 
-void Decoder::expert_mlp(const DecoderLayer& layer, const BatchTensors& batch) {
-  const Tensor x = at_->work.hidden.first_rows(batch.num_tokens);
+void Decoder::expert_mlp(const DecoderLayer& layer, const DecoderRows& rows) {
   at_->backend.norm({.kind = NormKind::rms,
-                     .x = x,
+                     .x = rows.x,
                      .weight = layer.mlp.norm.tensor(),
                      .eps = static_cast<float>(config_.norm_eps),
-                     .out = at_->experts->input().first_rows(batch.num_tokens),
+                     .out = at_->experts->input().first_rows(rows.count()),
                      .activation = at_->work.normed});
-  at_->experts->run(*layer.experts, at_->work.normed, x, {&adapters_, batch.adapters, at_->work.updates});
+  at_->experts->run(*layer.experts, at_->work.normed, rows.x, {&adapters_, rows.adapters, at_->work.updates});
 }
 
-Tensor Decoder::logits(const BatchTensors& batch, const Tensor& logit_rows) {
-  const std::int64_t rows = logit_rows ? logit_rows.dim(0) : 0;
-  const Tensor out = at_->work.logits.first_rows(rows);
-  if (rows == 0) return out;  // a chunk in the middle of a prompt
-  const Tensor x = at_->work.logit_hidden.first_rows(rows);
-  at_->backend.gather_rows({.x = at_->work.hidden.first_rows(batch.num_tokens), .rows = logit_rows, .out = x});
+Tensor Decoder::logits(const Tensor& x) {
+  const Tensor out = at_->work.logits.first_rows(x.dim(0));
   at_->backend.norm({.kind = NormKind::rms,
                      .x = x,
                      .weight = weights_.norm.tensor(),
@@ -294,7 +314,7 @@ Tensor Decoder::logits(const BatchTensors& batch, const Tensor& logit_rows) {
                      .activation = features_ ? Activation() : at_->work.logit_normed});
   if (features_) return x;
   at_->backend.linear({.x = at_->work.logit_normed,
-                       .num_tokens = rows,
+                       .num_tokens = x.dim(0),
                        .weight = &weights_.output_weight(),
                        .bias = weights_.output.bias.tensor(),
                        .out = out});

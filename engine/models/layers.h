@@ -100,6 +100,13 @@ class DecoderWorkspace {
   std::unique_ptr<DeviceBuffer> memory_;
 };
 
+/// Rows of the residual stream that a stage works on.
+struct DecoderRows {
+  Tensor x;         // [n, hidden_size] f32
+  Tensor adapters;  // [n] i32 or absent, as in BatchTensors
+  std::int64_t count() const { return x.dim(0); }
+};
+
 /// Decoders of pre-norm residual blocks; the stages of their forward read and write the residual stream of the
 /// workspace. A family whose computation differs overrides what differs.
 class Decoder : public Model {
@@ -128,21 +135,32 @@ class Decoder : public Model {
   void embed(const BatchTensors& batch);
   /// cos and sin of the positions, where the current part runs.
   void rotate(const BatchTensors& batch);
-  void attention_block(const AttentionBlock& block, const BatchTensors& batch, const KvLayer& kv);
-  void gated_mlp(const GatedMlp& block, const BatchTensors& batch);
-  void expert_mlp(const DecoderLayer& layer, const BatchTensors& batch);
-  /// Final norm and output matrix, for the asked rows only; without the matrix if features were asked for.
-  Tensor logits(const BatchTensors& batch, const Tensor& logit_rows);
+  /// An attention block as far as later tokens need it: queries, keys and values; the latter go into the cache.
+  void append_keys(const AttentionBlock& block, const BatchTensors& batch, const KvLayer& kv);
+  /// The rest of it.
+  void attend(const AttentionBlock& block, const BatchTensors& batch, const KvLayer& kv);
+  void gated_mlp(const GatedMlp& block, const DecoderRows& rows);
+  void expert_mlp(const DecoderLayer& layer, const DecoderRows& rows);
+  /// Final norm and output matrix of x, work.logit_hidden's first rows; without the matrix if features were asked for.
+  Tensor logits(const Tensor& x);
 
   ModelConfig config_;  // of one rank
   DecoderWeights weights_;
 
  private:
   /// x += norm(W a); x += W a where `norm` is absent.
-  void add_output(const Activation& a, const Linear& linear, const DeviceVector& norm, const BatchTensors& batch);
+  void add_output(const Activation& a, const Linear& linear, const DeviceVector& norm, const DecoderRows& rows);
 
-  /// What the adapters of this step's rows add to the product of `linear`; absent if none does.
-  Tensor addend(const Linear& linear, const Activation& x, const BatchTensors& batch);
+  /// What the adapters of these rows add to the product of `linear`; absent if none does.
+  Tensor addend(const Linear& linear, const Activation& a, const DecoderRows& rows);
+
+  DecoderRows all_rows(const BatchTensors& batch) const;
+
+  /// Whether the last layer, its keys once written, goes on with the `wanted` rows alone: nobody reads the others.
+  bool narrows(const BatchTensors& batch, std::int64_t wanted) const;
+
+  /// These rows of the residual stream, in work.logit_hidden.
+  Tensor gather(const Tensor& rows);
 
   /// One part with all that its stages need.
   struct Place {
