@@ -5,6 +5,7 @@
 
 #include "kernels/cpu/cpu_memory.h"
 #include "kernels/cpu/cpu_ops.h"
+#include "kernels/cpu/weight_memory.h"
 
 namespace inferd {
 
@@ -45,6 +46,7 @@ class CpuBackend final : public Backend {
   ActivationMode mode_;
   ThreadPool pool_;
   CpuContext context_;
+  WeightMemory weight_memory_;
   CpuMemory worker_scratch_;
   CpuMemory shared_scratch_;
   CpuMemory decode_scratch_;

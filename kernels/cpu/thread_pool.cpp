@@ -1,6 +1,7 @@
-// The workers of the CPU backend: one atomic word hands out tasks, another counts the finished ones.
+// The workers of the CPU backend: each has a stretch of the tasks and takes from the ends of others when it is through.
 #include "kernels/cpu/thread_pool.h"
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <limits>
@@ -30,23 +31,49 @@ void relax() {
 #endif
 }
 
-constexpr std::uint64_t kRemainingMask = 0xffffffffu;
-std::uint32_t round_of(std::uint64_t ticket) { return static_cast<std::uint32_t>(ticket >> 32); }
+/// Tasks [first, end) that nobody has taken yet, in one word: the owner takes the first, others the last.
+struct alignas(64) Stretch {
+  std::atomic<std::uint64_t> word{0};
+
+  static std::uint32_t first_of(std::uint64_t word) { return static_cast<std::uint32_t>(word >> 32); }
+  static std::uint32_t end_of(std::uint64_t word) { return static_cast<std::uint32_t>(word); }
+  static std::uint64_t pack(std::uint32_t first, std::uint32_t end) {
+    return (static_cast<std::uint64_t>(first) << 32) | end;
+  }
+
+  void set(std::int64_t first, std::int64_t end) {
+    word.store(pack(static_cast<std::uint32_t>(first), static_cast<std::uint32_t>(end)), std::memory_order_release);
+  }
+  /// A task, or -1 if none is left. A word that comes back in a later run is no danger: whoever swaps it then holds a
+  /// task of that run.
+  std::int64_t take(bool own) {
+    std::uint64_t seen = word.load(std::memory_order_acquire);
+    for (;;) {
+      const std::uint32_t first = first_of(seen), end = end_of(seen);
+      if (first >= end) return -1;
+      const std::uint64_t rest = own ? pack(first + 1, end) : pack(first, end - 1);
+      if (word.compare_exchange_weak(seen, rest, std::memory_order_acq_rel, std::memory_order_acquire)) {
+        return own ? first : end - 1;
+      }
+    }
+  }
+};
 
 }  // namespace
 
 struct ThreadPool::Impl {
-  // Upper half: number of the run; lower half: tasks nobody has taken yet. A worker touches `task` and `total` only
-  // while it holds a task of the current run, so a worker that wakes late never delays or disturbs anyone.
-  alignas(64) std::atomic<std::uint64_t> ticket{0};
+  // A worker reads `task` only while it holds a task that is not counted as finished, so a worker that wakes late never
+  // delays or disturbs anyone.
   alignas(64) std::atomic<std::int64_t> finished{0};
   alignas(64) std::atomic<std::uint32_t> round{0};  // what parked workers wait on
   std::atomic<int> parked{0};
   std::atomic<bool> stop{false};
   std::atomic<bool> running{false};
   const TaskRef* task = nullptr;
-  std::int64_t total = 0;
+  std::vector<Stretch> stretches;  // one a worker
   std::vector<std::thread> threads;
+
+  explicit Impl(int workers) : stretches(static_cast<std::size_t>(workers)) {}
 
   ~Impl() {
     stop.store(true, std::memory_order_seq_cst);
@@ -57,24 +84,23 @@ struct ThreadPool::Impl {
 
   /// Takes and runs tasks until none is left.
   void work(int worker) {
-    std::uint64_t seen = ticket.load(std::memory_order_acquire);
-    while ((seen & kRemainingMask) != 0) {
-      if (!ticket.compare_exchange_weak(seen, seen - 1, std::memory_order_acq_rel, std::memory_order_acquire)) {
-        relax();
-        continue;
+    const auto workers = static_cast<int>(stretches.size());
+    std::int64_t done = 0;
+    for (int i = 0; i < workers; ++i) {
+      Stretch& stretch = stretches[static_cast<std::size_t>((worker + i) % workers)];
+      for (std::int64_t index = stretch.take(i == 0); index >= 0; index = stretch.take(i == 0)) {
+        (*task)(index, worker);
+        ++done;
       }
-      const std::int64_t index = total - static_cast<std::int64_t>(seen & kRemainingMask);
-      (*task)(index, worker);
-      finished.fetch_add(1, std::memory_order_acq_rel);
-      seen = ticket.load(std::memory_order_acquire);
     }
+    if (done > 0) finished.fetch_add(done, std::memory_order_acq_rel);
   }
 
   /// Returns when the round is no longer `last`, having parked if that takes long.
   void await_round(std::uint32_t last) {
     auto deadline = std::chrono::steady_clock::now() + kSpin;
     for (int spins = 1;; ++spins) {
-      if (round_of(ticket.load(std::memory_order_acquire)) != last || stop.load(std::memory_order_relaxed)) return;
+      if (round.load(std::memory_order_acquire) != last || stop.load(std::memory_order_relaxed)) return;
       relax();
       if (spins % kSpinsPerClock == 0 && std::chrono::steady_clock::now() >= deadline) break;
     }
@@ -90,7 +116,7 @@ struct ThreadPool::Impl {
     for (;;) {
       await_round(last);
       if (stop.load(std::memory_order_acquire)) return;
-      last = round_of(ticket.load(std::memory_order_acquire));
+      last = round.load(std::memory_order_acquire);
       work(worker);
     }
   }
@@ -100,7 +126,7 @@ struct ThreadPool::Impl {
   }
 };
 
-ThreadPool::ThreadPool(int threads) : impl_(std::make_unique<Impl>()) {
+ThreadPool::ThreadPool(int threads) : impl_(std::make_unique<Impl>(std::max(threads, 1))) {
   INFERD_CHECK(threads >= 1);
   impl_->threads.reserve(static_cast<std::size_t>(threads - 1));
   for (int worker = 1; worker < threads; ++worker) {
@@ -120,12 +146,12 @@ void ThreadPool::run(std::int64_t tasks, TaskRef task) {
     for (std::int64_t i = 0; i < tasks; ++i) task(i, 0);
   } else if (tasks > 0) {
     pool.task = &task;
-    pool.total = tasks;
     pool.finished.store(0, std::memory_order_relaxed);
-    std::uint32_t round = round_of(pool.ticket.load(std::memory_order_relaxed)) + 1;
-    pool.round.store(round, std::memory_order_seq_cst);
-    pool.ticket.store((static_cast<std::uint64_t>(round) << 32) | static_cast<std::uint64_t>(tasks),
-                      std::memory_order_seq_cst);
+    const std::int64_t workers = size();
+    for (std::int64_t w = 0; w < workers; ++w) {
+      pool.stretches[static_cast<std::size_t>(w)].set(tasks * w / workers, tasks * (w + 1) / workers);
+    }
+    pool.round.fetch_add(1, std::memory_order_seq_cst);
     pool.wake();
     pool.work(0);
     for (int turns = 0; pool.finished.load(std::memory_order_acquire) != tasks; ++turns) {

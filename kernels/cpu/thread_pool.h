@@ -32,6 +32,8 @@ class ThreadPool {
 
   int size() const;
   /// Calls task(0 … tasks-1, worker) once each, on all workers, and returns when all are done. worker ∈ [0, size()).
+  /// Neighbouring tasks run on one worker, in order, as long as nobody lags behind: memory they read in turn is one
+  /// stream.
   void run(std::int64_t tasks, TaskRef task);
 
  private:

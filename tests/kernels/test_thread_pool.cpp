@@ -3,6 +3,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <csignal>
@@ -17,6 +18,7 @@
 #include "kernels/cpu/cpu_memory.h"
 #include "kernels/cpu/cpu_topology.h"
 #include "kernels/cpu/thread_pool.h"
+#include "kernels/cpu/weight_memory.h"
 #include "tests/catch.h"
 
 using namespace inferd;
@@ -72,6 +74,31 @@ TEST_CASE("every task runs once, on a valid worker") {
       });
       for (const auto& count : runs) REQUIRE(count == 1);
       CHECK(!bad_worker);
+    }
+  }
+}
+
+TEST_CASE("a worker takes the tasks of its own stretch in order, then others from the ends of theirs") {
+  constexpr std::int64_t kTasks = 400;
+  for (int threads : {1, 2, 4}) {
+    ThreadPool pool(threads);
+    std::vector<std::vector<std::int64_t>> taken(static_cast<std::size_t>(threads));
+    pool.run(kTasks, [&](std::int64_t task, int worker) {
+      taken[static_cast<std::size_t>(worker)].push_back(task);
+      // The last worker lags, so that the others come for its tasks.
+      if (worker == threads - 1 && threads > 1) std::this_thread::sleep_for(std::chrono::microseconds(200));
+    });
+    for (int worker = 0; worker < threads; ++worker) {
+      const std::int64_t first = kTasks * worker / threads, end = kTasks * (worker + 1) / threads;
+      std::int64_t next = first, others = kTasks;
+      for (std::int64_t task : taken[static_cast<std::size_t>(worker)]) {
+        if (task >= first && task < end && others == kTasks) {
+          CHECK(task == next++);
+        } else {
+          CHECK((task < first || task >= end));
+          others = task;
+        }
+      }
     }
   }
 }
@@ -195,6 +222,30 @@ TEST_CASE("memory is aligned, zero-filled, movable, and refused when there is no
   }
   CHECK_THROWS_AS(CpuMemory(SIZE_MAX), MemoryError);
   CHECK_THROWS_AS(CpuMemory(std::size_t{1} << 50), MemoryError);
+}
+
+TEST_CASE("matrices get zero-filled pieces of shared chunks that live as long as one of them") {
+  WeightMemory memory;
+  std::vector<WeightMemory::Piece> pieces;
+  for (std::size_t bytes :
+       {std::size_t{1}, std::size_t{1000}, std::size_t{7} << 20, std::size_t{0}, std::size_t{20} << 20,
+        std::size_t{8} << 20, std::size_t{8} << 20, std::size_t{8} << 20, std::size_t{64}}) {
+    pieces.push_back(memory.allocate(bytes));
+    const WeightMemory::Piece& piece = pieces.back();
+    REQUIRE(piece.bytes == bytes);
+    REQUIRE(reinterpret_cast<std::uintptr_t>(piece.data) % 64 == 0);
+    REQUIRE(piece.data + bytes <= piece.chunk->data() + piece.chunk->bytes());
+    REQUIRE(std::all_of(piece.data, piece.data + bytes, [](std::byte b) { return b == std::byte{0}; }));
+    std::fill_n(piece.data, bytes, static_cast<std::byte>(pieces.size()));
+  }
+  for (std::size_t i = 0; i < pieces.size(); ++i) {  // nobody wrote into another's
+    const auto mine = static_cast<std::byte>(i + 1);
+    CHECK(std::all_of(pieces[i].data, pieces[i].data + pieces[i].bytes, [&](std::byte b) { return b == mine; }));
+  }
+  memory = {};
+  pieces.erase(pieces.begin());
+  CHECK(pieces.front().data[999] == std::byte{2});  // its chunk is still there
+  CHECK_THROWS_AS(WeightMemory().allocate(std::size_t{1} << 50), MemoryError);
 }
 
 TEST_CASE("levels are chosen by name, by INFERD_ISA, or by the machine") {

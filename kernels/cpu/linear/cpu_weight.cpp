@@ -37,7 +37,7 @@ void check_source(const WeightSource& source, std::int64_t columns) {
 }  // namespace
 
 CpuWeight::CpuWeight(std::span<const WeightSource> parts, const WeightOptions& options, ActivationMode mode,
-                     ThreadPool& pool)
+                     ThreadPool& pool, WeightMemory& memory)
     : gated_(options.gated) {
   INFERD_CHECK(!parts.empty());
   INFERD_CHECK(!gated_ || (parts.size() == 2 && parts[0].rows == parts[1].rows && !options.also_embedding));
@@ -59,12 +59,13 @@ CpuWeight::CpuWeight(std::span<const WeightSource> parts, const WeightOptions& o
   widens_ = widens_ || exact_;
   if (gated_) up_tiles_ = tiles_of(parts[0].rows);
   std::vector<PlannedPiece> planned = plan(parts);
-  lay_out(planned);
+  memory_ = memory.allocate(lay_out(planned));
+  fill_tables(planned);
   pool.run(static_cast<std::int64_t>(planned.size()), [&](std::int64_t task, int) {
     const PlannedPiece& piece = planned[static_cast<std::size_t>(task)];
     const std::byte* rows =
         piece.source->data + static_cast<std::size_t>(piece.first_row) * row_bytes(piece.source->dtype, columns_);
-    pack_rows(piece.source->dtype, rows, columns_, piece.first_lane, piece.count, memory_.data() + piece.offset);
+    pack_rows(piece.source->dtype, rows, columns_, piece.first_lane, piece.count, memory_.data + piece.offset);
   });
 }
 
@@ -97,8 +98,8 @@ std::vector<CpuWeight::PlannedPiece> CpuWeight::plan(std::span<const WeightSourc
   return planned;
 }
 
-/// Gives every piece its place (gate and up tiles of a unit side by side, as they are read) and fills the tables.
-void CpuWeight::lay_out(std::vector<PlannedPiece>& planned) {
+/// Gives every piece its place (gate and up tiles of a unit side by side, as they are read). Returns the bytes of all.
+std::size_t CpuWeight::lay_out(std::vector<PlannedPiece>& planned) {
   const auto tiles = static_cast<std::size_t>(planned.back().output_tile + 1);
   piece_starts_.assign(tiles + 1, 0);
   for (const PlannedPiece& piece : planned) ++piece_starts_[static_cast<std::size_t>(piece.output_tile) + 1];
@@ -122,10 +123,13 @@ void CpuWeight::lay_out(std::vector<PlannedPiece>& planned) {
       throw MemoryError("a matrix of " + std::to_string(rows_) + " x " + std::to_string(columns_) + " is too large");
     }
   }
-  memory_ = CpuMemory(total);
+  return total;
+}
+
+void CpuWeight::fill_tables(const std::vector<PlannedPiece>& planned) {
   pieces_.reserve(planned.size());
   for (const PlannedPiece& piece : planned) {
-    pieces_.push_back({memory_.data() + piece.offset, piece.source->dtype, static_cast<std::uint8_t>(piece.first_lane),
+    pieces_.push_back({memory_.data + piece.offset, piece.source->dtype, static_cast<std::uint8_t>(piece.first_lane),
                        static_cast<std::uint8_t>(piece.first_lane + piece.count), piece.order});
   }
 }

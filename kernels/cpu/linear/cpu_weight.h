@@ -5,21 +5,23 @@
 #include <vector>
 
 #include "kernels/backend.h"
-#include "kernels/cpu/cpu_memory.h"
 #include "kernels/cpu/linear/linear_kernels.h"
 #include "kernels/cpu/thread_pool.h"
+#include "kernels/cpu/weight_memory.h"
 
 namespace inferd {
 
 /// One or more stored matrices, stacked by rows. Immutable once made; thread-safe to read.
 class CpuWeight final : public Weight {
  public:
-  /// Packs on `pool`. Throws CheckpointError for a type or shape that cannot be packed, MemoryError.
-  CpuWeight(std::span<const WeightSource> parts, const WeightOptions& options, ActivationMode mode, ThreadPool& pool);
+  /// Packs on `pool`, into a piece of `memory`. Throws CheckpointError for a type or shape that cannot be packed,
+  /// MemoryError.
+  CpuWeight(std::span<const WeightSource> parts, const WeightOptions& options, ActivationMode mode, ThreadPool& pool,
+            WeightMemory& memory);
 
   std::int64_t rows() const override { return rows_; }
   std::int64_t columns() const override { return columns_; }
-  std::size_t bytes() const override { return memory_.bytes(); }
+  std::size_t bytes() const override { return memory_.bytes; }
   std::uint32_t activation_forms() const override { return forms_; }
 
   bool gated() const { return gated_; }
@@ -41,7 +43,8 @@ class CpuWeight final : public Weight {
   struct PlannedPiece;
   std::uint8_t take_order(const std::int32_t* column_order);
   std::vector<PlannedPiece> plan(std::span<const WeightSource> parts);
-  void lay_out(std::vector<PlannedPiece>& planned);
+  std::size_t lay_out(std::vector<PlannedPiece>& planned);
+  void fill_tables(const std::vector<PlannedPiece>& planned);
 
   std::int64_t rows_ = 0;
   std::int64_t columns_ = 0;
@@ -50,7 +53,7 @@ class CpuWeight final : public Weight {
   bool exact_ = false;
   bool widens_ = false;
   std::int64_t up_tiles_ = 0;
-  CpuMemory memory_;
+  WeightMemory::Piece memory_;
   std::vector<TilePiece> pieces_;
   std::vector<std::vector<std::int32_t>> orders_;
   std::vector<std::uint32_t> piece_starts_;

@@ -116,13 +116,15 @@ void reorder_inputs(CpuContext& context, const LinearArgs& args, const CpuWeight
   }
 }
 
-/// Tokens per pass over the weights, a multiple of kTokenChunk.
-std::int64_t tokens_per_chunk(const LinearJob& job) {
+/// Tokens per pass over the weights, a multiple of kTokenChunk; the same for all passes, or nearly.
+std::int64_t tokens_per_chunk(const LinearJob& job, std::int64_t tokens) {
   std::int64_t row_bytes_read = 0;
   if (job.x.blocks != nullptr) row_bytes_read += job.x.kblocks * static_cast<std::int64_t>(sizeof(ActivationBlock));
   if (job.x.f32 != nullptr) row_bytes_read += job.x.f32_stride * static_cast<std::int64_t>(sizeof(float));
   const std::int64_t fitting = kChunkBytes / std::max<std::int64_t>(row_bytes_read, 1) / kTokenChunk * kTokenChunk;
-  return std::max(fitting, kMinChunkTokens);
+  const std::int64_t most = std::max(fitting, kMinChunkTokens);
+  const std::int64_t chunks = (tokens + most - 1) / most;
+  return ((tokens + chunks - 1) / chunks + kTokenChunk - 1) / kTokenChunk * kTokenChunk;
 }
 
 }  // namespace
@@ -140,7 +142,7 @@ void cpu_linear(CpuContext& context, const LinearArgs& args) {
   }
   const LinearKernels& kernels = linear_kernels(context.level);
   const std::int64_t units = (job.out_columns + kUnitColumns - 1) / kUnitColumns;
-  const std::int64_t chunk_tokens = tokens_per_chunk(job);
+  const std::int64_t chunk_tokens = tokens_per_chunk(job, args.num_tokens);
   const std::int64_t chunks = (args.num_tokens + chunk_tokens - 1) / chunk_tokens;
   const std::int64_t workers = context.pool.size();
   const std::int64_t wanted = std::max<std::int64_t>(1, workers * kTasksPerWorker / chunks);
