@@ -116,10 +116,10 @@ def machine(isa):
     family = re.search(r"cpu family\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8"))
     memory = int(re.search(r"MemTotal:\s+(\d+)", pathlib.Path("/proc/meminfo").read_text(encoding="utf-8")).group(1))
     system = re.search(r'PRETTY_NAME="(.*)"', pathlib.Path("/etc/os-release").read_text(encoding="utf-8"))
-    doctor = subprocess.run([binary(), "doctor"], capture_output=True, text=True, check=False, env=environment(isa)).stdout
+    doctor = subprocess.run([binary(), "doctor"], capture_output=True, text=True, check=False).stdout
     level = re.search(r"\b(avx512vnni|avxvnni|avx2|portable)\b", doctor)
     return (f"{cpu.group(1) if cpu else platform.machine()} (family {family.group(1) if family else '?'}), {THREADS} cores, "
-            f"{level.group(1) if level else '?'}, {memory / 2**20:.0f} GiB, {system.group(1) if system else platform.system()}")
+            f"{isa if isa != 'native' else level.group(1) if level else '?'}, {memory / 2**20:.0f} GiB, {system.group(1) if system else platform.system()}")
 
 
 def figures(records):
