@@ -38,6 +38,11 @@ ParsedFlags parse_serve_flags(std::span<const std::string> args) {
   app.add_option("--adapter", flags.adapters, "NAME=PATH[:BASE] of a LoRA adapter (a PEFT folder); repeatable")
       ->take_all()
       ->allow_extra_args(false);
+  app.add_option("--draft-model", flags.drafts,
+                 "[NAME=]PATH of a smaller model of the same vocabulary that guesses tokens for the model NAME (or the "
+                 "first); repeatable")
+      ->take_all()
+      ->allow_extra_args(false);
   struct Slot {
     const SettingKey* key;
     std::string text;

@@ -16,6 +16,7 @@ struct ServeFlags {
   std::string config_file;                                  // empty: none
   std::vector<std::string> models;                          // "[NAME=]PATH"
   std::vector<std::string> adapters;                        // --adapter, as given
+  std::vector<std::string> drafts;                          // --draft-model, as given
   std::vector<std::pair<std::string, std::string>> values;  // key, text
 };
 

@@ -25,6 +25,21 @@ std::string variable_name(std::string_view key) {
   return name;
 }
 
+namespace {
+
+/// What semicolons part, without empty parts.
+std::vector<std::string> parts_of(const std::string& text) {
+  std::vector<std::string> parts;
+  for (std::size_t begin = 0; begin <= text.size();) {
+    const std::size_t end = std::min(text.find(';', begin), text.size());
+    if (end > begin) parts.push_back(text.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return parts;
+}
+
+}  // namespace
+
 Settings load_settings(const ServeFlags& flags, const Environment& environment) {
   Settings settings = default_settings();
   if (!flags.config_file.empty()) apply_yaml_file(settings, flags.config_file);
@@ -35,23 +50,21 @@ Settings load_settings(const ServeFlags& flags, const Environment& environment) 
   }
   if (const auto models = environment("INFERD_MODEL")) {
     settings.models.clear();
-    for (std::size_t begin = 0; begin <= models->size();) {
-      const std::size_t end = std::min(models->find(';', begin), models->size());
-      if (end > begin) {
-        settings.models.push_back(parse_model_argument(models->substr(begin, end - begin), "INFERD_MODEL"));
-      }
-      begin = end + 1;
+    for (const std::string& model : parts_of(*models)) {
+      settings.models.push_back(parse_model_argument(model, "INFERD_MODEL"));
     }
   }
 
   if (const auto adapters = environment("INFERD_ADAPTER")) {
     settings.adapters.clear();
-    for (std::size_t begin = 0; begin <= adapters->size();) {
-      const std::size_t end = std::min(adapters->find(';', begin), adapters->size());
-      if (end > begin) {
-        settings.adapters.push_back(parse_adapter_argument(adapters->substr(begin, end - begin), "INFERD_ADAPTER"));
-      }
-      begin = end + 1;
+    for (const std::string& adapter : parts_of(*adapters)) {
+      settings.adapters.push_back(parse_adapter_argument(adapter, "INFERD_ADAPTER"));
+    }
+  }
+
+  if (const auto drafts = environment("INFERD_DRAFT_MODEL")) {
+    for (const std::string& draft : parts_of(*drafts)) {
+      settings.drafts.push_back(parse_draft_argument(draft, "INFERD_DRAFT_MODEL"));
     }
   }
 
@@ -66,6 +79,12 @@ Settings load_settings(const ServeFlags& flags, const Environment& environment) 
       settings.adapters.push_back(parse_adapter_argument(one, "--adapter"));
     }
   }
+  if (!flags.drafts.empty()) {
+    settings.drafts.clear();
+    for (const std::string& draft : flags.drafts) {
+      settings.drafts.push_back(parse_draft_argument(draft, "--draft-model"));
+    }
+  }
   finish_settings(settings);
   return settings;
 }
@@ -76,7 +95,7 @@ std::vector<std::string> unknown_variables() {
     const std::string_view text(*entry);
     if (!text.starts_with("INFERD_")) continue;
     const std::string name(text.substr(0, text.find('=')));
-    bool known = name == "INFERD_MODEL" || name == "INFERD_ADAPTER";
+    bool known = name == "INFERD_MODEL" || name == "INFERD_ADAPTER" || name == "INFERD_DRAFT_MODEL";
     for (const SettingKey& key : setting_keys()) known = known || name == variable_name(key.name);
     if (!known) unknown.push_back(name);
   }

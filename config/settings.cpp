@@ -243,6 +243,16 @@ ModelSettings parse_model_argument(const std::string& text, const std::string& w
   return model;
 }
 
+DraftSettings parse_draft_argument(const std::string& text, const std::string& where) {
+  ModelSettings named;
+  try {
+    named = parse_model_argument(text, where);
+  } catch (const ConfigError&) {
+    throw ConfigError(where + ": expected [NAME=]PATH, found " + shown(text));
+  }
+  return {named.name, named.path};
+}
+
 AdapterSettings parse_adapter_argument(const std::string& text, const std::string& where) {
   const auto equals = text.find('=');
   if (equals == std::string::npos || equals == 0 || equals + 1 == text.size()) {
@@ -276,6 +286,32 @@ void finish_adapter(const Settings& settings, AdapterSettings& adapter, std::set
   if (!served(adapter.base)) {
     throw ConfigError("adapters: " + adapter.name + ": base: expected the name of a served model, found " +
                       shown(adapter.base));
+  }
+}
+
+/// Gives each --draft-model to its model, and checks that it will be used.
+void finish_drafts(Settings& settings) {
+  std::set<std::string> given;
+  for (const DraftSettings& draft : settings.drafts) {
+    const std::string& name = draft.model.empty() && !settings.models.empty() ? settings.models[0].name : draft.model;
+    const auto model = std::find_if(settings.models.begin(), settings.models.end(),
+                                    [&](const ModelSettings& one) { return one.name == name; });
+    if (model == settings.models.end()) {
+      throw ConfigError("draft_model: expected the name of a served model before '=', found " + shown(name));
+    }
+    if (!given.insert(name).second) throw ConfigError("draft_model: the model " + shown(name) + " is given two");
+    model->draft_model = draft.path;
+  }
+  settings.drafts.clear();
+  const auto found = std::find_if(settings.models.begin(), settings.models.end(),
+                                  [](const ModelSettings& model) { return !model.draft_model.empty(); });
+  const bool any = found != settings.models.end();
+  if (any && settings.speculative != "auto" && settings.speculative != "draft") {
+    throw ConfigError("models: " + found->name + ": draft_model: needs speculative: auto or draft, found " +
+                      shown(settings.speculative));
+  }
+  if (!any && !settings.models.empty() && settings.speculative == "draft") {
+    throw ConfigError("speculative: draft needs a model with a draft_model, and none has one");
   }
 }
 
@@ -322,6 +358,7 @@ void finish_settings(Settings& settings) {
     }
   }
   for (AdapterSettings& adapter : settings.adapters) finish_adapter(settings, adapter, &names);
+  finish_drafts(settings);
   if (!settings.chat_template.empty() && !settings.models.empty() && settings.models[0].chat_template.empty()) {
     settings.models[0].chat_template = settings.chat_template;
   }

@@ -21,9 +21,16 @@ struct ModelSettings {
   std::string chat_template;         // a Jinja file; empty: the model's own
   std::string reasoning_parser;      // empty: the global `reasoning_parser`
   std::string tool_parser;           // empty: the global `tool_parser`
+  std::string draft_model;           // a smaller model that guesses for it, named like `path`; empty: none
   std::int64_t context_length = 0;   // 0: the global `context_length`
   std::int64_t tensor_parallel = 0;  // 0: the global `tensor_parallel`
   std::vector<std::string> aliases;
+};
+
+/// One --draft-model.
+struct DraftSettings {
+  std::string model;  // name of a served model; empty: the first
+  std::string path;
 };
 
 /// One entry of `adapters`, or one --adapter.
@@ -38,6 +45,7 @@ struct AdapterSettings {
 struct Settings {
   std::vector<ModelSettings> models;
   std::vector<AdapterSettings> adapters;
+  std::vector<DraftSettings> drafts;  // until finish_settings has given each to its model
   std::string host, device, gpu_layers, isa, activations, kv_cache_type, speculative, log_level, api_key_file,
       chat_template, reasoning_parser, tool_parser;
   std::string adapters_dir, quantization, cache_dir;
@@ -94,6 +102,9 @@ Settings default_settings();
 
 /// "[NAME=]PATH" as --model takes it. Throws ConfigError.
 ModelSettings parse_model_argument(const std::string& text, const std::string& where);
+
+/// "[NAME=]PATH" as --draft-model takes it, NAME being the model it guesses for. Throws ConfigError.
+DraftSettings parse_draft_argument(const std::string& text, const std::string& where);
 
 /// "NAME=PATH[:BASE]" as --adapter takes it; BASE is told from the path by finish_settings. Throws ConfigError.
 AdapterSettings parse_adapter_argument(const std::string& text, const std::string& where);

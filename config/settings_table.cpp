@@ -51,9 +51,10 @@ constexpr SettingKey kKeys[] = {
     {"prefix_cache", KeyType::boolean, &S::prefix_cache, "true", "",
      "reuse computed prompt beginnings between requests"},
     {"speculative", KeyType::choice, &S::speculative, "auto", "",
-     "guess next tokens where a request repeats itself, and check them together; answers stay the same; auto: on CPUs "
-     "only",
-     0, 0, false, "auto|off|ngram"},
+     "guess next tokens and check them together; answers stay the same; ngram: where a request repeats itself; draft: "
+     "by "
+     "the draft models; auto: by either where it pays, on CPUs only",
+     0, 0, false, "auto|off|ngram|draft"},
     {"speculative_tokens", KeyType::integer, &S::speculative_tokens, "8", "tokens", "longest guess", 1, 32},
     {"default_max_tokens", KeyType::integer, &S::default_max_tokens, "auto", "tokens",
      "output limit of chat requests that give none; auto: up to the context's end", 1, 16e6, true},

@@ -222,6 +222,8 @@ class Applier {
         model.reasoning_parser = choice(node, name).reasoning_parser;
       else if (name == "tool_parser")
         model.tool_parser = choice(node, name).tool_parser;
+      else if (name == "draft_model")
+        model.draft_model = scalar(node, key);
       else if (name == "context_length")
         model.context_length = choice(node, name).context_length;
       else if (name == "tensor_parallel")

@@ -222,10 +222,11 @@ Engine::Engine(const Clock& clock) : impl_(std::make_unique<Impl>(clock)) {}
 
 Engine::~Engine() { stop(); }
 
-ModelHandle Engine::add_decoder(std::unique_ptr<Model> model, Backend& backend, const EngineOptions& options) {
+ModelHandle Engine::add_decoder(std::unique_ptr<Model> model, Backend& backend, const EngineOptions& options,
+                                std::unique_ptr<Model> draft) {
   INFERD_CHECK(!impl_->thread.joinable());
   auto served = std::make_unique<Served>();
-  served->decoder = std::make_unique<EngineCore>(std::move(model), backend, options, impl_->clock);
+  served->decoder = std::make_unique<EngineCore>(std::move(model), backend, options, impl_->clock, std::move(draft));
   served->decoder->on_progress([impl = impl_.get()] { impl->note_progress(); });
   served->stats = served->decoder->stats();
   impl_->models.push_back(std::move(served));

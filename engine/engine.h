@@ -75,8 +75,9 @@ class Engine {
   ~Engine();
   Engine(const Engine&) = delete;
 
-  /// Before start(). The backend must outlive the engine.
-  ModelHandle add_decoder(std::unique_ptr<Model> model, Backend& backend, const EngineOptions& options);
+  /// Before start(). The backend must outlive the engine. `draft`: as of EngineCore.
+  ModelHandle add_decoder(std::unique_ptr<Model> model, Backend& backend, const EngineOptions& options,
+                          std::unique_ptr<Model> draft = nullptr);
   ModelHandle add_encoder(std::unique_ptr<EncoderModel> model, Backend& backend, std::int64_t max_queued_inputs);
   void start();
 

@@ -33,7 +33,8 @@ std::int64_t step_rows(const EngineOptions& options, const Model& model) {
   return std::max<std::int64_t>({1, options.max_batch_tokens, longest > 0 ? longest + effective_running(options) : 0});
 }
 
-SchedulerLimits scheduler_limits(const EngineOptions& options, const Model& model, std::uint64_t instance) {
+SchedulerLimits scheduler_limits(const EngineOptions& options, const Model& model, std::uint64_t instance,
+                                 const DraftModel* draft) {
   SchedulerLimits limits;
   limits.max_step_tokens = step_rows(options, model);
   limits.max_batch_tokens = std::max<std::int64_t>(1, options.max_batch_tokens);
@@ -43,6 +44,7 @@ SchedulerLimits scheduler_limits(const EngineOptions& options, const Model& mode
   limits.model_instance = instance;
   limits.kv_dtype = options.kv_dtype;
   limits.speculation = options.speculation;
+  limits.draft_context = draft != nullptr ? draft->context() : 0;
   return limits;
 }
 
@@ -52,9 +54,18 @@ BatchLimits batch_limits(const EngineOptions& options, const KvPlan& plan, const
 }
 
 /// Guesses are checked on the host: where tokens are drawn on the device, they cost more than they bring.
-EngineOptions options_for(EngineOptions options, const Backend& backend, const Model& model) {
-  if (options.speculation.mode == SpeculationMode::automatic && backend.samples(model.info().vocab_size)) {
-    options.speculation.mode = SpeculationMode::off;
+EngineOptions options_for(EngineOptions options, const Backend& backend, const Model& model, const Model* draft) {
+  SpeculationMode& mode = options.speculation.mode;
+  if (mode == SpeculationMode::automatic && backend.samples(model.info().vocab_size)) mode = SpeculationMode::off;
+  if (draft == nullptr) {
+    if (mode == SpeculationMode::draft) mode = SpeculationMode::off;
+    return options;
+  }
+  check_draft_model(model, *draft);
+  check_kv_dtype(options.kv_dtype, draft->info().name, draft->kv_spec().head_dim);
+  if (mode != SpeculationMode::automatic && mode != SpeculationMode::draft) {
+    throw ConfigError("draft_model: " + draft->info().name + " would guess nothing: speculative is " +
+                      (mode == SpeculationMode::ngram ? "ngram" : "off, or auto on a GPU"));
   }
   return options;
 }
@@ -75,6 +86,13 @@ int steps_ahead(const EngineOptions& options, const DeviceSampler* sampler, cons
   return sampler != nullptr && model.only_queues() ? std::clamp(options.steps_ahead, 0, 1) : 0;
 }
 
+KvPlan plan_caches(const EngineOptions& options, const Model& model, const Model* draft, const Backend& backend) {
+  const KvSpec draft_spec = draft != nullptr ? draft->kv_spec() : KvSpec{};
+  return plan_kv_cache(model.info(), model.kv_spec(), options, backend.available_bytes(),
+                       model.host() != nullptr ? model.host()->available_bytes() : 0,
+                       draft != nullptr ? &draft_spec : nullptr);
+}
+
 /// The pool, with a spare block behind it if steps are captured.
 KvPlan with_spare(KvPlan plan, bool captures) {
   if (captures) ++plan.num_blocks;
@@ -85,22 +103,25 @@ double seconds_between(TimePoint from, TimePoint to) { return std::chrono::durat
 
 }  // namespace
 
-EngineCore::EngineCore(std::unique_ptr<Model> model, Backend& backend, const EngineOptions& options, const Clock& clock)
+EngineCore::EngineCore(std::unique_ptr<Model> model, Backend& backend, const EngineOptions& options, const Clock& clock,
+                       std::unique_ptr<Model> draft)
     : model_(std::move(model)),
       backend_(backend),
-      options_(options_for(options, backend, *model_)),
+      options_(options_for(options, backend, *model_, draft.get())),
       clock_(clock),
       device_sampler_(make_device_sampler(options_, backend, *model_)),
       steps_ahead_(steps_ahead(options_, device_sampler_.get(), *model_)),
-      kv_plan_(plan_kv_cache(model_->info(), model_->kv_spec(), options_, backend.available_bytes(),
-                             model_->host() != nullptr ? model_->host()->available_bytes() : 0)),
+      kv_plan_(plan_caches(options_, *model_, draft.get(), backend)),
       max_running_(effective_running(options_)),
       instance_(next_model_instance()),
       captures_(backend.captures() && model_->capturable()),
       spare_block_(static_cast<std::int32_t>(kv_plan_.num_blocks)),
       cache_(backend, model_->kv_spec(), options_.kv_dtype, with_spare(kv_plan_, captures_), model_->host()),
+      draft_model_(draft ? std::make_unique<DraftModel>(std::move(draft), model_->info(), backend, options_, kv_plan_,
+                                                        max_running_, clock)
+                         : nullptr),
       blocks_(kv_plan_.num_blocks),
-      scheduler_(blocks_, HashKey::random(), scheduler_limits(options_, *model_, instance_)),
+      scheduler_(blocks_, HashKey::random(), scheduler_limits(options_, *model_, instance_, draft_model_.get())),
       batch_(backend, batch_limits(options_, kv_plan_, *model_, steps_ahead_ > 0)),
       sampler_(model_->info().vocab_size),
       hook_([this](int) { at_layer(); }),

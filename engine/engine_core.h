@@ -20,6 +20,7 @@
 #include "engine/sampler/sampler.h"
 #include "engine/scheduler/batch.h"
 #include "engine/scheduler/scheduler.h"
+#include "engine/speculation/draft_model.h"
 
 namespace inferd {
 
@@ -33,8 +34,10 @@ struct ForwardAbandoned {};
 /// out for a request depends on that request alone.
 class EngineCore {
  public:
-  /// Allocates everything. Throws MemoryError, ConfigError. Backend and clock outlive the core.
-  EngineCore(std::unique_ptr<Model> model, Backend& backend, const EngineOptions& options, const Clock& clock);
+  /// Allocates everything. Throws MemoryError, ConfigError. Backend and clock outlive the core. `draft`: guesses for
+  /// the model on the same backend, with the same vocabulary; or null.
+  EngineCore(std::unique_ptr<Model> model, Backend& backend, const EngineOptions& options, const Clock& clock,
+             std::unique_ptr<Model> draft = nullptr);
 
   /// Why a request cannot be served at all, if so. Thread-safe.
   std::optional<Rejection> check(const Request& request) const;
@@ -98,6 +101,7 @@ class EngineCore {
   void sweep(TimePoint now);
   void settle(Flight& flight);
   std::int32_t place_draws(const Chunk& chunk, bool* needs_host);
+  void guess(StepPlan* plan);
   void assemble(Flight& flight);
   std::int32_t rules_for(Sequence& sequence);
   void free_rules(Sequence& sequence);
@@ -137,6 +141,7 @@ class EngineCore {
   const bool captures_;             // steps that only decode are captured
   const std::int32_t spare_block_;  // behind the scheduler's; where rows that fill a captured step up write
   KvCache cache_;
+  const std::unique_ptr<DraftModel> draft_model_;  // or null
   BlockManager blocks_;
   Scheduler scheduler_;
   Batch batch_;

@@ -60,6 +60,15 @@ std::int32_t EngineCore::place_draws(const Chunk& chunk, bool* needs_host) {
   return slot < 0 ? -1 : static_cast<std::int32_t>(device_sampler_->rows() - 1);
 }
 
+/// Has the draft model guess, where there is one.
+void EngineCore::guess(StepPlan* plan) {
+  if (!draft_model_) return;
+  draft_model_->run(*plan, sampler_, [this](int) {
+    if (progress_) progress_();
+  });
+  scheduler_.take_drafts(plan);
+}
+
 void EngineCore::assemble(Flight& flight) {
   constexpr TokenId kNotYetKnown = 0;
   batch_.clear();
@@ -129,17 +138,19 @@ std::optional<EngineCore::Ticket> EngineCore::launch() {
   drop_unused_adapters();
   const int index = nth_in_flight(in_flight_);
   Flight& next = flight(index);
-  scheduler_.plan(&next.plan);
+  scheduler_.plan(&next.plan, draft_model_ ? draft_model_->cost().ratio() : 0.0);
   free_rules_of_preempted();
   if (next.plan.chunks.empty()) return std::nullopt;
   for (const auto& sequence : scheduler_.running_sequences()) {
     if (!sequence->admitted) sequence->admitted = now;
   }
+  guess(&next.plan);
   assemble(next);
   launching_ = &next.plan;
   const std::optional<std::uint64_t> key = round_step(next.plan);
   const BatchTensors tensors = batch_.upload();
   if (device_sampler_) device_sampler_->upload();
+  const TimePoint start = draft_model_ ? clock_.now() : now;
   try {
     forward(tensors, key);
   } catch (const ForwardAbandoned&) {
@@ -147,6 +158,10 @@ std::optional<EngineCore::Ticket> EngineCore::launch() {
     backend_.synchronize();
     scheduler_.abandon(next.plan);
     return std::nullopt;
+  }
+  if (draft_model_) {
+    backend_.synchronize();
+    draft_model_->cost().note_model(next.plan.num_tokens, std::chrono::duration<double>(clock_.now() - start).count());
   }
   if (device_sampler_) device_sampler_->send_back(index);
   for (std::size_t i = 0; i < next.plan.chunks.size(); ++i) {

@@ -12,8 +12,9 @@ namespace inferd {
 /// Whether sequences guess their next tokens and check the guesses in one step. It never changes an answer.
 enum class SpeculationMode {
   off,
-  automatic,  // where a draft token is worth its row; never where tokens are drawn on the device, a step ahead
+  automatic,  // where a draft token is worth its time; never where tokens are drawn on the device, a step ahead
   ngram,      // whenever the sequence repeats itself
+  draft,      // by the draft model alone, in every step; off where there is none
 };
 
 struct SpeculationOptions {

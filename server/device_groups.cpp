@@ -85,9 +85,8 @@ DeviceChoice choose_several(const ModelSpec& spec, const GpuList& gpus, int firs
   return {.gpu = chosen[0], .others = {chosen.begin() + 1, chosen.end()}};
 }
 
-}  // namespace
-
-DeviceChoice choose_device(const ModelSpec& spec, const GpuList& gpus) {
+/// As choose_device, whatever is to run there.
+DeviceChoice choose_place(const ModelSpec& spec, const GpuList& gpus) {
   const std::string& device = spec.device;
   const std::string& layers = spec.gpu_layers;
   const auto refuse = [&](const std::string& why) { throw ConfigError("model " + log_safe(spec.name) + ": " + why); };
@@ -107,6 +106,18 @@ DeviceChoice choose_device(const ModelSpec& spec, const GpuList& gpus) {
     refuse((cuda ? "device: " + device : "gpu_layers: " + layers) + " needs a usable NVIDIA GPU: " + problem);
   }
   return {.gpu = ordinal, .gpu_layers = layers_asked(layers)};
+}
+
+}  // namespace
+
+DeviceChoice choose_device(const ModelSpec& spec, const GpuList& gpus) {
+  const DeviceChoice choice = choose_place(spec, gpus);
+  if (!spec.draft_path.empty() && choice.gpu >= 0) {
+    throw ConfigError("model " + log_safe(spec.name) +
+                      ": draft_model works on the CPU only, and this model goes to a GPU: leave it out, or set device: "
+                      "cpu");
+  }
+  return choice;
 }
 
 std::string describe_choice(const DeviceChoice& choice, const GpuList& gpus) {

@@ -12,6 +12,7 @@
 #include "engine/sim/sim_model.h"
 #include "engine/sim/sim_tokenizer.h"
 #include "engine/weights/checkpoint.h"
+#include "server/draft_loader.h"
 #include "server/served_model.h"
 #include "server/tool_formats/formats.h"
 
@@ -82,7 +83,8 @@ void set_template(ServedModel& model, std::unique_ptr<ChatTemplate> chat_templat
   model.tool_format = find_tool_format(spec.tool_parser, model.chat_template->source_with_tools());
 }
 
-LoadedModel load_sim(ServedModel& model, const ModelSpec& spec, const LoadContext& context) {
+LoadedModel load_sim(ServedModel& model, const ModelSpec& spec, const LoadContext& context,
+                     std::unique_ptr<Model>* draft) {
   const bool encoder = spec.path.starts_with(kSimEncoder);
   const std::string options_text = spec.path.substr(encoder ? kSimEncoder.size() : kSim.size());
   SimOptions options = parse_sim_options(options_text);
@@ -111,6 +113,7 @@ LoadedModel load_sim(ServedModel& model, const ModelSpec& spec, const LoadContex
       spec);
   add_stop_ids(model, model.tokenizer->special().stop);
   add_stop_ids(model, {options.eos_token});
+  *draft = DraftFiles(spec, *model.tokenizer).load(context);
   return {.decoder = make_sim_model(options), .encoder = nullptr};
 }
 
@@ -167,10 +170,12 @@ int host_layers_of(const Checkpoint& checkpoint, const ModelConfig& config, cons
   return below;
 }
 
-LoadedModel load_files(ServedModel& model, const ModelSpec& spec, const LoadContext& context) {
+LoadedModel load_files(ServedModel& model, const ModelSpec& spec, const LoadContext& context,
+                       std::unique_ptr<Model>* draft) {
   const std::unique_ptr<Checkpoint> checkpoint = open_files(spec, context);
   const ModelConfig config = read_model_config(*checkpoint);
   model.tokenizer = load_tokenizer(*checkpoint);
+  const DraftFiles draft_files(spec, *model.tokenizer);
   model.defaults = read_generation_defaults(*checkpoint);
   model.fingerprint = fingerprint(*checkpoint, context);
 
@@ -190,6 +195,7 @@ LoadedModel load_files(ServedModel& model, const ModelSpec& spec, const LoadCont
                  config.num_layers);
   }
   LoadedModel loaded = load_model(*checkpoint, config, *context.backend, options);
+  *draft = draft_files.load(context);
   if (loaded.encoder) {
     set_encoder(model, *loaded.encoder, *checkpoint);
     return loaded;
@@ -225,7 +231,12 @@ PreparedModel prepare_model(const ModelSpec& spec, const LoadContext& context) {
   model.created_unix_s = static_cast<std::int64_t>(std::time(nullptr));
   model.engine = &context.engine;
   const bool sim = spec.simulated();
-  prepared.weights = sim ? load_sim(model, spec, context) : load_files(model, spec, context);
+  prepared.weights =
+      sim ? load_sim(model, spec, context, &prepared.draft) : load_files(model, spec, context, &prepared.draft);
+  if (model.is_encoder && !spec.draft_path.empty()) {
+    throw ConfigError("model " + log_safe(spec.name) +
+                      ": draft_model: it generates no text, so nothing can be guessed");
+  }
   if (!model.is_encoder) model.grammars = std::make_unique<GrammarCache>(*model.tokenizer);
   prepared.backend = sim ? &context.sim_backend : context.backend;
   prepared.context_length = spec.context_length;
@@ -243,7 +254,8 @@ std::unique_ptr<ServedModel> place_model(PreparedModel prepared, const LoadConte
     // A limit given for all models does not stretch one whose weights allow less.
     const std::int64_t most = weights.decoder->info().max_context;
     if (prepared.context_length == 0 && options.context_length > most && most > 0) options.context_length = most;
-    model.handle = context.engine.add_decoder(std::move(weights.decoder), *prepared.backend, options);
+    model.handle =
+        context.engine.add_decoder(std::move(weights.decoder), *prepared.backend, options, std::move(prepared.draft));
   }
   model.info = context.engine.info(model.handle);
   model.context_length = context.engine.context_length(model.handle);

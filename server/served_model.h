@@ -128,6 +128,7 @@ struct LoadContext {
 struct PreparedModel {
   std::unique_ptr<ServedModel> served;
   LoadedModel weights;
+  std::unique_ptr<Model> draft;  // guesses for a decoder, or null
   Backend* backend = nullptr;
   std::int64_t context_length = 0;  // asked for this model; 0: as the engine's options say
 };

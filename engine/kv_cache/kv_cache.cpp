@@ -68,7 +68,7 @@ void check_kv_dtype(DType dtype, const std::string& model, int head_dim) {
 }
 
 KvPlan plan_kv_cache(const ModelInfo& info, const KvSpec& spec, const EngineOptions& options,
-                     std::size_t available_bytes, std::size_t host_bytes) {
+                     std::size_t available_bytes, std::size_t host_bytes, const KvSpec* draft) {
   check_kv_dtype(options.kv_dtype, info.name, spec.head_dim);
   if (options.context_length < 0 || options.context_length > info.max_context) {
     throw ConfigError("context_length: expected 1 to " + text(info.max_context) + " (the most " + info.name +
@@ -76,12 +76,13 @@ KvPlan plan_kv_cache(const ModelInfo& info, const KvSpec& spec, const EngineOpti
   }
   const std::int64_t wanted = options.context_length > 0 ? options.context_length : info.max_context;
   KvPlan plan;
-  plan.block_bytes = kv_block_bytes(spec, options.kv_dtype);
+  const std::size_t draft_bytes = draft != nullptr ? kv_block_bytes(*draft, options.kv_dtype) : 0;
+  plan.block_bytes = kv_block_bytes(spec, options.kv_dtype) + draft_bytes;
   std::size_t pool_bytes = options.kv_cache_bytes;
   if (pool_bytes == 0) {
     const std::int64_t fitting =
         std::min(blocks_in(share_of(available_bytes, options.kv_memory_fraction),
-                           layers_block_bytes(spec, options.kv_dtype, spec.host_layers, spec.num_layers)),
+                           layers_block_bytes(spec, options.kv_dtype, spec.host_layers, spec.num_layers) + draft_bytes),
                  blocks_in(share_of(host_bytes, kHostKvFraction),
                            layers_block_bytes(spec, options.kv_dtype, 0, spec.host_layers)));
     pool_bytes = static_cast<std::size_t>(fitting) * plan.block_bytes;

@@ -16,7 +16,7 @@ namespace inferd {
 struct KvPlan {
   std::int64_t num_blocks = 0;
   std::int64_t context_length = 0;  // tokens one request may have
-  std::size_t block_bytes = 0;      // of one block over all layers
+  std::size_t block_bytes = 0;      // of one block over all layers, a draft model's included
   std::size_t bytes() const { return static_cast<std::size_t>(num_blocks) * block_bytes; }
 };
 
@@ -31,10 +31,11 @@ std::size_t kv_block_bytes(const KvSpec& spec, DType dtype);
 
 /// Sizes the pool: kv_cache_bytes, or the automatic amount (options.h); of a model on two backends so that the share of
 /// either fits there. `available_bytes`: on the model's own backend, `host_bytes`: where spec.host_layers are.
+/// `draft`: of a draft model on the model's backend, whose blocks count as parts of the model's.
 /// Throws MemoryError (with the bytes needed and there) when not even one block or
 /// the explicit context_length fits, ConfigError when context_length exceeds the model's own, and as check_kv_dtype.
 KvPlan plan_kv_cache(const ModelInfo& info, const KvSpec& spec, const EngineOptions& options,
-                     std::size_t available_bytes, std::size_t host_bytes = 0);
+                     std::size_t available_bytes, std::size_t host_bytes = 0, const KvSpec* draft = nullptr);
 
 /// Allocates once, through the backends. Engine thread only. Owned by EngineCore.
 class KvCache {

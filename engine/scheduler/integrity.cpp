@@ -19,6 +19,10 @@ void Scheduler::check_sequence(const Sequence& sequence) const {
     fail(sequence, "computed " + std::to_string(sequence.num_computed) + " of " +
                        std::to_string(sequence.num_tokens()) + " tokens");
   }
+  if (sequence.draft_computed < 0 || sequence.draft_computed > sequence.num_tokens()) {
+    fail(sequence, "the draft model computed " + std::to_string(sequence.draft_computed) + " of " +
+                       std::to_string(sequence.num_tokens()) + " tokens");
+  }
   const auto blocks = static_cast<std::int64_t>(sequence.blocks.size());
   if (sequence.num_computed > 0 && sequence.num_computed < sequence.traits.context)
     fail(sequence, "its context was broken up");
@@ -36,7 +40,7 @@ void Scheduler::check_sequence(const Sequence& sequence) const {
   for (std::size_t i = 0; i < sequence.blocks.size(); ++i) {
     const std::int32_t block = sequence.blocks[i];
     const BlockHash* published = blocks_.published_hash(block);
-    const bool computed = static_cast<std::int64_t>(i + 1) * kKvBlockTokens <= sequence.num_computed;
+    const bool computed = static_cast<std::int64_t>(i + 1) * kKvBlockTokens <= shareable_tokens(sequence);
     if (!computed) {
       if (blocks_.references(block) != 1) fail(sequence, "shares a block that will be written");
       if (published != nullptr) fail(sequence, "a block that will be written is published");

@@ -40,7 +40,7 @@ void Scheduler::release_blocks(Sequence& sequence) {
   // From the end: the deepest blocks of a prefix become the oldest, so that eviction never orphans a chain.
   for (auto block = sequence.blocks.rbegin(); block != sequence.blocks.rend(); ++block) blocks_.release(*block);
   sequence.blocks.clear();
-  sequence.num_computed = 0;
+  sequence.num_computed = sequence.draft_computed = sequence.published = 0;
 }
 
 void Scheduler::preempt_last() {
@@ -99,7 +99,8 @@ bool Scheduler::try_admit(Sequence& sequence) {
     blocks_.share(block);
     sequence.blocks.push_back(block);
   }
-  sequence.num_computed = static_cast<std::int64_t>(matched_.size()) * kKvBlockTokens;
+  sequence.published = static_cast<std::int64_t>(matched_.size());
+  sequence.num_computed = sequence.draft_computed = sequence.published * kKvBlockTokens;
   INFERD_CHECK(reserve_blocks(sequence));
   if (!sequence.started) {
     sequence.started = true;
@@ -123,34 +124,90 @@ void Scheduler::admit_waiting(std::int64_t tokens_left) {
   }
 }
 
+/// Makes the draft that promises most, of at most `limit` tokens, or says how many tokens the draft model is to guess.
+/// Returns its length.
+std::int64_t Scheduler::choose_draft(Sequence& sequence, std::int64_t decoding, std::int64_t limit, double draft_cost) {
+  const SpeculationOptions& options = limits_.speculation;
+  DraftWorth repeated, guessed;
+  if (options.mode != SpeculationMode::draft) {
+    repeated = draft_worth(options, sequence.ngram_record.rate(), decoding, limit);
+    ngram_draft(sequence.tokens, repeated.length, &sequence.draft);
+    if (sequence.grammar) sequence.draft.resize(sequence.grammar->fitting(sequence.draft));
+    if (sequence.draft.empty()) repeated = {};
+  }
+  if (limits_.draft_context > 0 && options.mode != SpeculationMode::ngram) {
+    // Its last guess needs the one before as a token of its context.
+    const std::int64_t most = std::min(limit, limits_.draft_context - sequence.num_tokens() + 1);
+    const double rate = sequence.model_record.rate(model_record_.rate(DraftRecord::kModelPrior));
+    guessed = draft_worth(options, rate, decoding, most, draft_cost);
+  }
+  if (guessed.length == 0 || (repeated.length > 0 && repeated.gain >= guessed.gain)) {
+    return static_cast<std::int64_t>(sequence.draft.size());
+  }
+  sequence.draft.clear();
+  sequence.by_model = true;
+  sequence.draft_wish = guessed.length;
+  return guessed.length;
+}
+
+/// Takes blocks for a draft as far as some are free. Returns the tokens of it for which there is room.
+std::int64_t Scheduler::draft_room(Sequence& sequence, std::int64_t wanted) {
+  const auto room = [&] {
+    return static_cast<std::int64_t>(sequence.blocks.size()) * kKvBlockTokens - sequence.num_tokens();
+  };
+  while (room() < wanted && blocks_.available() > 0) sequence.blocks.push_back(blocks_.allocate());
+  return std::min(room(), wanted);
+}
+
 /// Drafts for the sequences that decode, as long as rows are to spare and blocks are free. Nobody is preempted for one.
-void Scheduler::make_drafts(std::int64_t decoding, std::int64_t spare_rows) {
+void Scheduler::make_drafts(std::int64_t decoding, std::int64_t spare_rows, double draft_cost) {
+  bool any_by_model = false;
   for (const auto& running : running_) {
     Sequence& sequence = *running;
     if (sequence.remaining() != 1 || sequence.wants_prompt_logprobs()) continue;
     // The step yields one token beyond the draft anyway.
     const std::int64_t useful = sequence.max_outputs - sequence.num_outputs() - 1;
-    const std::int64_t length =
-        draft_length(limits_.speculation, sequence.draft_record.rate(), decoding, std::min(useful, spare_rows));
-    ngram_draft(sequence.tokens, length, &sequence.draft);
-    if (sequence.grammar) sequence.draft.resize(sequence.grammar->fitting(sequence.draft));
-    if (sequence.draft.empty()) {
-      sequence.draft_record.note_idle();
-      continue;
+    const std::int64_t wanted = choose_draft(sequence, decoding, std::min(useful, spare_rows), draft_cost);
+    if (sequence.draft.empty()) sequence.ngram_record.note_idle();
+    if (!sequence.by_model) sequence.model_record.note_idle();
+    if (wanted == 0) continue;
+    const std::int64_t length = draft_room(sequence, wanted);
+    if (sequence.by_model) {
+      sequence.draft_wish = length;
+      sequence.by_model = length > 0;
+      any_by_model = any_by_model || length > 0;
+    } else {
+      sequence.draft.resize(static_cast<std::size_t>(length));
     }
-    const auto room = [&] {
-      return static_cast<std::int64_t>(sequence.blocks.size()) * kKvBlockTokens - sequence.num_tokens();
-    };
-    const auto drafted = static_cast<std::int64_t>(sequence.draft.size());
-    while (room() < drafted && blocks_.available() > 0) sequence.blocks.push_back(blocks_.allocate());
-    if (room() < drafted) sequence.draft.resize(static_cast<std::size_t>(room()));
-    spare_rows -= static_cast<std::int64_t>(sequence.draft.size());
+    spare_rows -= length;
+  }
+  if (!any_by_model) model_record_.note_idle();
+}
+
+void Scheduler::take_drafts(StepPlan* plan) {
+  for (Chunk& chunk : plan->chunks) {
+    Sequence& sequence = *chunk.sequence;
+    const std::int64_t wished = std::exchange(sequence.draft_wish, 0);
+    if (wished == 0) continue;
+    const bool made = !sequence.draft.empty();
+    if (sequence.grammar) sequence.draft.resize(sequence.grammar->fitting(sequence.draft));
+    const std::int64_t missing = wished - static_cast<std::int64_t>(sequence.draft.size());
+    INFERD_CHECK(missing >= 0 && chunk.drafted == wished);
+    chunk.count -= missing;
+    chunk.drafted -= missing;
+    plan->num_tokens -= missing;
+    plan->num_logit_rows -= missing;
+    if (!sequence.draft.empty()) continue;
+    if (made) sequence.model_record.note(0, wished);  // none of it may be said
+    drop_draft(sequence);
   }
 }
 
 /// Forgets the draft and the blocks that only it needed. They were never published.
 void Scheduler::drop_draft(Sequence& sequence) {
   sequence.draft.clear();
+  sequence.draft_wish = sequence.draft_ahead = 0;
+  sequence.by_model = false;
   const auto needed = static_cast<std::size_t>(blocks_for_tokens(sequence.num_tokens()));
   while (sequence.blocks.size() > needed) {
     blocks_.release(sequence.blocks.back());
@@ -158,7 +215,7 @@ void Scheduler::drop_draft(Sequence& sequence) {
   }
 }
 
-void Scheduler::plan(StepPlan* plan) {
+void Scheduler::plan(StepPlan* plan, double draft_cost) {
   plan->chunks.clear();
   plan->num_tokens = 0;
   plan->num_logit_rows = 0;
@@ -173,7 +230,7 @@ void Scheduler::plan(StepPlan* plan) {
       rows += sequence->remaining();
       decoding += sequence->remaining() == 1 ? 1 : 0;
     }
-    make_drafts(decoding, std::min(limits_.max_logit_rows - running(), limits_.max_batch_tokens - rows));
+    make_drafts(decoding, std::min(limits_.max_logit_rows - running(), limits_.max_batch_tokens - rows), draft_cost);
   }
 
   bool prefilling = false;
@@ -189,7 +246,7 @@ void Scheduler::plan(StepPlan* plan) {
     Chunk chunk{.sequence = &sequence, .start = sequence.num_computed};
     chunk.count = std::min(sequence.remaining(), room);
     chunk.first_logit_position = sequence.first_logit_position(chunk.start, chunk.start + chunk.count);
-    chunk.drafted = static_cast<std::int64_t>(sequence.draft.size());
+    chunk.drafted = static_cast<std::int64_t>(sequence.draft.size()) + sequence.draft_wish;
     chunk.count += chunk.drafted;
     if (chunk.logit_rows() > rows_left) {
       chunk.count -= chunk.logit_rows() - rows_left;
@@ -220,19 +277,29 @@ void Scheduler::complete(const StepPlan& plan) {
   }
 }
 
+/// Of a sequence's first tokens, those whose keys and values are complete: with a draft model also its own, as far as
+/// it goes.
+std::int64_t Scheduler::shareable_tokens(const Sequence& sequence) const {
+  if (sequence.draft_computed >= std::min(sequence.num_computed, limits_.draft_context)) return sequence.num_computed;
+  return sequence.draft_computed;
+}
+
 void Scheduler::advance(Sequence& sequence, std::int64_t num_computed) {
-  const auto full_before = static_cast<std::size_t>(sequence.num_computed / kKvBlockTokens);
   sequence.num_computed = num_computed;
   if (!limits_.prefix_cache || !sequence.traits.shares_prefix) return;
   extend_hashes(sequence);
-  const auto full_now = static_cast<std::size_t>(sequence.num_computed / kKvBlockTokens);
-  for (std::size_t i = full_before; i < full_now; ++i) blocks_.publish(sequence.blocks[i], sequence.hashes[i]);
+  for (const std::int64_t full = shareable_tokens(sequence) / kKvBlockTokens; sequence.published < full;) {
+    const auto block = static_cast<std::size_t>(sequence.published++);
+    blocks_.publish(sequence.blocks[block], sequence.hashes[block]);
+  }
 }
 
 void Scheduler::settle_draft(Sequence& sequence, std::int64_t accepted) {
   const auto drafted = static_cast<std::int64_t>(sequence.draft.size());
   INFERD_CHECK(accepted <= drafted && sequence.num_computed + accepted <= sequence.num_tokens());
-  sequence.draft_record.note(accepted, drafted);
+  (sequence.by_model ? sequence.model_record : sequence.ngram_record).note(accepted, drafted);
+  if (sequence.by_model) model_record_.note(accepted, drafted);
+  sequence.draft_computed += std::min(accepted, sequence.draft_ahead);
   advance(sequence, sequence.num_computed + accepted);
   drop_draft(sequence);
 }

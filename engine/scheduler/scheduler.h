@@ -20,9 +20,11 @@ struct SchedulerLimits {
   std::uint64_t model_instance = 0;  // part of every block's hash
   DType kv_dtype = DType::f16;       // likewise
   SpeculationOptions speculation;
+  std::int64_t draft_context = 0;  // tokens of a sequence that the draft model takes in; 0: there is none
 };
 
-/// The tokens [start, start + count) of one sequence; the last `drafted` of them are its draft.
+/// The tokens [start, start + count) of one sequence; the last `drafted` of them are its draft, or are to
+/// be (draft_wish).
 struct Chunk {
   Sequence* sequence = nullptr;
   std::int64_t start = 0;
@@ -52,8 +54,11 @@ class Scheduler {
 
   /// Queues a sequence. It must fit the pool alone.
   void add(std::unique_ptr<Sequence> sequence);
-  /// Decides the next step; an empty plan means that nothing is there to do. `plan` is reused.
-  void plan(StepPlan* plan);
+  /// Decides the next step; an empty plan means that nothing is there to do. `plan` is reused. `draft_cost`: time of a
+  /// step of the draft model, in steps of the model.
+  void plan(StepPlan* plan, double draft_cost = 0.0);
+  /// The draft model has made what drafts it could: chunks shrink to them. Once after each plan, if there is one.
+  void take_drafts(StepPlan* plan);
   /// The step has been computed, or will be before any later one: its keys and values are in the cache; full blocks
   /// become shareable. All its tokens are known. Drafts do not count until they are settled. Chunks without a sequence
   /// (it has left) are passed over.
@@ -83,9 +88,12 @@ class Scheduler {
   void admit_waiting(std::int64_t tokens_left);
   bool try_admit(Sequence& sequence);
   void release_blocks(Sequence& sequence);
-  void make_drafts(std::int64_t decoding, std::int64_t spare_rows);
+  void make_drafts(std::int64_t decoding, std::int64_t spare_rows, double draft_cost);
+  std::int64_t choose_draft(Sequence& sequence, std::int64_t decoding, std::int64_t limit, double draft_cost);
+  std::int64_t draft_room(Sequence& sequence, std::int64_t wanted);
   void drop_draft(Sequence& sequence);
   void advance(Sequence& sequence, std::int64_t num_computed);
+  std::int64_t shareable_tokens(const Sequence& sequence) const;
   void extend_hashes(Sequence& sequence) const;
   void check_sequence(const Sequence& sequence) const;
   static void insert_in_order(std::vector<std::unique_ptr<Sequence>>* list, std::unique_ptr<Sequence> sequence);
@@ -96,6 +104,7 @@ class Scheduler {
   std::vector<std::unique_ptr<Sequence>> running_;
   std::vector<std::unique_ptr<Sequence>> waiting_;
   std::vector<std::int32_t> matched_;  // scratch of try_admit
+  DraftRecord model_record_;           // of the draft model in all sequences: what a new one starts from
   std::uint64_t next_number_ = 0;
   std::int64_t preemptions_ = 0;
   bool preempted_now_ = false;

@@ -60,6 +60,7 @@ struct Sequence {
 
   std::int64_t num_computed = 0;     // tokens whose keys and values are in `blocks`
   std::vector<std::int32_t> blocks;  // block table
+  std::int64_t published = 0;        // of `blocks`, from the first on, those that others may share
   std::vector<BlockHash> hashes;     // chain over the full blocks of `tokens`, as far as was needed
   BlockHash root;                    // what the chain starts from
   bool rooted = false;
@@ -70,8 +71,13 @@ struct Sequence {
   bool device_rules = false;     // its rules have a form there
   std::int32_t rules_slot = -1;  // which holds them, while it runs
 
-  std::vector<TokenId> draft;  // guesses of what follows `tokens`, in the step being computed only
-  DraftRecord draft_record;
+  std::vector<TokenId> draft;   // guesses of what follows `tokens`, in the step being computed only
+  std::int64_t draft_wish = 0;  // so many the draft model is to make
+  bool by_model = false;        // it made them
+  DraftRecord ngram_record;     // how guesses of either kind fared
+  DraftRecord model_record;
+  std::int64_t draft_computed = 0;  // tokens whose keys and values of the draft model are in `blocks`
+  std::int64_t draft_ahead = 0;     // likewise of `draft`
 
   TokenCounts counts;                     // only with penalties
   std::optional<GrammarState> grammar;    // only with one; where the output is in it

@@ -88,6 +88,7 @@ EngineOptions engine_options(const Settings& settings, bool gpu) {
   options.max_adapters = max_adapters(settings);
   options.speculation.mode = settings.speculative == "off"     ? SpeculationMode::off
                              : settings.speculative == "ngram" ? SpeculationMode::ngram
+                             : settings.speculative == "draft" ? SpeculationMode::draft
                                                                : SpeculationMode::automatic;
   options.speculation.max_tokens = settings.speculative_tokens;
   options.max_logit_rows = std::max(kLeastLogitRows, options.max_concurrent_requests);
@@ -125,6 +126,7 @@ std::vector<ModelSpec> model_specs(const Settings& settings) {
     spec.gpu_layers = model.gpu_layers.empty() ? settings.gpu_layers : model.gpu_layers;
     spec.tensor_parallel = model.tensor_parallel > 0 ? model.tensor_parallel : settings.tensor_parallel;
     spec.aliases = model.aliases;
+    spec.draft_path = model.draft_model;
     spec.reasoning_parser = model.reasoning_parser.empty() ? settings.reasoning_parser : model.reasoning_parser;
     spec.tool_parser = model.tool_parser.empty() ? settings.tool_parser : model.tool_parser;
     specs.push_back(std::move(spec));

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <functional>
 #include <memory>
 #include <utility>
 #include <variant>
@@ -114,10 +115,15 @@ inline EngineOptions small_options(std::int64_t blocks) {
   return options;
 }
 
+/// Makes a draft model whose steps take time on the clock given.
+using MakeDraft = std::function<std::unique_ptr<Model>(VirtualClock*)>;
+
 /// A core on a virtual clock; on `device`, if there is one.
 struct SimCore {
-  explicit SimCore(const EngineOptions& options, const SimOptions& sim = small_sim(), Backend* device = nullptr)
-      : core(make_sim_model(sim, &clock), device != nullptr ? *device : backend, options, clock) {}
+  explicit SimCore(const EngineOptions& options, const SimOptions& sim = small_sim(), Backend* device = nullptr,
+                   const MakeDraft& draft = {})
+      : core(make_sim_model(sim, &clock), device != nullptr ? *device : backend, options, clock,
+             draft ? draft(&clock) : nullptr) {}
   std::shared_ptr<TokenStream> submit(Request request) {
     auto result = core.submit(std::move(request));
     REQUIRE(std::holds_alternative<std::shared_ptr<TokenStream>>(result));

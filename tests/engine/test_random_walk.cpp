@@ -1,5 +1,5 @@
-// 300,000 random operations over tiny pools, and as many where the device draws the tokens; the books are checked after
-// each step and every answer against the model alone.
+// 300,000 random operations over tiny pools, as many where the device draws the tokens, and as many with a draft model;
+// the books are checked after each step and every answer against the model alone.
 #include <cstdlib>
 #include <map>
 #include <random>
@@ -19,8 +19,14 @@ struct Live {
 
 class Walk {
  public:
-  Walk(std::uint64_t seed, std::int64_t blocks, const EngineOptions& options, DeviceBackend* device = nullptr)
-      : rng_(seed), sim_(walk_sim(seed)), device_(device), bench_(options, sim_, device), blocks_(blocks) {}
+  Walk(std::uint64_t seed, std::int64_t blocks, const EngineOptions& options, DeviceBackend* device = nullptr,
+       std::optional<std::uint64_t> draft_seed = {})
+      : rng_(seed),
+        sim_(walk_sim(seed)),
+        device_(device),
+        sure_drafts_(draft_seed == seed),
+        bench_(options, sim_, device, draft_seed ? draft_of(*draft_seed) : MakeDraft{}),
+        blocks_(blocks) {}
 
   void run(int operations) {
     for (int i = 0; i < operations; ++i) operate();
@@ -43,6 +49,11 @@ class Walk {
     sim.step_s = 0.01;
     sim.poison_token = 22;
     return sim;
+  }
+  static MakeDraft draft_of(std::uint64_t seed) {
+    SimOptions sim = walk_sim(seed);
+    sim.step_s = 0.001;
+    return [sim](VirtualClock* clock) { return make_sim_model(sim, clock); };
   }
   std::int64_t below(std::int64_t limit) {
     return static_cast<std::int64_t>(rng_() % static_cast<std::uint64_t>(limit));
@@ -67,7 +78,8 @@ class Walk {
     request.sampling.logit_bias = {{22, -100.0f}};
     // Named twice: a rule without a form on the device. Such a request also keeps steps from running ahead.
     if (device_ != nullptr && below(8) == 0) request.sampling.logit_bias.emplace_back(22, -100.0f);
-    if (below(4) == 0) request.sampling.repetition_penalty = 1.3f;
+    // A draft model does not count its own guesses.
+    if (below(4) == 0 && !sure_drafts_) request.sampling.repetition_penalty = 1.3f;
     if (below(4) == 0) request.top_logprobs = static_cast<int>(below(3));
     if (below(8) == 0) request.prompt_logprobs = static_cast<int>(below(3));
     if (below(15) == 0) request.deadline = bench_.clock.now() + std::chrono::milliseconds(below(400));
@@ -145,6 +157,7 @@ class Walk {
   std::mt19937_64 rng_;
   SimOptions sim_;
   DeviceBackend* device_;
+  bool sure_drafts_;  // the model drafts for itself
   SimCore bench_;
   std::int64_t blocks_;
   std::vector<Live> live_;
@@ -241,6 +254,29 @@ TEST_CASE("random walk a step ahead: 300,000 operations where the device draws")
   INFO("drawn " << drawn << ", on the host " << host_rows);
   CHECK(drawn > 50000);
   CHECK(host_rows > 1000);
+}
+
+TEST_CASE("random walk with a draft model: 300,000 operations, and the model's own guesses are always right") {
+  Totals totals;
+  std::int64_t sure = 0;
+  for_each_walk([&](int round, int variant, std::int64_t blocks, EngineOptions options) {
+    const bool itself = (variant + round) % 2 == 0;
+    options.kv_cache_bytes *= 2;  // as many blocks for both
+    options.speculation.mode = variant % 4 < 2 ? SpeculationMode::draft : SpeculationMode::automatic;
+    const auto seed = static_cast<std::uint64_t>(round * 100 + variant + 9000);
+    INFO("seed " << seed);
+    Walk walk(seed, blocks, options, nullptr, itself ? seed : seed + 1);
+    walk.run(10000);
+    totals.add(walk);
+    if (!itself || options.speculation.mode != SpeculationMode::draft) return;
+    // Any stale key, missing token or wrong block of the draft model's cache would show here.
+    CHECK(walk.stats().accepted_draft_tokens == walk.stats().draft_tokens);
+    sure += walk.stats().draft_tokens;
+  });
+  totals.check();
+  INFO("drafted " << totals.drafted << ", accepted " << totals.accepted << ", sure " << sure);
+  CHECK(totals.drafted > 10000);
+  CHECK(sure > 2000);
 }
 
 }  // namespace

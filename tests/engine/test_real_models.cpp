@@ -12,14 +12,21 @@ namespace {
 
 constexpr std::int64_t kContext = 96;
 
+std::unique_ptr<Model> load_golden(const std::string& name, Backend& backend, const EngineOptions& options) {
+  const auto checkpoint = Checkpoint::open(std::string(INFERD_SOURCE_DIR "/tests/golden/") + name);
+  ModelOptions model_options;
+  model_options.max_batch_tokens = options.max_batch_tokens;
+  model_options.max_logit_rows = options.max_logit_rows;
+  return load_model(*checkpoint, read_model_config(*checkpoint), backend, model_options).decoder;
+}
+
 struct RealCore {
-  RealCore(const std::string& name, const EngineOptions& options) : backend(make_cpu_backend({.threads = 2})) {
-    const auto checkpoint = Checkpoint::open(std::string(INFERD_SOURCE_DIR "/tests/golden/models/") + name);
-    ModelOptions model_options;
-    model_options.max_batch_tokens = options.max_batch_tokens;
-    model_options.max_logit_rows = options.max_logit_rows;
-    LoadedModel loaded = load_model(*checkpoint, read_model_config(*checkpoint), *backend, model_options);
-    core = std::make_unique<EngineCore>(std::move(loaded.decoder), *backend, options, clock);
+  /// draft: of a golden checkpoint, "gguf/qwen2.Q8_0.gguf"; empty: none.
+  RealCore(const std::string& name, const EngineOptions& options, const std::string& draft = "")
+      : backend(make_cpu_backend({.threads = 2})) {
+    auto model = load_golden("models/" + name, *backend, options);
+    core = std::make_unique<EngineCore>(std::move(model), *backend, options, clock,
+                                        draft.empty() ? nullptr : load_golden(draft, *backend, options));
   }
   std::shared_ptr<TokenStream> submit(const Request& request) {
     auto result = core->submit(request);
@@ -143,6 +150,68 @@ TEST_CASE("real forwards: speculation changes no bit of an answer, alone and tog
     CHECK(guessing.core->stats().accepted_draft_tokens > 50);
     CHECK(guessing.core->stats().accepted_draft_tokens < guessing.core->stats().draft_tokens);
   }
+}
+
+TEST_CASE("real forwards: a draft model changes no bit of an answer, alone, together, in chunks and preempted") {
+  struct Pair {
+    const char* name;
+    const char* draft;
+    double accepted;  // least share of the guesses
+  };
+  for (const Pair& pair : {Pair{"qwen2", "models/qwen2", 1.0},
+                           {"qwen2", "gguf/qwen2.Q8_0.gguf", 0.2},
+                           {"llama3", "models/llama3_gptq4", 0.05},
+                           {"qwen2", "models/llama3", 0.0}}) {
+    INFO(pair.name << " and " << pair.draft);
+    constexpr int kRequests = 17;
+    RealCore plain(pair.name, options_with(256, 0));
+    const std::int64_t vocab = plain.core->info().vocab_size;
+    std::vector<Answer> expected;
+    for (int i = 0; i < kRequests; ++i) expected.push_back(plain.finish(plain.submit(real_request(i, vocab))));
+    for (const auto& [batch_tokens, blocks] : {std::pair{256, 200}, {16, 200}, {40, 8}}) {
+      INFO("batch of " << batch_tokens << " tokens, " << blocks << " blocks");
+      EngineOptions options = options_with(batch_tokens, 0);
+      options.speculation.mode = SpeculationMode::draft;
+      options.speculation.max_tokens = 4;
+      // Both have the same shape: a block of the two takes twice as much.
+      options.kv_cache_bytes = 2 * static_cast<std::size_t>(blocks) * plain.core->kv_plan().block_bytes;
+      RealCore drafted(pair.name, options, pair.draft);
+      REQUIRE(drafted.core->kv_plan().num_blocks == blocks);
+      for (int i = 0; i < kRequests; ++i) {
+        const Answer alone = drafted.finish(drafted.submit(real_request(i, vocab)));
+        CHECK(equal_events(alone.events, expected[static_cast<std::size_t>(i)].events));
+      }
+      std::vector<std::shared_ptr<TokenStream>> streams;
+      for (int i = 0; i < kRequests; ++i) streams.push_back(drafted.submit(real_request(i, vocab)));
+      for (int i = 0; i < kRequests; ++i) {
+        const Answer together = drafted.finish(streams[static_cast<std::size_t>(i)]);
+        CHECK(equal_events(together.events, expected[static_cast<std::size_t>(i)].events));
+      }
+      const DecoderStats stats = drafted.core->stats();
+      INFO(stats.accepted_draft_tokens << " of " << stats.draft_tokens << " accepted");
+      CHECK(stats.draft_tokens > 100);
+      CHECK(static_cast<double>(stats.accepted_draft_tokens) >=
+            pair.accepted * static_cast<double>(stats.draft_tokens));
+      if (blocks == 8) CHECK(stats.preemptions > 0);
+    }
+  }
+}
+
+TEST_CASE("draft models that cannot guess are refused by name") {
+  EngineOptions options = options_with(64, 0);
+  options.speculation.mode = SpeculationMode::draft;
+  const auto refusal = [&](const std::string& name, const std::string& draft) {
+    try {
+      RealCore core(name, options, draft);
+    } catch (const ConfigError& error) {
+      return std::string(error.what());
+    }
+    return std::string("accepted");
+  };
+  CHECK(refusal("llama3", "models/chatglm1").find("computes its context in one piece") != std::string::npos);
+  CHECK(refusal("chatglm1", "models/llama3").find("(chatglm1) computes its context") != std::string::npos);
+  options.kv_dtype = DType::q8_0;
+  CHECK(refusal("llama3", "models/qwen2").find("q8_0 needs heads of a multiple of 32") != std::string::npos);
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
 // Speculation: drafts, how many are made, and that answers, books and counts are those of decoding token by token.
 #include "engine/speculation/draft_policy.h"
 #include "engine/speculation/ngram_draft.h"
-#include "tests/engine/sim_harness.h"
+#include "tests/engine/speculation_harness.h"
 
 namespace inferd {
 namespace {
@@ -31,21 +31,21 @@ TEST_CASE("a draft is what followed the longest agreement, of equal ones the lat
 
 TEST_CASE("drafts grow with their success, and shrink with the sequences that decode") {
   const SpeculationOptions automatic{SpeculationMode::automatic, 8, 0.12};
-  CHECK(draft_length(automatic, 0.5, 1, 8) == 3);  // 0.5 ^ 3 = 0.125 > 0.12
-  CHECK(draft_length(automatic, 0.95, 1, 8) == 8);
-  CHECK(draft_length(automatic, 0.95, 1, 2) == 2);
-  CHECK(draft_length(automatic, 0.1, 1, 8) == 0);
-  CHECK(draft_length(automatic, 0.5, 4, 8) == 1);   // 0.48 / 1.36 = 0.35 of a token a row
-  CHECK(draft_length(automatic, 0.5, 16, 8) == 0);  // 1.92 / 2.8 = 0.69
-  CHECK(draft_length(automatic, 0.8, 16, 8) == 1);
-  CHECK(draft_length({SpeculationMode::ngram, 5, 0.12}, 0.0, 16, 8) == 5);
-  CHECK(draft_length({SpeculationMode::ngram, 5, 0.12}, 1.0, 1, -1) == 0);
-  CHECK(draft_length({SpeculationMode::off, 5, 0.12}, 1.0, 1, 8) == 0);
+  CHECK(draft_worth(automatic, 0.5, 1, 8).length == 3);  // 0.5 ^ 3 = 0.125 > 0.12
+  CHECK(draft_worth(automatic, 0.95, 1, 8).length == 8);
+  CHECK(draft_worth(automatic, 0.95, 1, 2).length == 2);
+  CHECK(draft_worth(automatic, 0.1, 1, 8).length == 0);
+  CHECK(draft_worth(automatic, 0.5, 4, 8).length == 1);   // 0.48 / 1.36 = 0.35 of a token a row
+  CHECK(draft_worth(automatic, 0.5, 16, 8).length == 0);  // 1.92 / 2.8 = 0.69
+  CHECK(draft_worth(automatic, 0.8, 16, 8).length == 1);
+  CHECK(draft_worth({SpeculationMode::ngram, 5, 0.12}, 0.0, 16, 8).length == 5);
+  CHECK(draft_worth({SpeculationMode::ngram, 5, 0.12}, 1.0, 1, -1).length == 0);
+  CHECK(draft_worth({SpeculationMode::off, 5, 0.12}, 1.0, 1, 8).length == 0);
 }
 
 TEST_CASE("a request whose drafts fail gets none, tries again later, and comes back when they succeed") {
   const SpeculationOptions automatic{SpeculationMode::automatic, 8, 0.12};
-  const auto length = [&](const DraftRecord& record) { return draft_length(automatic, record.rate(), 1, 8); };
+  const auto length = [&](const DraftRecord& record) { return draft_worth(automatic, record.rate(), 1, 8).length; };
   DraftRecord record;
   int failures = 0;
   for (; length(record) > 0; ++failures) {
@@ -61,66 +61,6 @@ TEST_CASE("a request whose drafts fail gets none, tries again later, and comes b
   CHECK(idle > 10);
   for (int i = 0; i < 10; ++i) record.note(length(record), length(record));
   CHECK(length(record) == 8);
-}
-
-/// Few tokens, so that sequences repeat themselves by chance and drafts are often right.
-SimOptions repetitive_sim() {
-  SimOptions sim = small_sim();
-  sim.vocab_size = 6;
-  sim.eos_token = 5;
-  sim.eos_probability = 0.01;
-  return sim;
-}
-
-Request repetitive_request(int i) {
-  Request request = make_request(4 + (i * 13) % 60, 20 + 3 * i, i);
-  for (TokenId& token : request.prompt) token %= 5;
-  request.stop_token_ids = {5};
-  request.top_logprobs = i % 4 - 1;
-  request.sampling.temperature = i % 3 == 0 ? 0.0f : 0.3f + 0.1f * static_cast<float>(i % 7);
-  request.sampling.top_p = i % 3 == 1 ? 0.9f : 1.0f;
-  request.sampling.top_k = i % 4 == 1 ? 3 : 0;
-  request.sampling.min_p = i % 5 == 1 ? 0.05f : 0.0f;
-  request.sampling.repetition_penalty = i % 3 == 2 ? 1.2f : 1.0f;
-  request.sampling.frequency_penalty = i % 6 == 2 ? 0.1f : 0.0f;
-  request.sampling.presence_penalty = i % 6 == 4 ? 0.2f : 0.0f;
-  if (i % 7 == 3) request.sampling.logit_bias = {{2, 1.5f}, {3, -100.0f}};
-  request.min_output_tokens = i % 2 == 0 ? 9 : 0;
-  if (i % 8 == 5) request.prompt_logprobs = 1;
-  return request;
-}
-
-EngineOptions speculating(std::int64_t blocks, SpeculationMode mode = SpeculationMode::ngram) {
-  EngineOptions options = small_options(blocks);
-  options.max_concurrent_requests = 16;
-  options.speculation.mode = mode;
-  options.speculation.max_tokens = 6;
-  return options;
-}
-
-DecoderStats check_all(const SimOptions& sim, const EngineOptions& options, int count) {
-  SimCore bench(options, sim);
-  std::vector<Request> requests;
-  std::vector<std::shared_ptr<TokenStream>> streams;
-  for (int i = 0; i < count; ++i) {
-    requests.push_back(repetitive_request(i));
-    streams.push_back(bench.submit(requests.back()));
-    if (i % 3 == 2) bench.core.step();
-  }
-  bench.run();
-  for (int i = 0; i < count; ++i) {
-    INFO("request " << i);
-    Answer answer;
-    drain(*streams[static_cast<std::size_t>(i)], &answer);
-    const Answer alone = answer_alone(sim, requests[static_cast<std::size_t>(i)], bench.core.context_length());
-    CHECK(answer.tokens == alone.tokens);
-    CHECK(equal_events(answer.events, alone.events));
-    CHECK(answer.reason == alone.reason);
-    CHECK(streams[static_cast<std::size_t>(i)]->stats().output_tokens ==
-          static_cast<std::int64_t>(alone.tokens.size()));
-  }
-  CHECK(bench.core.stats().kv_blocks_used == 0);
-  return bench.core.stats();
 }
 
 TEST_CASE("speculation changes no token, log-probability or reason: greedy, seeded, penalties, bias, stop tokens") {

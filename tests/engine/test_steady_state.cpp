@@ -31,17 +31,19 @@ namespace inferd {
 namespace {
 
 /// Allocations in each of `steps` steps of four requests that decode, drained by their readers after every step.
-std::vector<std::int64_t> allocations_of_steps(EngineOptions options, int steps) {
+std::vector<std::int64_t> allocations_of_steps(EngineOptions options, int steps, bool drafted) {
   SimOptions sim = small_sim();
   sim.max_context = 4096;
   sim.eos_probability = 0.0;
   sim.vocab_size = 8;
   sim.eos_token = 7;
-  options.kv_cache_bytes = 600 * kSimBlockBytes;
-  SimCore bench(options, sim);
+  options.kv_cache_bytes = 2000 * kSimBlockBytes;
+  MakeDraft draft;
+  if (drafted) draft = [sim](VirtualClock* clock) { return make_sim_model(sim, clock); };
+  SimCore bench(options, sim, nullptr, draft);
   std::vector<std::shared_ptr<TokenStream>> streams;
   for (int i = 0; i < 4; ++i) {
-    Request request = make_request(40 + i, 1000, i);
+    Request request = make_request(40 + i, 2900, i);
     for (TokenId& token : request.prompt) token %= 7;
     request.sampling.temperature = i % 2 == 0 ? 0.0f : 0.8f;
     request.sampling.top_k = i == 1 ? 4 : 0;
@@ -75,10 +77,10 @@ TEST_CASE("the counter counts") {
 }
 
 TEST_CASE("steps of decoding requests allocate nothing") {
-  for (const SpeculationMode mode : {SpeculationMode::off, SpeculationMode::ngram}) {
+  for (const SpeculationMode mode : {SpeculationMode::off, SpeculationMode::ngram, SpeculationMode::draft}) {
     EngineOptions options = small_options(600);
     options.speculation.mode = mode;
-    const std::vector<std::int64_t> counts = allocations_of_steps(options, 200);
+    const std::vector<std::int64_t> counts = allocations_of_steps(options, 200, mode == SpeculationMode::draft);
     std::int64_t total = 0, steps_with = 0;
     for (const std::int64_t count : counts) {
       total += count;

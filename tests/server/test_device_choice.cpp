@@ -107,6 +107,16 @@ TEST_CASE("settings that contradict each other are refused") {
   CHECK(refusal(spec_of("cpu", "3"), two_gpus()) == "model m: gpu_layers: 3 needs a GPU, but device is cpu");
 }
 
+TEST_CASE("a draft model keeps to the CPU, and so must the model it guesses for") {
+  ModelSpec spec = spec_of("auto");
+  spec.draft_path = "/d";
+  CHECK(refusal(spec, two_gpus()) ==
+        "model m: draft_model works on the CPU only, and this model goes to a GPU: leave it out, or set device: cpu");
+  CHECK(gpu_of(spec, no_driver()) == -1);
+  spec.device = "cpu";
+  CHECK(gpu_of(spec, two_gpus()) == -1);
+}
+
 TEST_CASE("simulated models have no use for a GPU, but a device that is not there is not passed over") {
   CHECK_FALSE(may_use_gpu(spec_of("auto", "auto", "sim:")));
   CHECK(gpu_of(spec_of("auto", "auto", "sim:"), two_gpus()) == -1);

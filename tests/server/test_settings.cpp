@@ -289,3 +289,42 @@ TEST_CASE("the command line refuses what it does not know") {
   CHECK_THROWS_AS(load_settings(flags({"--port", "x"}), environment({})), ConfigError);
   CHECK(flags({"--allow-unauthenticated"}).values[0].second == "true");
 }
+
+TEST_CASE("a draft model belongs to a model, by name or to the first, and must be of use") {
+  const Settings yaml =
+      from_yaml("models:\n  - {name: a, path: /a, draft_model: /small}\n  - {name: b, path: /b}\nspeculative: draft\n");
+  CHECK(yaml.models[0].draft_model == "/small");
+  CHECK(yaml.models[1].draft_model.empty());
+
+  const std::string file =
+      write_file("draft.yaml", "models:\n  - {name: a, path: /a, draft_model: /small}\n  - {name: b, path: /b}\n");
+  const Settings by_variable =
+      load_settings(flags({"--config", file}), environment({{"INFERD_DRAFT_MODEL", "b=/x;a=/y"}}));
+  CHECK(by_variable.models[0].draft_model == "/y");
+  CHECK(by_variable.models[1].draft_model == "/x");
+  const Settings by_flag = load_settings(flags({"--config", file, "--draft-model", "/z", "--draft-model", "b=/w"}),
+                                         environment({{"INFERD_DRAFT_MODEL", "b=/x"}}));
+  CHECK(by_flag.models[0].draft_model == "/z");
+  CHECK(by_flag.models[1].draft_model == "/w");
+  CHECK(by_flag.drafts.empty());
+  const auto refused = [&](std::vector<std::string> args) {
+    args.insert(args.end(), {"--config", file});
+    try {
+      load_settings(flags(args), environment({}));
+    } catch (const ConfigError& error) {
+      return std::string(error.what());
+    }
+    return std::string("accepted");
+  };
+  CHECK(contains(refused({"--draft-model", "c=/x"}),
+                 "draft_model: expected the name of a served model before '=', found 'c'"));
+  CHECK(contains(refused({"--draft-model", "/x", "--draft-model", "a=/y"}), "draft_model: the model 'a' is given two"));
+  CHECK(contains(refused({"--draft-model", "a="}), "--draft-model: expected [NAME=]PATH, found 'a='"));
+  CHECK(contains(refused({"--speculative", "off"}),
+                 "models: a: draft_model: needs speculative: auto or draft, found 'off'"));
+  CHECK(contains(refused({"--speculative", "ngram"}), "needs speculative: auto or draft, found 'ngram'"));
+  CHECK(contains(refusal("models: [{path: /a}]\nspeculative: draft\n"),
+                 "speculative: draft needs a model with a draft_model"));
+  CHECK(contains(refusal("models: [{path: /a, draft_model: [/b]}]\n"), "draft_model: expected one value"));
+  ::unlink(file.c_str());
+}
