@@ -11,6 +11,7 @@
 
 #include "base/errors.h"
 #include "base/log.h"
+#include "engine/adapters/expert_stacks.h"
 #include "engine/text/regex.h"
 #include "engine/weights/json_fields.h"
 #include "engine/weights/safetensors_file.h"
@@ -75,7 +76,8 @@ class AdapterConfig {
         alpha_(fields_.require_number({"lora_alpha"}, 1e-6, 1e6)),
         stabilised_(fields_.boolean({"use_rslora"}).value_or(false)),
         ranks_(fields_.object("rank_pattern"), file, "rank_pattern", static_cast<double>(kMaxAdapterRank)),
-        alphas_(fields_.object("alpha_pattern"), file, "alpha_pattern", 1e6) {
+        alphas_(fields_.object("alpha_pattern"), file, "alpha_pattern", 1e6),
+        parameters_(root, file) {
     if (const auto type = fields_.string({"peft_type"}); type.value_or("") != "LORA") {
       throw CheckpointError(file, "peft_type", "LORA", log_safe(type.value_or("none")));
     }
@@ -85,16 +87,12 @@ class AdapterConfig {
     for (const char* key : {"alora_invocation_tokens", "arrow_config", "layer_replication"}) {
       if (fields_.has(key)) throw CheckpointError(file, key, "null", "a value");
     }
-    const auto parameters = root.find("target_parameters");
-    if (parameters != root.end() && !parameters->is_null() && !parameters->empty()) {
-      throw CheckpointError(file, "target_parameters", "none: factors of each expert's own layers (experts.0.up_proj)",
-                            "factors of all experts of a layer in one");
-    }
     if (const auto bias = fields_.string({"bias"}); bias.value_or("none") != "none") {
       throw CheckpointError(file, "bias", "none", log_safe(*bias));
     }
   }
 
+  AdaptedLayer layer(const std::string& stored) const { return parameters_.find(stored); }
   std::int64_t rank(const std::string& module) const {
     const auto own = ranks_.find(module);
     return own ? static_cast<std::int64_t>(*own) : rank_;
@@ -110,6 +108,7 @@ class AdapterConfig {
   double alpha_;
   bool stabilised_;
   ModulePattern ranks_, alphas_;
+  TargetParameters parameters_;
 };
 
 /// "base_model.model.M.lora_A.weight" into M and 'A'. Throws for every other kind of tensor.
@@ -184,15 +183,20 @@ LoraAdapter read_lora_adapter(const AdapterFiles& files) {
     slot = std::move(tensor);
   }
   if (pairs.empty()) throw CheckpointError(tensors_file, "tensors", "factors lora_A and lora_B", "none");
-  LoraAdapter adapter{files.path, {}, files.tensors};
+  LoraAdapter adapter{files.path, {}, files.tensors, {}};
   for (auto& [stored, pair] : pairs) {
     if (pair.a.data == nullptr || pair.b.data == nullptr) {
       throw CheckpointError(tensors_file, log_safe(stored), "both lora_A and lora_B",
                             pair.a.data == nullptr ? "lora_B alone" : "lora_A alone");
     }
-    check_pair(pair, config.rank(stored));
-    pair.scale = config.scale(stored);
-    adapter.pairs.push_back(std::move(pair));
+    const AdaptedLayer layer = config.layer(stored);
+    const std::int64_t rank = config.rank(layer.patterned);
+    if (!layer.stack()) check_pair(pair, rank);
+    std::vector<LoraPair> found = layer.stack() ? divide_by_expert(pair, layer, rank, adapter) : std::vector{pair};
+    for (LoraPair& each : found) {
+      each.scale = config.scale(layer.patterned);
+      adapter.pairs.push_back(std::move(each));
+    }
   }
   return adapter;
 }

@@ -20,14 +20,18 @@ struct LoraPair {
   StoredTensor a;      // [rank, inputs]
   StoredTensor b;      // [outputs, rank]
   double scale = 1.0;  // alpha / rank, or alpha / sqrt(rank) (rank-stabilised)
+  /// Of an expert's pair that was stored with those of all its layer's experts: what the expert after their last would
+  /// be called. A model that has it has more experts than the adapter.
+  std::string after_last;
   std::int64_t rank() const { return a.shape[0]; }
 };
 
-/// Immutable and thread-safe once read. The tensors point into its mapped file.
+/// Immutable and thread-safe once read. The tensors point into its mapped file or what was reordered of it.
 struct LoraAdapter {
   std::string path;
   std::vector<LoraPair> pairs;  // at least one
   std::shared_ptr<const MappedFile> file;
+  std::vector<std::shared_ptr<const std::vector<std::byte>>> reordered;
 };
 
 /// The two files of an adapter's folder.

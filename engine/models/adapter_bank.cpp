@@ -99,6 +99,10 @@ void AdapterBank::set(int slot, const LoraAdapter& adapter) {
     if (found == slices.end()) {
       throw CheckpointError(pair.a.file, log_safe(pair.module), "a linear layer of this model", "none of that name");
     }
+    if (!pair.after_last.empty() && slices.count(canonical_module(pair.after_last)) > 0) {
+      throw CheckpointError(pair.a.file, log_safe(pair.a.name), "factors of every expert of the layer",
+                            "none of " + log_safe(pair.after_last));
+    }
     if (!seen.emplace(module, &pair).second) {
       throw CheckpointError(pair.a.file, log_safe(pair.module), "each layer once", "another name of the same layer");
     }

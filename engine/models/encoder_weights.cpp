@@ -50,6 +50,7 @@ constexpr EncoderLayout kRotary{"layers.",
 
 const EncoderLayout& layout_of(const WeightLoader& loader, const ModelConfig& config) {
   if (config.family == "bert") return kBert;
+  if (config.model_type == "nomic-bert") return kNomic;  // a GGUF file
   if (loader.has("layers.0.self_attn.q_proj.weight")) return kRotary;
   return config.model_type == "nomic_bert" ? kNomic : kGte;
 }
@@ -129,7 +130,7 @@ Epilogue check_kind(const Checkpoint& checkpoint, const ModelConfig& config) {
                           std::to_string(config.num_heads));
   }
   const auto json = checkpoint.json("config.json");
-  if (!json || !json->is_object()) return Epilogue::gelu_erf;
+  if (!json || !json->is_object()) return bert ? Epilogue::gelu_erf : Epilogue::silu_gated;  // GGUF has one of each
   if (bert) {
     expect_text(checkpoint, *json, "hidden_act", "gelu");
     expect_text(checkpoint, *json, "position_embedding_type", "absolute");

@@ -20,7 +20,8 @@ constexpr std::int64_t kMaxWidth = 1 << 20;
 /// Names of the matrices to adapters; `module` is the expert's.
 void name_slices(Expert& expert, const std::string& module) {
   const std::int64_t width = expert.gate_up.weight->rows() / 2;
-  expert.gate_up.slices = {{module + ".gate_proj", 0, width}, {module + ".up_proj", width, width}};
+  expert.gate_up.slices = {
+      {module + ".gate_proj", 0, width}, {module + ".up_proj", width, width}, {module + ".gate_up_proj", 0, 2 * width}};
   expert.down.slices = {{module + ".down_proj", 0, expert.down.weight->rows()}};
 }
 

@@ -32,7 +32,7 @@ constexpr std::array<Family, 18> kFamilies = {{
     {"bert", "xlm-roberta", "", RopeStyle::half, RopeStyle::half, load_bert},
     {"gte", "new", "", RopeStyle::half, RopeStyle::half, load_bert},  // as published, and as transformers has it
     {"gte", "gte", "", RopeStyle::half, RopeStyle::half, load_bert},
-    {"nomic", "nomic_bert", "", RopeStyle::half, RopeStyle::half, load_bert},
+    {"nomic", "nomic_bert", "nomic-bert", RopeStyle::half, RopeStyle::half, load_bert},
 }};
 
 /// Its name in the files' dialect; empty: none.

@@ -97,15 +97,25 @@ void read_gguf_pooling(const Checkpoint& checkpoint, const std::string& architec
     case 3:
       pooling->kind = PoolingKind::last;
       return;
+    case 4:  // a reranker, whose head reads the first token
+      pooling->kind = PoolingKind::cls;
+      return;
     default:
       break;
   }
-  refuse(checkpoint, key, "1 (mean), 2 (cls) or 3 (last)", std::to_string(*checkpoint.metadata()->integer(key)));
+  refuse(checkpoint, key, "1 (mean), 2 (cls), 3 (last) or 4 (rank)",
+         std::to_string(*checkpoint.metadata()->integer(key)));
 }
 
 }  // namespace
 
 bool is_sequence_classifier(const Checkpoint& checkpoint) {
+  if (checkpoint.metadata() != nullptr) {
+    constexpr std::int64_t kRank = 4;
+    const std::string architecture = checkpoint.metadata()->string("general.architecture").value_or("");
+    return checkpoint.metadata()->integer(architecture + ".pooling_type").value_or(0) == kRank ||
+           checkpoint.find("cls.output.weight") != nullptr;
+  }
   const auto json = checkpoint.json("config.json");
   if (!json || !json->is_object()) return false;
   const auto names = json->find("architectures");

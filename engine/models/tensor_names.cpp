@@ -20,12 +20,12 @@ struct TensorDialect {
   std::string_view mark;              // a tensor that tells folders of this dialect
   std::string_view layers;            // what stands before a layer's number
   std::span<const NamePair> globals;  // modules outside the layers
-  std::span<const NamePair> layer;    // modules of one layer, after "model.layers.N." or "encoder.layer.N."
+  std::span<const NamePair> layer;    // modules of one layer, after "model.layers.N.", "encoder.layer.N." …
 };
 
 namespace {
 
-constexpr std::array<NamePair, 8> kGgufGlobals = {{
+constexpr std::array<NamePair, 11> kGgufGlobals = {{
     {"model.embed_tokens", "token_embd"},
     {"model.embed_norm", "token_embd_norm"},
     {"model.norm", "output_norm"},
@@ -34,9 +34,12 @@ constexpr std::array<NamePair, 8> kGgufGlobals = {{
     {"embeddings.position_embeddings", "position_embd"},
     {"embeddings.token_type_embeddings", "token_types"},
     {"embeddings.LayerNorm", "token_embd_norm"},
+    {"emb_ln", "token_embd_norm"},
+    {"classifier.dense", "cls"},
+    {"classifier.out_proj", "cls.output"},
 }};
 
-constexpr std::array<NamePair, 31> kGgufLayer = {{
+constexpr std::array<NamePair, 38> kGgufLayer = {{
     {"input_layernorm", "attn_norm"},
     {"self_attn.q_proj", "attn_q"},
     {"self_attn.k_proj", "attn_k"},
@@ -68,6 +71,13 @@ constexpr std::array<NamePair, 31> kGgufLayer = {{
     {"intermediate.dense", "ffn_up"},
     {"output.dense", "ffn_down"},
     {"output.LayerNorm", "layer_output_norm"},
+    {"attn.Wqkv", "attn_qkv"},  // Nomic's
+    {"attn.out_proj", "attn_output"},
+    {"norm1", "attn_output_norm"},
+    {"mlp.fc11", "ffn_up"},
+    {"mlp.fc12", "ffn_gate"},
+    {"mlp.fc2", "ffn_down"},
+    {"norm2", "layer_output_norm"},
 }};
 
 constexpr TensorDialect kGguf{"", "blk.", kGgufGlobals, kGgufLayer};
@@ -157,7 +167,7 @@ std::string_view counterpart(std::span<const NamePair> table, std::string_view m
 
 /// "model.layers.3.mlp.up_proj" → "3." and "mlp.up_proj"; an empty number if it is not in a layer.
 std::string_view split_layer(std::string_view name, std::string_view* module) {
-  for (std::string_view layers : {"model.layers.", "encoder.layer."}) {
+  for (std::string_view layers : {"model.layers.", "encoder.layer.", "encoder.layers."}) {
     if (!name.starts_with(layers)) continue;
     const std::size_t dot = name.find('.', layers.size());
     if (dot == std::string_view::npos) break;

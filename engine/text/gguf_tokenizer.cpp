@@ -43,6 +43,8 @@ class GgufReader {
   std::vector<BpeMerge> read_merges() const;
   const SplitRecipe& recipe() const;
   TokenId find_control(std::string_view text) const;
+  /// Whether texts stand between two special tokens.
+  bool is_encoder() const { return metadata_.string("general.architecture").value_or("").ends_with("bert"); }
   /// The prefix and suffix that the add_* keys ask for; the arguments say what holds without them.
   void read_affixes(bool bos_default, bool eos_default);
   void glm_prefix();
@@ -105,6 +107,12 @@ void GgufReader::read_special_ids() {
 void GgufReader::read_affixes(bool bos_default, bool eos_default) {
   if (flag("add_bos_token", bos_default) && parts.special.bos >= 0) parts.prefix.push_back(parts.special.bos);
   if (flag("add_eos_token", eos_default) && parts.special.eos >= 0) parts.suffix.push_back(parts.special.eos);
+  if (!is_encoder() || parts.prefix.empty() || parts.suffix.empty()) return;
+  // RoBERTa's: no types, and two marks between the texts.
+  using Kind = PairItem::Kind;
+  const TokenId bos = parts.special.bos, eos = parts.special.eos;
+  parts.pair = {{Kind::special, bos, 0}, {Kind::first, -1, 0},  {Kind::special, eos, 0},
+                {Kind::special, eos, 0}, {Kind::second, -1, 0}, {Kind::special, eos, 0}};
 }
 
 TokenId GgufReader::find_control(std::string_view text) const {
@@ -182,7 +190,7 @@ void GgufReader::read_byte_level() {
     }
   }
   build_byte_level(split, merges, &parts);
-  read_affixes(split.add_bos, false);
+  read_affixes(split.add_bos || is_encoder(), is_encoder());
   if (split.glm_prefix) glm_prefix();
 }
 
@@ -216,7 +224,7 @@ void GgufReader::read_sentencepiece(bool unigram) {
   spec.unk = special.unk;
   build_sentencepiece(spec, PrefixScheme::always, &parts);
   parts.special = special;
-  read_affixes(!unigram, unigram);
+  read_affixes(!unigram || is_encoder(), unigram);
   if (metadata_.string("tokenizer.ggml.pre").value_or("") == "chatglm-spm") glm_prefix();
 }
 

@@ -13,6 +13,8 @@ constexpr std::string_view kLlama3[] = {kLlama3Pattern};
 constexpr std::string_view kQwen[] = {kQwenPattern};
 constexpr std::string_view kQwen35[] = {
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)"};
+constexpr std::string_view kTekken[] = {
+    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)"};
 constexpr std::string_view kDigitsGpt2[] = {R"(\p{N})", kGpt2Pattern};
 constexpr std::string_view kBloom[] = {R"( ?[^(\s|[.,!?…。，、।۔،])]+)"};
 constexpr std::string_view kDefault[] = {R"([\p{P}\$\+<=>\^~\|]+)", kGpt2Pattern, R"(\p{N}+)", R"([0-9][0-9][0-9])"};
@@ -21,11 +23,13 @@ constexpr SplitRecipe kRecipes[] = {
     {.name = "default", .patterns = kDefault},
     {.name = "gpt-2", .patterns = kGpt2},
     {.name = "phi-2", .patterns = kGpt2},
+    {.name = "roberta-bpe", .patterns = kGpt2},
     {.name = "llama-bpe", .patterns = kLlama3, .ignore_merges = true, .add_bos = true},
     {.name = "llama3", .patterns = kLlama3, .ignore_merges = true, .add_bos = true},
     {.name = "llama-v3", .patterns = kLlama3, .ignore_merges = true, .add_bos = true},
     {.name = "qwen2", .patterns = kQwen, .nfc = true},
     {.name = "deepseek-r1-qwen", .patterns = kQwen, .nfc = true},
+    {.name = "tekken", .patterns = kTekken, .ignore_merges = true, .add_bos = true},  // Mistral since Nemo
     {.name = "qwen35", .patterns = kQwen35, .nfc = true},
     {.name = "chatglm-bpe", .patterns = kLlama3, .ignore_merges = true, .glm_prefix = true},
     {.name = "glm4", .patterns = kLlama3, .ignore_merges = true, .glm_prefix = true},

@@ -16,6 +16,7 @@ namespace inferd {
 namespace {
 
 constexpr int kColumns = 64;  // of a block of NF4 and FP4
+constexpr std::int64_t kLeastBlock = 32;
 constexpr std::int64_t kMostBlock = 4096;
 constexpr std::size_t kMostStateBytes = 64u << 10;
 
@@ -29,8 +30,8 @@ struct QuantState {
 
 std::int64_t read_block(const JsonFields& fields, const std::string& file, const std::string& field) {
   const std::int64_t block = fields.require_integer({field}, 1, kMostBlock);
-  if (block % kColumns != 0 || (block & (block - 1)) != 0) {
-    throw CheckpointError(file, field, "64, 128, 256 … 4096", std::to_string(block));
+  if (block < kLeastBlock || (block & (block - 1)) != 0) {
+    throw CheckpointError(file, field, "32, 64, 128 … 4096", std::to_string(block));
   }
   return block;
 }
@@ -99,6 +100,23 @@ std::vector<float> read_magnitudes(const Checkpoint& checkpoint, const std::stri
 }
 
 /// Half of values are in the upper bits of their bytes: those with an even index.
+int code_at(const StoredTensor& packed, std::int64_t index) {
+  const auto both = static_cast<std::uint8_t>(packed.data[index / 2]);
+  return index % 2 == 0 ? both >> 4 : both & 15;
+}
+
+/// The values themselves, where a block of ours would need two of the file's magnitudes: its rows do not end with its
+/// blocks, which go on from row to row, or its blocks are short.
+void write_values(QuantizedMatrix& matrix, const StoredTensor& packed, const QuantState& state,
+                  const std::vector<float>& table, const std::vector<float>& magnitudes) {
+  std::byte* out = matrix.data.data();
+  for (std::int64_t at = 0; at < matrix.rows * matrix.columns; ++at, out += sizeof(float)) {
+    const float value =
+        table[static_cast<std::size_t>(code_at(packed, at))] * magnitudes[static_cast<std::size_t>(at / state.block)];
+    std::memcpy(out, &value, sizeof value);
+  }
+}
+
 void write_blocks(QuantizedMatrix& matrix, const StoredTensor& packed, const QuantState& state,
                   const std::vector<float>& magnitudes) {
   const double one = wide_table(state.dtype).one;
@@ -118,11 +136,8 @@ QuantizedMatrix read_table_matrix(const Checkpoint& checkpoint, const std::strin
                                   std::int64_t columns) {
   const std::string weight = module + ".weight";
   const StoredTensor& packed = require_any(checkpoint, weight);
-  if (columns % kColumns != 0) {
-    throw CheckpointError(packed.file, log_safe(weight), "a multiple of 64 inputs", std::to_string(columns));
-  }
   std::int64_t values = 0;
-  if (__builtin_mul_overflow(rows, columns, &values) || packed.bytes != static_cast<std::size_t>(values) / 2) {
+  if (__builtin_mul_overflow(rows, columns, &values) || packed.bytes != (static_cast<std::size_t>(values) + 1) / 2) {
     throw CheckpointError(packed.file, log_safe(weight),
                           "two codes a byte for " + shape_text(std::array{rows, columns}),
                           std::to_string(packed.bytes) + " bytes");
@@ -133,7 +148,8 @@ QuantizedMatrix read_table_matrix(const Checkpoint& checkpoint, const std::strin
   const bool nested = checkpoint.find(weight + ".nested_absmax") != nullptr;
   const QuantState state = read_state(stored_state, dtype, rows, columns, nested);
   QuantizedMatrix matrix;
-  matrix.dtype = dtype;
+  const bool in_blocks = columns % kColumns == 0 && state.block % kColumns == 0;
+  matrix.dtype = in_blocks ? dtype : DType::f32;
   matrix.rows = rows;
   matrix.columns = columns;
   matrix.tensors = {&packed, &stored_state};
@@ -142,8 +158,12 @@ QuantizedMatrix read_table_matrix(const Checkpoint& checkpoint, const std::strin
   check_table(table, dtype);
   const std::int64_t blocks = (values + state.block - 1) / state.block;
   const std::vector<float> magnitudes = read_magnitudes(checkpoint, weight, state, blocks, matrix.tensors);
-  matrix.data.resize(static_cast<std::size_t>(rows) * row_bytes(dtype, columns));
-  write_blocks(matrix, packed, state, magnitudes);
+  matrix.data.resize(static_cast<std::size_t>(rows) * row_bytes(matrix.dtype, columns));
+  if (in_blocks) {
+    write_blocks(matrix, packed, state, magnitudes);
+  } else {
+    write_values(matrix, packed, state, widened(table), magnitudes);
+  }
   return matrix;
 }
 

@@ -13,7 +13,8 @@
 namespace inferd {
 
 /// Rows in one of the group types, or NF4 or FP4 (quant_formats.h): every code, scale and zero of the files; of the
-/// group types bit for bit.
+/// group types bit for bit. F32 where no type has the files' blocks (bitsandbytes' 4 bits in rows that are no multiple
+/// of 64, or in blocks of 32).
 struct QuantizedMatrix {
   DType dtype = DType::g4_128;
   std::int64_t rows = 0;

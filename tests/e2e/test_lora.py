@@ -2,6 +2,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 import threading
 
 import httpx
@@ -169,3 +171,6 @@ def test_the_example_answers_what_it_was_taught():
                 answer = ask("tickets", case)
                 assert answer["text"] == case["answer"] == " " + case["label"] and answer["finish_reason"] == "stop"
             assert sum(ask("base", case)["text"].strip() == case["label"] for case in cases) == 0
+        for model, line in (("tickets", "12 of 12 right"), ("base", "0 of 12 right")):
+            program = [sys.executable, os.path.join(ROOT, "examples", "lora", "ask.py"), model, "--url", daemon.url]
+            assert subprocess.run(program, check=True, capture_output=True, text=True, timeout=120).stdout.splitlines()[-1] == line

@@ -88,6 +88,11 @@ TEST_CASE("adapters of experts, routers and shared experts give the logits of we
   check_logits("experts_qwen3_moe", {"models/qwen3_moe", "gguf/qwen3_moe.bf16.gguf"});
 }
 
+TEST_CASE("adapters of the experts' parameters, all of a layer in one, give PEFT's logits") {
+  check_logits("parameters_qwen2_moe", {"models/qwen2_moe", "gguf/qwen2_moe.bf16.gguf"});
+  check_logits("parameters_qwen3_moe", {"models/qwen3_moe", "gguf/qwen3_moe.bf16.gguf"});
+}
+
 /// A folder with an adapter's files, some changed. Removed at the end.
 class AdapterFolder {
  public:
@@ -120,9 +125,9 @@ class AdapterFolder {
     bytes.replace(at, to.size(), to);
     std::ofstream(path / "adapter_model.safetensors", std::ios::binary) << bytes;
   }
-  std::string error() const {
+  std::string error(const char* base = "models/qwen2") const {
     const auto backend = test_backend();
-    TestModel model(*backend, golden_dir() / "models/qwen2", 64, with_slots(1));
+    TestModel model(*backend, golden_dir() / base, 64, with_slots(1));
     try {
       model.loaded.decoder->set_adapter(0, read_lora_adapter(open_adapter(path)));
     } catch (const CheckpointError& refused) {
@@ -186,7 +191,8 @@ TEST_CASE("two adapters and none in one batch: each as if it were alone, bit for
   const std::pair<const char*, const char*> others[] = {{"models/bloom", "peft_bloom"},
                                                         {"models/chatglm1", "peft_chatglm1"},
                                                         {"models/qwen2_moe", "experts_qwen2_moe"},
-                                                        {"models/qwen3_moe", "experts_qwen3_moe"}};
+                                                        {"models/qwen3_moe", "experts_qwen3_moe"},
+                                                        {"models/qwen2_moe", "parameters_qwen2_moe"}};
   for (const auto& [base, adapter] : others) {
     AdapterFolder weaker(adapter);
     weaker.set_config("lora_alpha", 2);
@@ -214,7 +220,8 @@ TEST_CASE("configurations of other methods, or that contradict the tensors, are 
       {"use_dora", true, {"use_dora"}},
       {"fan_in_fan_out", true, {"fan_in_fan_out"}},
       {"bias", "all", {"bias", "none", "all"}},
-      {"target_parameters", {"mlp.experts.gate_up_proj"}, {"target_parameters", "experts.0.up_proj", "all experts"}},
+      {"target_parameters", "mlp.experts.gate_up_proj", {"target_parameters", "a list", "string"}},
+      {"target_parameters", {1}, {"target_parameters", "a list"}},
       {"lora_alpha", "x", {"lora_alpha"}},
       {"rank_pattern", {{"q_proj", 600}}, {"rank_pattern"}},
       {"rank_pattern", {{"(", 3}}, {"rank_pattern", "regular expression"}},
@@ -233,6 +240,27 @@ TEST_CASE("configurations of other methods, or that contradict the tensors, are 
   AdapterFolder pickled("lora_qwen2");
   std::filesystem::rename(pickled.path / "adapter_model.safetensors", pickled.path / "adapter_model.bin");
   check_refused(pickled, {"adapter_model.safetensors", "pickle"});
+}
+
+TEST_CASE("factors of expert parameters that no parameter or not every expert has are refused") {
+  const auto refused = [](const char* key, const Json& value, std::initializer_list<const char*> parts) {
+    AdapterFolder folder("parameters_qwen3_moe");  // 8 experts, rank 3
+    folder.set_config(key, value);
+    const std::string error = folder.error("models/qwen3_moe");
+    INFO(error);
+    for (const char* part : parts) CHECK(error.find(part) != std::string::npos);
+  };
+  refused("target_parameters", Json(), {"target_parameters", "down_proj of model.layers.0.mlp.experts", "0 of them"});
+  refused("target_parameters", {"mlp.gate.weight"}, {"target_parameters", "down_proj"});
+  refused("target_parameters", {"mlp.experts.gate_up_proj"}, {"experts.lora_A", "64 columns", "32"});
+  refused("r", 5, {"experts.lora_A", "rank 5", "24 rows"});
+  refused("r", 6, {"experts.lora_A", "factors of every expert", "none of model.layers.0.mlp.experts.4.down_proj"});
+  refused("r", 1, {"model.layers.0.mlp.experts.8.down_proj", "none of that name"});
+  AdapterFolder both("parameters_qwen2_moe");
+  both.set_config("target_parameters", {"mlp.experts.down_proj"});
+  const std::string error = both.error("models/qwen2_moe");
+  INFO(error);
+  CHECK(error.find("whose factors are 2 or more") != std::string::npos);
 }
 
 TEST_CASE("tensors that are no pair of factors of this model are refused by name") {

@@ -15,10 +15,11 @@ float largest(const std::vector<float>& values) {
   return scale;
 }
 
-void check_embedder(const std::string& name) {
-  INFO(name);
+/// The model is the folder of the expected values, or a file made of it.
+void check_embedder(const std::string& name, const std::string& suffix = "") {
+  INFO(name << suffix);
   const auto backend = test_backend();
-  TestModel model(*backend, folder_of(name));
+  TestModel model(*backend, folder_of(name + suffix));
   REQUIRE(model.loaded.encoder != nullptr);
   EncoderModel& encoder = *model.loaded.encoder;
   CHECK(encoder.kind() == EncoderKind::embedding);
@@ -39,10 +40,11 @@ void check_embedder(const std::string& name) {
   for (std::size_t i = 0; i < inputs.size(); ++i) CHECK(together[i] == encode(*backend, encoder, {inputs[i]}).at(0));
 }
 
-void check_reranker(const std::string& name, bool pairs, const ModelOptions& options = {}) {
-  INFO(name);
+void check_reranker(const std::string& name, bool pairs, const ModelOptions& options = {},
+                    const std::string& suffix = "") {
+  INFO(name << suffix);
   const auto backend = test_backend();
-  TestModel model(*backend, folder_of(name), 256, options);
+  TestModel model(*backend, folder_of(name + suffix), 256, options);
   REQUIRE(model.loaded.encoder != nullptr);
   EncoderModel& encoder = *model.loaded.encoder;
   CHECK(encoder.kind() == EncoderKind::reranker);
@@ -88,6 +90,14 @@ TEST_CASE("cross-encoders score pairs as the reference does") {
   check_reranker("bert_rerank", true);
   check_reranker("xlmr_rerank", true);
   check_reranker("gte_rerank", true);
+}
+
+TEST_CASE("the same encoders and cross-encoders in GGUF") {
+  check_embedder("xlmr", ".gguf");
+  check_embedder("nomic", ".gguf");
+  check_reranker("xlmr_rerank", true, {}, ".gguf");
+  const auto backend = test_backend();
+  CHECK(TestModel(*backend, folder_of("xlmr.gguf")).loaded.encoder->max_sequence_tokens() == 128);
 }
 
 TEST_CASE("a decoder with a pooling module gives the vectors of its last tokens") {

@@ -1,4 +1,4 @@
-"""Makes tests/golden/models/{qwen2_nf4,llama3_fp4} and tests/golden/unit/bitsandbytes4: 4-bit folders of bitsandbytes.
+"""Makes tests/golden/models/{qwen2_nf4,qwen2_nf4_narrow,llama3_fp4} and tests/golden/unit/bitsandbytes4: 4-bit folders of bitsandbytes.
 
     python make_bitsandbytes4.py   (torch, transformers, accelerate, safetensors, bitsandbytes)
 
@@ -8,6 +8,7 @@ layout, on its own, and held against bitsandbytes; the logits are transformers' 
 import json
 import os
 import shutil
+import tempfile
 
 import bitsandbytes.functional as bnb
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 from make_compressed import MODELS, expected_case
 from safetensors import safe_open
 from safetensors.torch import save_file
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 
 UNIT = os.path.join(os.path.dirname(MODELS), "unit", "bitsandbytes4")
 STATE = ".quant_state.bitsandbytes__"
@@ -31,13 +32,14 @@ def dequantised(tensors, name):
         absmax = tensors[name + ".nested_quant_map"].numpy()[absmax] * largest + np.float32(state["nested_offset"])
     packed = tensors[name].numpy().reshape(-1)
     codes = np.stack([packed >> 4, packed & 15], 1).reshape(-1)
+    codes = codes[:int(np.prod(state["shape"]))]  # an odd number of them leaves half a byte
     values = tensors[name + ".quant_map"].numpy()[codes] * np.repeat(absmax, state["blocksize"])[:codes.size]
     return torch.from_numpy(values.astype(np.float32)).reshape(state["shape"])
 
 
-def make_model(base, name, kind, double):
+def make_model(base, name, kind, double, source=None):
     folder = os.path.join(MODELS, name)
-    source = os.path.join(MODELS, base)
+    source = source or os.path.join(MODELS, base)
     settings = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type=kind, bnb_4bit_use_double_quant=double,
                                   bnb_4bit_compute_dtype=torch.float32)
     AutoModelForCausalLM.from_pretrained(source, quantization_config=settings, device_map="cpu",
@@ -65,14 +67,14 @@ def make_model(base, name, kind, double):
 
 
 def make_unit():
-    """Matrices of every kind of block, one with blocks longer than a row, and more blocks than share a magnitude."""
+    """Matrices of every kind of block, some with blocks that end within rows, and more blocks than share a magnitude."""
     os.makedirs(UNIT, exist_ok=True)
     torch.manual_seed(4)
     tensors, cases = {}, {}
     for kind in ("nf4", "fp4"):
-        for block, rows, columns in ((64, 300, 64), (128, 34, 192), (4096, 48, 128)):
+        for block, rows, columns in ((64, 300, 64), (128, 34, 192), (4096, 48, 128), (32, 20, 64), (64, 21, 100), (256, 33, 75)):
             for double in (False, True):
-                name = f"{kind}_{block}{'_double' if double else ''}"
+                name = f"{kind}_{block}_{columns}{'_double' if double else ''}"
                 weight = torch.randn(rows, columns) * torch.rand(rows, 1)
                 packed, state = bnb.quantize_4bit(weight, blocksize=block, quant_type=kind, compress_statistics=double)
                 parts = {name + ".weight": packed}
@@ -90,9 +92,28 @@ def make_unit():
         file.write("\n")
 
 
+def make_narrow_model():
+    """A model whose rows of 80 and 108 inputs end within blocks of 64."""
+    torch.manual_seed(5)
+    base = os.path.join(MODELS, "qwen2")
+    config = AutoConfig.from_pretrained(base, hidden_size=80, intermediate_size=108)
+    with tempfile.TemporaryDirectory() as source:
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+        for name, parameter in model.named_parameters():
+            if parameter.dim() == 2 and "embed" not in name:
+                parameter.copy_(torch.randn(parameter.shape) * 0.15)
+            elif name.endswith("bias"):
+                parameter.copy_(torch.randn(parameter.shape) * 0.1)
+        model.save_pretrained(source)
+        for extra in ("tokenizer.json", "tokenizer_config.json", "expected.json"):
+            shutil.copy(os.path.join(base, extra), source)
+        make_model("qwen2", "qwen2_nf4_narrow", "nf4", False, source)
+
+
 def main():
     torch.set_grad_enabled(False)
     make_unit()
+    make_narrow_model()
     make_model("qwen2", "qwen2_nf4", "nf4", True)
     make_model("llama3", "llama3_fp4", "fp4", False)
 

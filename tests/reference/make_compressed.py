@@ -1,9 +1,10 @@
-"""Makes tests/golden/models/qwen2_{w8a8,w4a16,w4a16_asym,bnb8}: the golden qwen2 quantised, with expected logits.
+"""Makes tests/golden/models/qwen2_{w8a8,w4a16,w4a16_asym,w4a16_actorder,bnb8}: the golden qwen2 quantised, with expected logits.
 
     python make_compressed.py   (torch, transformers, safetensors, compressed-tensors)
 
 Scales are round-to-nearest; codes are packed and unpacked by the compressed-tensors package (for bitsandbytes by its
-published rule, w = q * SCB / 127). The logits are transformers' in float32 with the unpacked weights and unquantised
+published rule, w = q * SCB / 127; of columns in an order of activations the package packs the codes only, and
+w = scale[g_idx[column]] * q, as its versions up to 0.11 had it). The logits are transformers' in float32 with the unpacked weights and unquantised
 activations: what `--activations f32` computes.
 """
 import json
@@ -13,6 +14,7 @@ import shutil
 import torch
 from compressed_tensors.compressors.naive_quantized.base import IntQuantizationCompressor
 from compressed_tensors.compressors.pack_quantized.base import PackedQuantizationCompressor
+from compressed_tensors.compressors.pack_quantized.helpers import pack_to_int32
 from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
@@ -44,6 +46,19 @@ def compressed(weight, compressor, args, group):
     out = compressor.compress(state, scheme)
     plain = compressor.decompress({k: v.float() if k == "weight_scale" else v for k, v in out.items()}, scheme)
     return out, plain["weight"].float()
+
+
+def reordered(weight, group):
+    """Symmetric codes of 4 bits whose groups are columns strewn over the matrix, listed by weight_g_idx."""
+    order = torch.randperm(weight.shape[1], generator=torch.Generator().manual_seed(weight.shape[1]))
+    groups = torch.empty(weight.shape[1], dtype=torch.int32)
+    groups[order] = torch.arange(weight.shape[1], dtype=torch.int32) // group
+    scale = factors(weight[:, order], 4, group, True)[0].to(torch.bfloat16)
+    scales = scale.float()[:, groups.long()]
+    codes = (weight / scales).round().clamp(-8, 7)
+    state = {"weight_packed": pack_to_int32(codes.to(torch.int8), 4), "weight_scale": scale, "weight_g_idx": groups,
+             "weight_shape": torch.tensor(weight.shape)}
+    return state, codes * scales
 
 
 def bitsandbytes(weight):
@@ -104,6 +119,13 @@ def scheme_config(args, layout):
             "config_groups": {"group_0": {"targets": ["Linear"], "weights": weights, "input_activations": None}}}
 
 
+def make_reordered():
+    short = QuantizationArgs(num_bits=4, type="int", strategy="group", group_size=32, symmetric=True)
+    config = scheme_config(short, "pack-quantized")
+    config["config_groups"]["group_0"]["weights"]["actorder"] = "group"  # which the package no longer takes
+    make("qwen2_w4a16_actorder", config, lambda w: reordered(w, 32))
+
+
 def main():
     torch.set_grad_enabled(False)
     channel = QuantizationArgs(num_bits=8, type="int", strategy="channel", symmetric=True)
@@ -115,6 +137,7 @@ def main():
     zeros = QuantizationArgs(num_bits=4, type="int", strategy="group", group_size=32, symmetric=False)
     make("qwen2_w4a16_asym", scheme_config(zeros, "pack-quantized"),
          lambda w: compressed(w, PackedQuantizationCompressor, zeros, 32))
+    make_reordered()
     make("qwen2_bnb8", {"quant_method": "bitsandbytes", "load_in_8bit": True}, bitsandbytes)
 
 

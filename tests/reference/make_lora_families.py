@@ -1,10 +1,11 @@
-"""Makes tests/golden/lora/{peft_bloom,peft_chatglm1,experts_qwen2_moe,experts_qwen3_moe}: random adapters and the logits with them.
+"""Makes tests/golden/lora/{peft_bloom,peft_chatglm1,{experts,parameters}_{qwen2,qwen3}_moe}: random adapters and the logits with them.
 
     python make_lora_families.py   (torch, transformers, peft, safetensors; seconds on a CPU)
 
 BLOOM and ChatGLM-6B: PEFT's own files and logits, ChatGLM-6B over the small module below, which is written from the
 published description and held against the golden logits first. Experts: files as PEFT writes them for models whose
-experts are modules of their own; transformers' logits after B A times the scale was added to its weights.
+experts are modules of their own; transformers' logits after B A times the scale was added to its weights. Parameters:
+PEFT's own files and logits for transformers' models, whose experts are two parameters a layer.
 """
 import json
 import math
@@ -153,7 +154,10 @@ def make_peft(name, base, model, run, **settings):
             parameter.copy_(torch.randn(parameter.shape) * 0.2)
     wrapped.eval().save_pretrained(folder)
     os.remove(os.path.join(folder, "README.md"))
-    finish(name, base, read_json("lora", name, "adapter_config.json"), lambda ids: run(wrapped, ids))
+    saved = read_json("lora", name, "adapter_config.json")
+    for key in ("target_modules", "target_parameters"):
+        saved[key] = sorted(saved[key]) if saved.get(key) else saved.get(key)
+    finish(name, base, saved, lambda ids: run(wrapped, ids))
 
 
 def make_experts(name, base, modules):
@@ -190,8 +194,26 @@ def expert_modules(mlp):
         yield "shared_expert_gate", mlp.shared_expert_gate.weight
 
 
+def make_parameters():
+    """Both parameters with ranks and scales of their own beside attention and a router; one parameter alone."""
+    torch.manual_seed(13)
+
+    def load(base):
+        return AutoModelForCausalLM.from_pretrained(os.path.join(GOLDEN, "models", base), dtype=torch.float32)
+
+    def run(model, ids):
+        return model(input_ids=torch.tensor([ids])).logits[0, -1]
+
+    make_peft("parameters_qwen2_moe", "qwen2_moe", load("qwen2_moe"), run, r=4, lora_alpha=12, target_modules=["q_proj", "o_proj"],
+              target_parameters=["mlp.experts.gate_up_proj", "mlp.experts.down_proj", "mlp.gate.weight"],
+              rank_pattern={r".*\.gate_up_proj": 6, r"mlp\.gate\.weight": 2}, alpha_pattern={"experts.down_proj": 5}, task_type="CAUSAL_LM")
+    make_peft("parameters_qwen3_moe", "qwen3_moe", load("qwen3_moe"), run, r=3, lora_alpha=9, target_modules=[], use_rslora=True,
+              target_parameters=["mlp.experts.down_proj"], task_type="CAUSAL_LM")
+
+
 def main():
     torch.set_grad_enabled(False)
+    make_parameters()
     torch.manual_seed(12)
     bloom = AutoModelForCausalLM.from_pretrained(os.path.join(GOLDEN, "models", "bloom"), dtype=torch.float32)
     make_peft("peft_bloom", "bloom", bloom, lambda m, ids: m(input_ids=torch.tensor([ids])).logits[0, -1], r=5, lora_alpha=9,

@@ -52,6 +52,12 @@ TEST_CASE("published patterns cut as published") {
   CHECK(matches(std::string(kLlama3Pattern), "12345 (x)\n\n y") ==
         std::vector<std::string>{"123", "45", " (", "x", ")\n\n", " y"});
   CHECK(matches(std::string(kQwenPattern), "123") == std::vector<std::string>{"1", "2", "3"});
+  const SplitRecipe& tekken =
+      *find_split_recipe("tekken");  // as the tokenizers library cuts with Mistral's own pattern
+  REQUIRE(tekken.patterns.size() == 1);
+  CHECK(matches(std::string(tekken.patterns[0]), "Don't STOPnow HTTPServer 2024 你好 a.//\n  b") ==
+        std::vector<std::string>{"Don", "'t", " STOPnow", " HTTPServer", " ", "2", "0", "2", "4", " 你好", " a",
+                                 ".//\n", " ", " b"});
   CHECK(find_split_recipe("qwen2")->nfc);
   CHECK(find_split_recipe("no-such") == nullptr);
 }

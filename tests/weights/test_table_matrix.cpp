@@ -103,7 +103,7 @@ TEST_CASE("matrices written by bitsandbytes have its values") {
                         {{"quant_method", "bitsandbytes"}, {"load_in_4bit", true}, {"bnb_4bit_quant_type", type}}}}));
   };
   const Json index = read_golden_json("unit/bitsandbytes4/index.json");
-  CHECK(index.size() == 12);
+  CHECK(index.size() == 24);
   for (const auto& [name, shape] : index.items()) {
     CAPTURE(name);
     const ScratchFolder folder;
@@ -113,6 +113,9 @@ TEST_CASE("matrices written by bitsandbytes have its values") {
     const auto matrix = read_quantized_matrix(*checkpoint, read_quantization_config(*checkpoint), name, rows, columns);
     REQUIRE(matrix);
     CHECK(matrix->tensors.size() == (name.ends_with("double") ? 6 : 4));
+    const bool widened = columns % 64 != 0 || name.find("_32_") != std::string::npos;
+    CHECK((matrix->dtype == DType::f32) == widened);
+    const float tolerance = widened ? 0.0f : 1.64e-4f;  // how far our tables round bitsandbytes' own
     const StoredTensor& expected = checkpoint->require(name + ".dequantized", {rows, columns});
     std::vector<float> all(static_cast<std::size_t>(rows * columns));
     dequantize(expected, all);
@@ -120,7 +123,7 @@ TEST_CASE("matrices written by bitsandbytes have its values") {
       const std::vector<float> found = row_of(*matrix, row);
       for (std::int64_t k = 0; k < columns; ++k) {
         const float wanted = all[static_cast<std::size_t>(row * columns + k)];
-        REQUIRE(std::abs(found[static_cast<std::size_t>(k)] - wanted) <= 1.64e-4f * std::abs(wanted));
+        REQUIRE(std::abs(found[static_cast<std::size_t>(k)] - wanted) <= tolerance * std::abs(wanted));
       }
     }
   }
@@ -170,7 +173,8 @@ TEST_CASE("a state, a table or sizes that cannot be are refused by name") {
       {R"({"blocksize": 64)", "JSON object"},
       {R"({"quant_type": "nf4", "shape": [3, 128], "nested_blocksize": 2, "nested_offset": 0})", "blocksize"},
       {R"({"blocksize": 48, "shape": [3, 128], "nested_blocksize": 2, "nested_offset": 0})", "blocksize"},
-      {R"({"blocksize": 32, "shape": [3, 128], "nested_blocksize": 2, "nested_offset": 0})", "blocksize"},
+      {R"({"blocksize": 16, "shape": [3, 128], "nested_blocksize": 2, "nested_offset": 0})", "blocksize"},
+      {R"({"blocksize": 8192, "shape": [3, 128], "nested_blocksize": 2, "nested_offset": 0})", "blocksize"},
       {R"({"blocksize": 64, "shape": [128, 3], "nested_blocksize": 2, "nested_offset": 0})", "shape"},
       {R"({"blocksize": 64, "shape": [3, 128], "nested_offset": 0})", "nested_blocksize"},
       {R"({"blocksize": 64, "shape": [3, 128], "nested_blocksize": 0, "nested_offset": 0})", "nested_blocksize"},
@@ -193,7 +197,7 @@ TEST_CASE("a state, a table or sizes that cannot be are refused by name") {
   CHECK(says(message_of(other), {"m.weight.quant_map[9]", "nan"}));
   CHECK(says(message_of(honest(), kRows + 1, kColumns), {"m.weight", "[4, 128]", "192 bytes"}));
   CHECK(says(message_of(honest(), kRows * 2, kColumns / 2), {"shape", "[6, 64]", "[3, 128]"}));
-  CHECK(says(message_of(honest(), 4, 96), {"m.weight", "multiple of 64 inputs", "96"}));
+  CHECK(says(message_of(honest(), 4, 96), {"shape", "[4, 96]", "[3, 128]"}));
   CHECK(says(message_of(honest(), std::int64_t{1} << 40, std::int64_t{1} << 40), {"m.weight", "expected"}));
 }
 
