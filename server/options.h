@@ -56,7 +56,7 @@ struct ModelSpec {
   std::vector<std::string> aliases;
   std::string reasoning_parser = "auto";  // a name of server/reasoning_formats, "auto" (by the template) or "none"
   std::string tool_parser = "auto";       // a name of server/tool_formats, "auto" or "none"
-  std::string draft_path;                 // of its draft model, as `path`; empty: none
+  std::string draft_path{};               // of its draft model, as `path`; empty: none
   bool simulated() const { return path.starts_with("sim:") || path.starts_with("sim-encoder:"); }
 };
 
