@@ -105,7 +105,11 @@ bench() {
     say "no GPU: benchmarks are skipped"
     return 0
   fi
-  "$programs/bench_gpu" >"$out/bench.json"
+  # cuBLASLt comes with PyTorch, in a folder of its own.
+  local blas
+  blas=$(python3 -c 'import glob, site; print(*[p[: p.rindex("/")] for d in site.getsitepackages()
+    for p in sorted(glob.glob(d + "/nvidia/*/lib/libcublasLt.so.1[23]"))][-1:])' 2>/dev/null || true)
+  LD_LIBRARY_PATH=${LD_LIBRARY_PATH:-}${blas:+:$blas} "$programs/bench_gpu" >"$out/bench.json"
   if python3 -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' 2>/dev/null; then
     python3 scripts/gpu_peers.py >"$out/peers.json"
   fi
