@@ -35,7 +35,7 @@ static_assert(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES == kBlasAlignmentA);
 static_assert(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES == kBlasAlignmentA + 1);
 static_assert(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES == kBlasAlignmentA + 2);
 static_assert(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES == kBlasAlignmentA + 3);
-static_assert(std::is_same_v<cublasLtHandle_t, BlasHandle>);
+static_assert(sizeof(cublasLtHandle_t) == sizeof(BlasHandle));
 static_assert(sizeof(cublasLtMatmulAlgo_t) == sizeof(BlasAlgorithm));
 using TheirResult = cublasLtMatmulHeuristicResult_t;
 static_assert(sizeof(TheirResult) == sizeof(BlasHeuristic));

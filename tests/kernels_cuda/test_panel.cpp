@@ -7,6 +7,7 @@
 #include "kernels/cuda/linear_panels.h"
 #include "tests/catch.h"
 #include "tests/kernels_cuda/linear_check.h"
+#include "tests/kernels_cuda/mutants.h"
 #include "tests/kernels_cuda/random_rows.h"
 #include "tests/kernels_cuda/sim_weight.h"
 #include "tests/ptxsim/float_formats.h"
@@ -194,4 +195,32 @@ TEST_CASE("panels were run whole, and every sector they move is used") {
     for (const int arch : built_archs()) CHECK(report(kernel, arch).sector_use >= 0.95);
   }
   CHECK(uncovered(Kernel::panel_finish) == "");
+}
+
+TEST_CASE("faults in the panel kernels are noticed") {
+  const int arch = built_archs()[0];
+  const auto panels_right = [arch](DType dtype, std::int64_t columns) {
+    SimLauncher sim(arch, 0, 1);
+    const StoredMatrix matrix(dtype, 33, columns, 5);
+    const CudaWeight weight = sim_weight(sim, {matrix.source()});
+    return check(sim, weight, dtype, matrix.widened(), 0, 3) == "" &&
+           check(sim, weight, dtype, matrix.widened(), 1, 1) == "";
+  };
+  // Decoding is test_weight_formats.cpp's.
+  CHECK(unlisted_mutants(Kernel::panel_f16, "panel", [&] { return panels_right(DType::f16, 577); }) == "");
+  CHECK(unlisted_mutants(
+            Kernel::panel_q8_0, "panel", [&] { return panels_right(DType::q8_0, 544); }, "weight_formats.cuh") == "");
+  const auto finish_right = [arch] {
+    for (const bool interleaved : {false, true}) {
+      for (const bool scaled : {false, true}) {
+        for (const ActivationFunction function : {ActivationFunction::none, ActivationFunction::silu}) {
+          for (const int outputs : {8, 255, 257}) {
+            if (check_finish(arch, {function, interleaved, scaled, scaled, outputs}) != "") return false;
+          }
+        }
+      }
+    }
+    return true;
+  };
+  CHECK(unlisted_mutants(Kernel::panel_finish, "panel", finish_right, "epilogue.cuh") == "");
 }

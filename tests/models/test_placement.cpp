@@ -85,7 +85,8 @@ TEST_CASE("what cannot be divided between GPUs is refused before anything is loa
   const auto refusal = [](const std::string& name, int ranks) -> std::string {
     const auto checkpoint = Checkpoint::open(golden_dir() / name);
     const FatalError error = error_of([&] { check_ranks(*checkpoint, read_model_config(*checkpoint), ranks); });
-    CHECK((error.code == ExitCode::ok || error.code == ExitCode::bad_config));
+    if (error.code == ExitCode::ok) return "";
+    CHECK(error.code == ExitCode::bad_config);
     return error.what();
   };
   for (const char* name : {"bert", "bloom", "chatglm1", "qwen2_moe", "qwen3_moe"}) {
