@@ -79,7 +79,7 @@ GpuList gpus_of(const std::string& gpu_memory, std::int64_t count) {
   GpuList list;
   list.problem = *bytes > 0 ? "" : "--gpu-memory is 0";
   for (int i = 0; *bytes > 0 && i < count; ++i) {
-    list.gpus.push_back({.ordinal = i, .name = "as asked", .memory_bytes = static_cast<std::size_t>(*bytes)});
+    list.gpus.push_back({i, "as asked", static_cast<std::size_t>(*bytes), 0, ""});
   }
   return list;
 }

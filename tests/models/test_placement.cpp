@@ -2,6 +2,7 @@
 #include "engine/models/placement.h"
 
 #include "engine/models/families.h"
+#include "engine/models/rank_config.h"
 #include "tests/catch.h"
 #include "tests/errors.h"
 #include "tests/models/model_harness.h"
@@ -98,7 +99,13 @@ TEST_CASE("what cannot be divided between GPUs is refused before anything is loa
   CHECK(has(refusal("models/qwen2", 3), "its 4 attention heads cannot be divided between 3 GPUs"));
   CHECK(has(refusal("models/qwen2", 4), "its 2 key-value heads cannot be divided between 4 GPUs"));
   CHECK(has(refusal("models/llama3_gptq4_actorder", 2), "stored in an order of their own"));
-  CHECK(has(refusal("gguf/qwen2w.Q4_K_M.gguf", 2), "its blocks of 256 columns do not end where a part of 128 does"));
+  const auto checkpoint =
+      Checkpoint::open(golden_dir() / "gguf/qwen2w.Q4_K_M.gguf");  // whose one key-value head is said first
+  const FatalError blocks = error_of([&] { check_column_shards(*checkpoint, read_model_config(*checkpoint), 2); });
+  CHECK(
+      std::string(blocks.what()) ==
+      "tensor_parallel: a Q4_K matrix of 256 x 256 cannot be divided between 2 GPUs by its columns: its blocks of 256 "
+      "columns do not end where a part of 128 does");
   for (const char* name : {"models/llama2", "models/qwen1", "models/glm4", "models/chatglm3", "models/llama3_awq",
                            "gguf/llama2.Q4_0.gguf", "gguf/qwen2.Q8_0.gguf"}) {
     INFO(name);
