@@ -200,7 +200,7 @@ Q8 = os.path.join(ROOT, "tests", "golden", "gguf", "qwen2.Q8_0.gguf")
 def test_batch_invariant_false_takes_cublaslt_and_another_fingerprint():
     prints = []
     for value in ("true", "false"):
-        with serving("--model", f"qwen={Q8}", "--context-length", "512", "--device", "cuda", "--batch-invariant", value,
+        with serving("--model", f"qwen={Q8}", "--context-length", "512", "--device", "cuda", f"--batch-invariant={value}",
                      environment=gpu(",memory=1073741824,eager=1")) as daemon:
             assert ("cuBLASLt 13.1.0" in daemon.log()) == (value == "false")
             answer = ask(daemon.url, messages=[{"role": "user", "content": "word " * 300}], max_tokens=2)
@@ -211,11 +211,11 @@ def test_batch_invariant_false_takes_cublaslt_and_another_fingerprint():
 
 
 def test_a_cublaslt_that_does_not_start_or_fails_ends_with_the_reason():
-    ended = run_until_exit("--model", Q8, "--device", "cuda", "--batch-invariant", "false",
+    ended = run_until_exit("--model", Q8, "--device", "cuda", "--batch-invariant=false",
                            environment=gpu(",memory=1073741824,fail=cublasLtCreate:1:1"))
     assert ended.returncode == 78
     assert "batch_invariant: false needs cuBLASLt, which does not start: CUBLAS_STATUS_NOT_INITIALIZED (1)" in ended.stderr
-    with serving("--model", f"qwen={Q8}", "--context-length", "512", "--device", "cuda", "--batch-invariant", "false",
+    with serving("--model", f"qwen={Q8}", "--context-length", "512", "--device", "cuda", "--batch-invariant=false",
                  environment=gpu(",memory=1073741824,eager=1,fail=cublasLtMatmul:3:13")) as daemon:
         with pytest.raises((httpx.HTTPError, AssertionError)):
             assert ask(daemon.url, messages=[{"role": "user", "content": "word " * 300}]).status_code == 200
