@@ -79,6 +79,7 @@ TEST_CASE("weights quantised at load give what they give on the processor, and i
 
 TEST_CASE("decoders whose products go through cuBLASLt agree with the reference") {
   cuda::test::use_fake_gpu("eager=1,devices=2");
+  if (!find_cublaslt().problem.empty()) return;  // a GPU without it; the fake is always there
   const auto backend =
       make_cuda_backend({.batch_invariant = false, .panels = {.dense_tokens = 1, .quantized_tokens = 1}});
   const auto folder = golden_dir() / "models";
