@@ -324,6 +324,9 @@ void finish_settings(Settings& settings) {
   if (!valid_gpu_layers(settings.gpu_layers)) {
     throw ConfigError("gpu_layers: expected auto, all or a number, found " + shown(settings.gpu_layers));
   }
+  if (!settings.batch_invariant && settings.activations == "f32") {
+    throw ConfigError("batch_invariant: false and activations: f32 exclude one another: cuBLASLt multiplies 16 bits");
+  }
   std::set<std::string> names;
   for (ModelSettings& model : settings.models) {
     if (model.name.empty()) model.name = default_model_name(model.path);

@@ -57,7 +57,8 @@ struct Settings {
   double gpu_memory_fraction = 0;
   double queue_wait_s = 0, request_deadline_s = 0, drain_s = 0, stuck_s = 0, header_timeout_s = 0, body_timeout_s = 0;
   double keep_alive_s = 0, write_timeout_s = 0, sse_ping_s = 0;
-  bool prefix_cache = true, allow_unauthenticated = false, strict_fields = false, parse_special = true;
+  bool batch_invariant = true, prefix_cache = true, allow_unauthenticated = false, strict_fields = false,
+       parse_special = true;
   std::vector<std::string> allowed_hosts, cors_origins, trusted_proxies, aliases;
 };
 

@@ -24,6 +24,9 @@ constexpr SettingKey kKeys[] = {
      "auto|portable|avx2|avxvnni|avx512vnni"},
     {"activations", KeyType::choice, &S::activations, "auto", "",
      "arithmetic of linear layers: auto is the fastest faithful form, f32 is exact and slow", 0, 0, false, "auto|f32"},
+    {"batch_invariant", KeyType::boolean, &S::batch_invariant, "true", "",
+     "answers that do not depend on other requests; false: on GPUs large products go through cuBLASLt, which must be "
+     "installed, and seed promises nothing"},
     {"quantization", KeyType::choice, &S::quantization, "none", "",
      "quantise unquantised weights while loading; models below about 1B parameters lose much by it", 0, 0, false,
      "none|int8|int4"},

@@ -33,6 +33,8 @@ void check_weight_source(const WeightSource& source, std::int64_t columns) {
   }
 }
 
+std::size_t Backend::extra_workspace_bytes(std::int64_t, std::int64_t) const { return 0; }
+
 std::unique_ptr<LowRank> Backend::load_low_rank(std::span<const LowRankSource>, std::int64_t, std::int64_t) {
   throw ConfigError("adapters: not supported on " + name());
 }

@@ -111,6 +111,8 @@ class Backend {
   virtual std::size_t activation_bytes(std::int64_t rows, std::int64_t columns, std::uint32_t forms) const = 0;
   /// Scratch the ops share, sized for the largest step; called once per model before its first step.
   virtual void reserve_workspace(std::int64_t max_tokens, std::int64_t max_columns) = 0;
+  /// What reserve_workspace would take beyond copies of a step's rows: cuBLASLt's workspace and what it multiplies.
+  virtual std::size_t extra_workspace_bytes(std::int64_t max_tokens, std::int64_t max_columns) const;
 
   virtual void upload(void* device, const void* host, std::size_t bytes) = 0;
   /// host: [ranks()] parts of `bytes` each, of which every rank gets its own.
@@ -176,19 +178,38 @@ struct GpuList {
 /// Never throws for want of a driver or a GPU: the list says so.
 GpuList list_gpus();
 
+/// What goes through cuBLASLt if it may, and in pieces of which size (docs/gpu/linear.md has the reasons).
+struct PanelLimits {
+  std::int64_t dense_tokens = 512;                      // least tokens of a product with 16-bit weights
+  std::int64_t quantized_tokens = 256;                  // and with quantised ones
+  std::int64_t panel_bytes = std::int64_t{64} << 20;    // of weights that are row-major at a time
+  std::int64_t product_bytes = std::int64_t{64} << 20;  // of products that wait for their epilogue
+};
+
+/// Whether cuBLASLt is there.
+struct BlasInfo {
+  std::string version;  // "13.1.0"
+  std::string problem;  // why it cannot be used; empty if it can
+};
+BlasInfo find_cublaslt();
+
 struct CudaBackendOptions {
   int ordinal = 0;
   ActivationMode activations = ActivationMode::automatic;
   double memory_fraction = 0.9;  // of the memory free at the start, what available_bytes() counts as there
+  bool batch_invariant = true;   // false: large products through cuBLASLt, so that results depend on a step's size
+  PanelLimits panels = {};
 };
 
-/// Throws ConfigError with the reason if that GPU cannot be used, MemoryError.
+/// Throws ConfigError with the reason if that GPU cannot be used or cuBLASLt is wanted and not there, MemoryError.
 std::unique_ptr<Backend> make_cuda_backend(const CudaBackendOptions& options);
 
 struct TensorParallelOptions {
   std::vector<int> ordinals;  // of the GPUs, two or more, each once
   ActivationMode activations = ActivationMode::automatic;
   double memory_fraction = 0.9;  // as CudaBackendOptions', of each
+  bool batch_invariant = true;   // likewise
+  PanelLimits panels = {};
 };
 
 /// Several GPUs of one architecture as one backend. Throws ConfigError with the reason if they cannot be used together,

@@ -96,7 +96,8 @@ constexpr bool is_gated(Epilogue epilogue) {
 }
 
 /// out = epilogue(x W^T (+ addend) + bias) (+ residual). W is one Weight, possibly stacked from several matrices
-/// (q,k,v). Every row's result depends on that row alone and is the same for every T, bit for bit.
+/// (q,k,v). Every row's result depends on that row alone and is the same for every T, bit for bit, unless the backend
+/// was made to let the latter go (CudaBackendOptions::batch_invariant).
 struct LinearArgs {
   Activation x;                    // [T, in]
   std::int64_t num_tokens = 0;     // T ≤ x.rows

@@ -62,6 +62,11 @@ WeightSlice slice_rows(const WeightSource& source, int rank, int ranks) {
   return slice;
 }
 
+void check_slice_columns(const WeightSource& source, int ranks) {
+  require_even(source, source.columns, "columns", ranks);
+  runs_of(source, 0, ranks);  // looks at the blocks of all
+}
+
 WeightSlice slice_columns(const WeightSource& source, int rank, int ranks) {
   require_even(source, source.columns, "columns", ranks);
   const std::vector<Run> runs = runs_of(source, rank, ranks);

@@ -23,4 +23,7 @@ WeightSlice slice_rows(const WeightSource& source, int rank, int ranks);
 /// their stored order. Throws ConfigError if a block has inputs of two ranks, or they cannot be divided evenly.
 WeightSlice slice_columns(const WeightSource& source, int rank, int ranks);
 
+/// Throws what slice_columns would throw; `data` is not read.
+void check_slice_columns(const WeightSource& source, int ranks);
+
 }  // namespace inferd

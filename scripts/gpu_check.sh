@@ -54,9 +54,18 @@ if [ -d "$carry/bin" ]; then
 fi
 mkdir -p "$out"
 
+# cuBLASLt comes with PyTorch, in a folder of its own.
+find_cublaslt() {
+  local folder
+  folder=$(python3 -c 'import glob, site; print(*[p[: p.rindex("/")] for d in site.getsitepackages()
+    for p in sorted(glob.glob(d + "/nvidia/*/lib/libcublasLt.so.1[23]"))][-1:])' 2>/dev/null || true)
+  if [ -n "$folder" ]; then export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$folder; fi
+}
+
 correctness() {
   local failed=0 program name
   if gpu_there; then
+    find_cublaslt
     nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
     export INFERD_TEST_GPU=1
     if [ -d "$carry/ptx" ]; then
@@ -105,6 +114,7 @@ bench() {
     say "no GPU: benchmarks are skipped"
     return 0
   fi
+  find_cublaslt
   "$programs/bench_gpu" >"$out/bench.json"
   if python3 -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' 2>/dev/null; then
     python3 scripts/gpu_peers.py >"$out/peers.json"

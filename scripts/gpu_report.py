@@ -37,6 +37,16 @@ def main():
         print(f"| {case['kernel']} | {case['shape']} | {case['us']:.1f} | {case['gb_s']:.0f} | "
               f"{share(case['gb_s'], copy)} | {case['tflop_s']:.1f} | {share(case['tflop_s'], matmul)} | "
               f"{beside[0]} | {beside[1]} |")
+    own = {(c["kernel"], c["shape"]): c for c in bench}
+    pairs = [(own.get((c["kernel"].removeprefix("cublaslt "), c["shape"])), c) for c in bench
+             if c["kernel"].startswith("cublaslt ")]
+    if pairs:
+        print("\nOwn kernels beside cuBLASLt through inferd (batch_invariant: false):")
+        print("\n| kernel | shape | own µs | cuBLASLt µs | own / cuBLASLt |\n|---|---|---|---|---|")
+    for ours, theirs in pairs:
+        if ours:
+            print(f"| {ours['kernel']} | {ours['shape']} | {ours['us']:.1f} | {theirs['us']:.1f} | "
+                  f"{ours['us'] / theirs['us']:.2f} |")
 
 
 if __name__ == "__main__":

@@ -136,11 +136,16 @@ DeviceGroups::DeviceGroups(const Clock& clock, const DeviceOptions& options) : c
   processor_.engine_options = options.cpu_engine;
 }
 
-std::unique_ptr<Backend> make_gpu_backend(const std::vector<int>& gpus, ActivationMode activations, double fraction) {
+std::unique_ptr<Backend> make_gpu_backend(const std::vector<int>& gpus, CudaBackendOptions options) {
   if (gpus.size() > 1) {
-    return make_tensor_parallel_backend({.ordinals = gpus, .activations = activations, .memory_fraction = fraction});
+    return make_tensor_parallel_backend({.ordinals = gpus,
+                                         .activations = options.activations,
+                                         .memory_fraction = options.memory_fraction,
+                                         .batch_invariant = options.batch_invariant,
+                                         .panels = options.panels});
   }
-  return make_cuda_backend({.ordinal = gpus[0], .activations = activations, .memory_fraction = fraction});
+  options.ordinal = gpus[0];
+  return make_cuda_backend(options);
 }
 
 DeviceGroup& DeviceGroups::group(const std::vector<int>& gpus) {
@@ -160,7 +165,9 @@ DeviceGroup& DeviceGroups::group(const std::vector<int>& gpus) {
     }
   }
   DeviceGroup made;
-  made.backend = make_gpu_backend(gpus, options_.cpu.activations, options_.gpu_memory_fraction);
+  made.backend = make_gpu_backend(gpus, {.activations = options_.cpu.activations,
+                                         .memory_fraction = options_.gpu_memory_fraction,
+                                         .batch_invariant = options_.batch_invariant});
   spdlog::info("backend {}", log_safe(made.backend->name()));
   made.engine = std::make_unique<Engine>(clock_);
   made.engine_options = options_.gpu_engine;

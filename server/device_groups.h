@@ -41,10 +41,11 @@ struct DeviceOptions {
   CpuBackendOptions cpu;
   EngineOptions cpu_engine, gpu_engine;
   double gpu_memory_fraction = 0.9;
+  bool batch_invariant = true;
 };
 
-/// The backend of chosen GPUs. Throws ConfigError, MemoryError.
-std::unique_ptr<Backend> make_gpu_backend(const std::vector<int>& gpus, ActivationMode activations, double fraction);
+/// The backend of chosen GPUs; `options` but for the ordinal. Throws ConfigError, MemoryError.
+std::unique_ptr<Backend> make_gpu_backend(const std::vector<int>& gpus, CudaBackendOptions options);
 
 /// Models on one device, or divided between the same ones, share its backend and its engine's thread.
 struct DeviceGroup {

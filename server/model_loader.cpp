@@ -159,7 +159,10 @@ int host_layers_of(const Checkpoint& checkpoint, const ModelConfig& config, cons
   const std::int64_t tokens = std::min(asked > 0 ? asked : kAutoContextTokens, config.max_position_embeddings);
   const DecoderFootprint footprint =
       measure_decoder(checkpoint, config, engine.kv_dtype, engine.max_batch_tokens, engine.max_logit_rows);
-  const std::size_t available = context.backend->available_bytes();
+  const std::size_t free = context.backend->available_bytes();
+  const std::size_t extra = context.backend->extra_workspace_bytes(
+      engine.max_batch_tokens, std::max(config.hidden_size, config.intermediate_size));
+  const std::size_t available = free - std::min(free, extra);
   const int below = choose_placement(footprint, available, tokens).host_layers;
   if (below == config.num_layers) {
     const Placement least = place_layers(footprint, config.num_layers - 1);

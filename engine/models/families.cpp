@@ -116,6 +116,12 @@ bool can_divide(const Checkpoint& checkpoint, const ModelConfig& config) {
   return divides(find_family(checkpoint, config));
 }
 
+void check_ranks(const Checkpoint& checkpoint, const ModelConfig& config, int ranks) {
+  if (ranks == 1) return;
+  check_shards(checkpoint, config, find_family(checkpoint, config), {}, ranks);
+  check_column_shards(checkpoint, config, ranks);
+}
+
 LoadedModel load_model(const Checkpoint& checkpoint, const ModelConfig& config, Backend& backend,
                        const ModelOptions& asked) {
   ModelOptions options = asked;

@@ -32,4 +32,8 @@ bool is_encoder(const Checkpoint& checkpoint, const ModelConfig& config);
 /// Whether the layers of this checkpoint's model can be divided between two backends (ModelOptions::host_layers).
 bool can_divide(const Checkpoint& checkpoint, const ModelConfig& config);
 
+/// Throws what load_model would throw because this model's matrices cannot be divided between `ranks` devices; nothing
+/// if ranks is 1. Of a folder quantised by groups only the first layer is looked at, the others being like it.
+void check_ranks(const Checkpoint& checkpoint, const ModelConfig& config, int ranks);
+
 }  // namespace inferd

@@ -1,7 +1,10 @@
 // Weighing a decoder's parts by the names of its tensors, and dividing its layers.
 #include "engine/models/placement.h"
 
+#include <algorithm>
+
 #include "base/check.h"
+#include "engine/models/rank_config.h"
 #include "engine/weights/tensor_roles.h"
 
 namespace inferd {
@@ -20,27 +23,35 @@ std::size_t DecoderFootprint::weights() const { return embedding + output + shar
 std::size_t DecoderFootprint::output_matrix() const { return output > 0 ? output : embedding; }
 
 DecoderFootprint measure_decoder(const Checkpoint& checkpoint, const ModelConfig& config, DType kv_dtype,
-                                 std::int64_t max_batch_tokens, std::int64_t logit_rows) {
+                                 std::int64_t max_batch_tokens, std::int64_t logit_rows, int ranks) {
   DecoderFootprint out;
   out.layers.resize(static_cast<std::size_t>(config.num_layers));
+  const auto parts = static_cast<std::size_t>(ranks);
+  const std::size_t output_parts = config.vocab_size % ranks == 0 ? parts : 1;
   for (const StoredTensor& tensor : checkpoint.tensors()) {
     const int layer = layer_of(tensor.name);
     if (layer >= 0 && layer < config.num_layers) {
-      out.layers[static_cast<std::size_t>(layer)] += tensor.bytes;
+      // Some vectors are divided, but they weigh nothing.
+      out.layers[static_cast<std::size_t>(layer)] += tensor.bytes / (tensor.shape.size() > 1 ? parts : 1);
     } else if (is_output_matrix(tensor.name)) {
-      if (!config.tie_word_embeddings) out.output += tensor.bytes;
+      if (!config.tie_word_embeddings) out.output += tensor.bytes / output_parts;
     } else {
       (is_token_embedding(tensor.name) ? out.embedding : out.shared) += tensor.bytes;
     }
   }
-  const std::int64_t kv_width = static_cast<std::int64_t>(config.num_kv_heads) * config.head_dim;
-  const std::int64_t attention = static_cast<std::int64_t>(config.num_heads) * config.head_dim;
+  const ModelConfig own = rank_config(config, ranks);
+  const std::int64_t kv_width = static_cast<std::int64_t>(own.num_kv_heads) * own.head_dim;
+  const std::int64_t attention = static_cast<std::int64_t>(own.num_heads) * own.head_dim;
   out.kv_per_token = 2 * row_bytes(kv_dtype, kv_width);
   // f32 residual stream and q, k, v; activations of at most four bytes an element; products before their epilogue.
-  const std::int64_t row = 3 * config.hidden_size + 2 * attention + 2 * kv_width + 3 * config.intermediate_size;
+  std::int64_t row = 3 * config.hidden_size + 2 * attention + 2 * kv_width + 3 * own.intermediate_size;
+  std::int64_t logits = config.vocab_size + 2 * config.hidden_size;
+  if (ranks > 1) {  // the products of all ranks, side by side
+    row += ranks * std::max({config.hidden_size, attention, own.intermediate_size});
+    if (!config.tie_word_embeddings && output_parts > 1) logits += config.vocab_size;
+  }
   out.workspace = static_cast<std::size_t>(max_batch_tokens * row) * sizeof(float);
-  out.output_workspace =
-      static_cast<std::size_t>(logit_rows * (config.vocab_size + 2 * config.hidden_size)) * sizeof(float);
+  out.output_workspace = static_cast<std::size_t>(logit_rows * logits) * sizeof(float);
   return out;
 }
 

@@ -23,9 +23,10 @@ struct DecoderFootprint {
   std::size_t output_matrix() const;  // what the device with the output holds
 };
 
-/// `max_batch_tokens`, `logit_rows`: of one step. kv_dtype: as EngineOptions has it.
+/// `max_batch_tokens`, `logit_rows`: of one step. kv_dtype: as EngineOptions has it. ranks: of the one of so many GPUs
+/// that has the most, each having its part of the matrices, of the keys and values, and all of the rest.
 DecoderFootprint measure_decoder(const Checkpoint& checkpoint, const ModelConfig& config, DType kv_dtype,
-                                 std::int64_t max_batch_tokens, std::int64_t logit_rows);
+                                 std::int64_t max_batch_tokens, std::int64_t logit_rows, int ranks = 1);
 
 /// Where the parts go, and what that takes without any keys and values.
 struct Placement {

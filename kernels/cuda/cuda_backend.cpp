@@ -7,6 +7,7 @@
 #include "base/errors.h"
 #include "kernels/cuda/activation.h"
 #include "kernels/cuda/cuda_low_rank.h"
+#include "kernels/cuda/linear_panels.h"
 
 namespace inferd {
 namespace cuda {
@@ -33,6 +34,13 @@ Driver open_driver() {
   return driver;
 }
 
+std::unique_ptr<Blas> make_blas(const CudaBackendOptions& options, const Stream& stream) {
+  if (options.batch_invariant) return nullptr;
+  const BlasLibrary library = BlasLibrary::open();
+  stream.context().enter();
+  return std::make_unique<Blas>(library, stream.handle());
+}
+
 std::size_t rest_of(std::size_t bytes, double fraction) {
   return static_cast<std::size_t>(static_cast<double>(bytes) * (1.0 - fraction));
 }
@@ -43,15 +51,24 @@ CudaBackend::CudaBackend(const CudaBackendOptions& options)
     : mode_(options.activations),
       context_(open_driver(), options.ordinal),
       stream_(context_),
+      blas_(make_blas(options, stream_)),
       staging_(stream_),
       launcher_(stream_),
       graphs_(stream_),
       untouched_bytes_(rest_of(context_.free_bytes(), options.memory_fraction)),
-      pool_(default_thread_count()) {}
+      pool_(default_thread_count()) {
+  launcher_.set_blas(blas_.get(), options.panels);
+}
+
+CudaBackend::~CudaBackend() {
+  if (context_.try_enter()) blas_.reset();
+}
 
 std::string CudaBackend::name() const {
-  return "cuda (" + context_.label() + ", sm_" + std::to_string(context_.info().arch()) + ")";
+  return "cuda (" + context_.label() + ", sm_" + std::to_string(context_.info().arch()) + arithmetic() + ")";
 }
+
+std::string CudaBackend::arithmetic() const { return blas_ ? ", cuBLASLt " + blas_->version() : ""; }
 
 std::size_t CudaBackend::available_bytes() const {
   const std::size_t free = context_.free_bytes();
@@ -86,6 +103,10 @@ std::size_t CudaBackend::activation_bytes(std::int64_t rows, std::int64_t column
   return bytes;
 }
 
+std::size_t CudaBackend::extra_workspace_bytes(std::int64_t max_tokens, std::int64_t max_columns) const {
+  return blas_ ? panel_workspace_bytes(launcher_.panel_limits(), max_tokens, max_columns) : 0;
+}
+
 void CudaBackend::reserve_workspace(std::int64_t max_tokens, std::int64_t max_columns) {
   INFERD_CHECK(max_tokens >= 0 && max_columns >= 0);
   if (max_tokens > kLargestWorkspace || max_columns > kLargestWorkspace) {
@@ -97,8 +118,9 @@ void CudaBackend::reserve_workspace(std::int64_t max_tokens, std::int64_t max_co
       std::min(kLargestPartials, static_cast<std::size_t>(std::min(max_tokens, kPartialRows) * max_columns) *
                                      sizeof(float) * kPartialSpans);
   const std::size_t results = static_cast<std::size_t>(max_tokens * max_columns) * sizeof(float);
-  const std::size_t bytes = std::max(
-      {linear_workspace_bytes(max_tokens, max_columns), results + partials, sample_workspace_bytes(max_tokens)});
+  const std::size_t linear =
+      linear_workspace_bytes(max_tokens, max_columns) + extra_workspace_bytes(max_tokens, max_columns);
+  const std::size_t bytes = std::max({linear, results + partials, sample_workspace_bytes(max_tokens)});
   if (bytes <= workspace_.bytes()) return;
   graphs_.forget();
   workspace_ = DeviceMemory();  // first: both together need not fit

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "kernels/backend.h"
+#include "kernels/cuda/blas.h"
 #include "kernels/cuda/cuda_memory.h"
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/cuda_weight.h"
@@ -18,6 +19,7 @@ class CudaBackend final : public Backend {
  public:
   /// Throws ConfigError if the GPU cannot be used, MemoryError.
   explicit CudaBackend(const CudaBackendOptions& options);
+  ~CudaBackend() override;
 
   std::string name() const override;
   std::size_t available_bytes() const override;
@@ -27,6 +29,7 @@ class CudaBackend final : public Backend {
                                          std::int64_t columns) override;
   std::size_t activation_bytes(std::int64_t rows, std::int64_t columns, std::uint32_t forms) const override;
   void reserve_workspace(std::int64_t max_tokens, std::int64_t max_columns) override;
+  std::size_t extra_workspace_bytes(std::int64_t max_tokens, std::int64_t max_columns) const override;
 
   void upload(void* device, const void* host, std::size_t bytes) override { staging_.upload(device, host, bytes); }
   void download(void* host, const void* device, std::size_t bytes) override { staging_.download(host, device, bytes); }
@@ -51,6 +54,8 @@ class CudaBackend final : public Backend {
   void take_tokens(const TakeTokensArgs& args) override { cuda::take_tokens(here(), args); }
 
   const Stream& stream() const { return stream_; }
+  /// What name() says of arithmetic that depends on a step's size: ", cuBLASLt 13.1.0", or nothing.
+  std::string arithmetic() const;
   /// In the calling thread, as here().
   GraphCache& graphs() {
     context_.enter();
@@ -78,6 +83,7 @@ class CudaBackend final : public Backend {
   const ActivationMode mode_;
   Context context_;
   Stream stream_;
+  std::unique_ptr<Blas> blas_;  // null: batch-invariant
   Staging staging_;
   DriverLauncher launcher_;
   GraphCache graphs_;

@@ -27,6 +27,11 @@ class DriverLauncher final : public Launcher {
     workspace_ = data;
     workspace_bytes_ = bytes;
   }
+  /// Outlives this.
+  void set_blas(Blas* blas, const PanelLimits& limits) {
+    blas_ = blas;
+    panel_limits_ = limits;
+  }
 
  private:
   void load();

@@ -1,6 +1,7 @@
-// What GPUs this machine has, and whether this build can use them.
+// What GPUs this machine has, and whether this build can use them; and whether cuBLASLt is there.
 #include "base/errors.h"
 #include "kernels/backend.h"
+#include "kernels/cuda/blas.h"
 #include "kernels/cuda/driver_launcher.h"
 
 namespace inferd {
@@ -21,6 +22,14 @@ GpuList list_gpus() {
     list.problem = error.what();
   }
   return list;
+}
+
+BlasInfo find_cublaslt() {
+  try {
+    return {.version = cuda::BlasLibrary::open().version(), .problem = {}};
+  } catch (const FatalError& error) {
+    return {.version = {}, .problem = error.what()};
+  }
 }
 
 }  // namespace inferd

@@ -4,9 +4,12 @@
 #include <cstddef>
 #include <type_traits>
 
+#include "kernels/backend.h"
 #include "kernels/cuda/registry.h"
 
 namespace inferd::cuda {
+
+class Blas;
 
 struct Grid {
   unsigned x = 1;
@@ -34,12 +37,17 @@ class Launcher {
   /// Device memory an op may use until it ends (partial sums, converted rows); sized by Backend::reserve_workspace.
   std::byte* workspace() const { return workspace_; }
   std::size_t workspace_bytes() const { return workspace_bytes_; }
+  /// cuBLASLt on this stream; null: results are to be the same for every number of tokens.
+  Blas* blas() const { return blas_; }
+  const PanelLimits& panel_limits() const { return panel_limits_; }
 
  protected:
   int arch_ = 0;
   int multiprocessors_ = 0;
   std::byte* workspace_ = nullptr;
   std::size_t workspace_bytes_ = 0;
+  Blas* blas_ = nullptr;
+  PanelLimits panel_limits_;
 };
 
 }  // namespace inferd::cuda

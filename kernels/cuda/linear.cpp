@@ -8,6 +8,7 @@
 #include "kernels/cuda/dev/linear_rows_params.h"
 #include "kernels/cuda/linear_exact.h"
 #include "kernels/cuda/linear_mma.h"
+#include "kernels/cuda/linear_panels.h"
 
 namespace inferd::cuda {
 namespace {
@@ -79,16 +80,18 @@ ActivationPlanes reorder(Launcher& launcher, const CudaWeight::Part& part, const
   return params.out;
 }
 
+/// Products of all parts. behind: workspace that nothing else is in.
 void multiply(Launcher& launcher, const CudaWeight& weight, const ActivationPlanes& x, std::int64_t num_tokens,
-              const EpilogueParams& epilogue, std::byte* ordered) {
+              const EpilogueParams& epilogue, std::byte* ordered, std::byte* behind) {
+  const auto room = static_cast<std::size_t>(launcher.workspace() + launcher.workspace_bytes() - behind);
   for (const CudaWeight::Part& part : weight.parts()) {
     if (part.form == kF32Form) {
       linear_exact(launcher, part, x.f32, x.stride, num_tokens, epilogue);
-    } else if (part.column_order != nullptr) {
-      linear_mma(launcher, part, reorder(launcher, part, x, num_tokens, ordered), num_tokens, epilogue);
-    } else {
-      linear_mma(launcher, part, x, num_tokens, epilogue);
+      continue;
     }
+    const ActivationPlanes own = part.column_order != nullptr ? reorder(launcher, part, x, num_tokens, ordered) : x;
+    if (linear_panels(launcher, part, own, num_tokens, epilogue, behind, room)) continue;
+    linear_mma(launcher, part, own, num_tokens, epilogue);
   }
 }
 
@@ -124,13 +127,13 @@ void linear(Launcher& launcher, const LinearArgs& args) {
     EpilogueParams raw{};
     raw.out = reinterpret_cast<float*>(workspace + scratch.sums);
     raw.out_stride = weight.rows();
-    multiply(launcher, weight, x, num_tokens, raw, workspace + scratch.ordered);
+    multiply(launcher, weight, x, num_tokens, raw, workspace + scratch.ordered, workspace + scratch.bytes);
     params.sums = raw.out;
     params.epilogue = epilogue;
     launcher.run(Kernel::linear_finish_gated,
                  {static_cast<unsigned>((columns + 255) / 256), static_cast<unsigned>(num_tokens)}, params);
   } else {
-    multiply(launcher, weight, x, num_tokens, epilogue, workspace + scratch.ordered);
+    multiply(launcher, weight, x, num_tokens, epilogue, workspace + scratch.ordered, workspace + scratch.bytes);
   }
   if (args.out_activation) {
     ToActivationArgs activation;

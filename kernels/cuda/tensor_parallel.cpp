@@ -68,10 +68,12 @@ TensorParallelBackend::TensorParallelBackend(const TensorParallelOptions& option
   }
   const Nccl nccl = Nccl::open();
   for (const int ordinal : ordinals) {
-    ranks_.push_back(
-        {std::make_unique<CudaBackend>(CudaBackendOptions{
-             .ordinal = ordinal, .activations = options.activations, .memory_fraction = options.memory_fraction}),
-         nullptr});
+    ranks_.push_back({std::make_unique<CudaBackend>(CudaBackendOptions{.ordinal = ordinal,
+                                                                       .activations = options.activations,
+                                                                       .memory_fraction = options.memory_fraction,
+                                                                       .batch_invariant = options.batch_invariant,
+                                                                       .panels = options.panels}),
+                      nullptr});
     const Context &first = ranks_[0].backend->stream().context(), &last = ranks_.back().backend->stream().context();
     if (first.info().arch() == last.info().arch()) continue;
     throw ConfigError("tensor_parallel: expected GPUs of one architecture, found " + first.label() + " (sm_" +
@@ -87,7 +89,7 @@ std::string TensorParallelBackend::name() const {
   std::string list;
   for (const Rank& rank : ranks_) list += (list.empty() ? "" : "; ") + rank.backend->stream().context().label();
   return "cuda (" + std::to_string(ranks_.size()) + " GPUs: " + list + ", sm_" +
-         std::to_string(ranks_[0].backend->stream().context().info().arch()) + ")";
+         std::to_string(ranks_[0].backend->stream().context().info().arch()) + ranks_[0].backend->arithmetic() + ")";
 }
 
 std::size_t TensorParallelBackend::available_bytes() const {

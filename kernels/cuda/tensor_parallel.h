@@ -28,6 +28,9 @@ class TensorParallelBackend final : public Backend {
   std::unique_ptr<Weight> load_weight(std::span<const WeightSource> parts, const WeightOptions& options) override;
   std::size_t activation_bytes(std::int64_t rows, std::int64_t columns, std::uint32_t forms) const override;
   void reserve_workspace(std::int64_t max_tokens, std::int64_t max_columns) override;
+  std::size_t extra_workspace_bytes(std::int64_t max_tokens, std::int64_t max_columns) const override {
+    return ranks_[0].backend->extra_workspace_bytes(max_tokens, max_columns);
+  }
 
   void upload(void* device, const void* host, std::size_t bytes) override;
   void upload_parts(void* device, const void* host, std::size_t bytes) override;

@@ -24,8 +24,8 @@ struct BenchArguments {
   std::vector<std::int64_t> prompt{512}, generate{128}, batch{1, 4, 16}, depth{0};
   std::int64_t repetitions = 3;
   bool json = false;
-  std::string device = "auto", tensor_parallel, threads, isa, activations, kv_cache_type, max_batch_tokens,
-              quantization, cache_dir;
+  std::string device = "auto", tensor_parallel, threads, isa, activations, batch_invariant, kv_cache_type,
+              max_batch_tokens, quantization, cache_dir;
 };
 
 /// Fills *arguments; or says why to leave.
@@ -49,6 +49,7 @@ std::optional<EarlyExit> parse(std::span<const std::string> args, BenchArguments
   app.add_option("--threads", arguments->threads, "as for serve");
   app.add_option("--isa", arguments->isa, "as for serve");
   app.add_option("--activations", arguments->activations, "as for serve");
+  app.add_option("--batch-invariant", arguments->batch_invariant, "as for serve");
   app.add_option("--kv-cache-type", arguments->kv_cache_type, "as for serve");
   app.add_option("--max-batch-tokens", arguments->max_batch_tokens, "as for serve");
   app.add_option("--quantization", arguments->quantization, "as for serve");
@@ -66,6 +67,7 @@ Settings settings_of(const BenchArguments& arguments) {
   set("threads", arguments.threads);
   set("isa", arguments.isa);
   set("activations", arguments.activations);
+  set("batch_invariant", arguments.batch_invariant);
   set("kv_cache_type", arguments.kv_cache_type);
   set("max_batch_tokens", arguments.max_batch_tokens);
   set("quantization", arguments.quantization);
@@ -127,7 +129,10 @@ int run_bench(std::span<const std::string> args) {
   const int gpu = choice.gpu;
   const CpuBackendOptions cpu = cpu_options(settings);
   const std::unique_ptr<Backend> backend =
-      gpu < 0 ? make_cpu_backend(cpu) : make_gpu_backend(choice.gpus(), cpu.activations, settings.gpu_memory_fraction);
+      gpu < 0 ? make_cpu_backend(cpu)
+              : make_gpu_backend(choice.gpus(), {.activations = cpu.activations,
+                                                 .memory_fraction = settings.gpu_memory_fraction,
+                                                 .batch_invariant = settings.batch_invariant});
   BenchOptions options;
   options.repetitions = arguments.repetitions;
   options.engine = engine_options(settings, gpu >= 0);

@@ -16,7 +16,10 @@ int run_check_config(std::span<const std::string> args) {
   ServeFlags flags;
   flags.config_file = args[0];
   const Settings settings = load_settings(flags, process_environment());
-  check_devices(settings);
+  const GpuList gpus = check_devices(settings);
+  for (const std::string& line : without_effect(settings, gpus)) {
+    std::printf("%s: note: %s\n", args[0].c_str(), line.c_str());
+  }
   std::printf("%s: good, %zu model%s\n", args[0].c_str(), settings.models.size(),
               settings.models.size() == 1 ? "" : "s");
   return 0;

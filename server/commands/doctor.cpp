@@ -78,6 +78,13 @@ void print_gpus(const GpuList& gpus) {
   }
 }
 
+/// Only `batch_invariant: false` wants it.
+void print_cublaslt() {
+  const BlasInfo blas = find_cublaslt();
+  std::printf("cuBLASLt  %s\n", blas.problem.empty() ? (blas.version + " (for batch_invariant: false)").c_str()
+                                                     : ("not there: " + blas.problem).c_str());
+}
+
 void print_fit_table(std::size_t ram_bytes, const GpuList& gpus) {
   std::size_t gpu_bytes = 0;
   for (const GpuInfo& gpu : gpus.gpus) gpu_bytes = std::max(gpu_bytes, gpu.memory_bytes / 10 * 9);
@@ -143,6 +150,7 @@ int run_doctor(std::span<const std::string> args) {
   std::printf("RAM       %.1f GiB, %.1f GiB available\n", static_cast<double>(meminfo_bytes("MemTotal")) / kGib,
               static_cast<double>(available) / kGib);
   print_gpus(gpus);
+  if (!gpus.gpus.empty()) print_cublaslt();
   const std::string problem = port_problem(host, port);
   std::printf("port      %s:%d %s%s\n", host.c_str(), port,
               problem.empty() ? "is free" : "cannot be used: ", problem.c_str());

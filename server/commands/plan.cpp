@@ -20,7 +20,7 @@
 namespace inferd {
 namespace {
 
-constexpr std::int64_t kMostTokens = 1 << 24, kMostRequests = 4096;
+constexpr std::int64_t kMostTokens = 1 << 24, kMostRequests = 4096, kMostGpus = 64;
 
 struct PlanArguments {
   std::string path, gpu_memory;
@@ -29,8 +29,9 @@ struct PlanArguments {
 
 /// Memory free for a model, the fractions not yet taken off.
 struct Machine {
-  std::string gpu;  // empty: none
-  std::size_t gpu_bytes = 0;
+  std::string gpu;            // empty: none
+  int gpus = 1;               // that a model is divided between
+  std::size_t gpu_bytes = 0;  // of the one that has the least
   std::size_t host_bytes = 0;
 };
 
@@ -54,8 +55,11 @@ std::optional<EarlyExit> parse(std::span<const std::string> args, PlanArguments*
   app.add_option("--quantization", settings.quantization, "quantise unquantised weights while loading, as serve would")
       ->check(CLI::IsMember({"none", "int8", "int4"}));
   app.add_option("--gpu-layers", settings.gpu_layers, "auto, all or a number")->capture_default_str();
+  app.add_option("--tensor-parallel", settings.tensor_parallel, "GPUs that each matrix is divided between")
+      ->check(CLI::Range(std::int64_t{1}, kMostGpus))
+      ->capture_default_str();
   app.add_option("--gpu-memory", arguments->gpu_memory,
-                 "plan for a GPU with so much free memory (24GiB; 0: none), whatever is here");
+                 "plan for a GPU with so much free memory (24GiB; 0: none), or as many as needed, whatever is here");
   return parse_arguments(app, args);
 }
 
@@ -67,25 +71,43 @@ std::string size_text(std::size_t bytes) {
   return text;
 }
 
-Machine this_machine(const std::string& gpu_memory) {
+/// The GPUs here, or as many as are asked for with so much memory each.
+GpuList gpus_of(const std::string& gpu_memory, std::int64_t count) {
+  if (gpu_memory.empty()) return list_gpus();
+  const auto bytes = size_from_text(gpu_memory);
+  if (!bytes) throw ConfigError("--gpu-memory: expected a size such as 24GiB, found " + log_safe(gpu_memory));
+  GpuList list;
+  list.problem = *bytes > 0 ? "" : "--gpu-memory is 0";
+  for (int i = 0; *bytes > 0 && i < count; ++i) {
+    list.gpus.push_back({i, "as asked", static_cast<std::size_t>(*bytes), 0, ""});
+  }
+  return list;
+}
+
+Machine this_machine(const std::string& path, const std::string& gpu_memory, const Settings& settings) {
   Machine machine;
   machine.host_bytes = available_memory();
-  if (!gpu_memory.empty()) {
-    const auto bytes = size_from_text(gpu_memory);
-    if (!bytes) throw ConfigError("--gpu-memory: expected a size such as 24GiB, found " + log_safe(gpu_memory));
-    machine.gpu_bytes = static_cast<std::size_t>(*bytes);
-    if (*bytes > 0) machine.gpu = "GPU (as asked)";
-    return machine;
+  const GpuList list = gpus_of(gpu_memory, settings.tensor_parallel);
+  if (gpu_memory.empty()) {
+    for (const GpuInfo& gpu : list.gpus) {
+      std::printf("GPU %d      %s, %s\n", gpu.ordinal, gpu.name.c_str(), size_text(gpu.memory_bytes).c_str());
+    }
+    if (!list.problem.empty()) std::printf("GPU        none: %s\n", list.problem.c_str());
   }
-  const GpuList list = list_gpus();
-  for (const GpuInfo& gpu : list.gpus) {
-    std::printf("GPU %d      %s, %s\n", gpu.ordinal, gpu.name.c_str(), size_text(gpu.memory_bytes).c_str());
+  ModelSpec spec;
+  spec.name = spec.path = path;
+  spec.gpu_layers = settings.tensor_parallel > 1 ? settings.gpu_layers : "auto";  // without, a plan is for any division
+  spec.tensor_parallel = settings.tensor_parallel;
+  const DeviceChoice choice = choose_device(spec, list);
+  if (choice.gpu < 0) return machine;
+  for (const int ordinal : choice.gpus()) {
+    const GpuInfo& gpu = list.gpus.at(static_cast<std::size_t>(ordinal));
+    const std::size_t least = machine.gpu.empty() ? gpu.memory_bytes : machine.gpu_bytes;
+    machine.gpu_bytes = std::min(least, gpu.memory_bytes);
+    machine.gpu = gpu_memory.empty() ? "GPU " + std::to_string(ordinal) + " (" + gpu.name + ")" : "GPU (as asked)";
   }
-  if (!list.problem.empty()) std::printf("GPU        none: %s\n", list.problem.c_str());
-  const auto usable = std::find_if(list.gpus.begin(), list.gpus.end(), [](const auto& g) { return g.problem.empty(); });
-  if (!list.problem.empty() || usable == list.gpus.end()) return machine;
-  machine.gpu = "GPU " + std::to_string(usable->ordinal) + " (" + usable->name + ")";
-  machine.gpu_bytes = usable->memory_bytes;
+  machine.gpus = static_cast<int>(choice.gpus().size());
+  if (machine.gpus > 1) machine.gpu = "each of " + std::to_string(machine.gpus) + " GPUs";
   return machine;
 }
 
@@ -93,6 +115,7 @@ Placement place(const DecoderFootprint& decoder, const Machine& machine, const S
                 std::int64_t kv_tokens) {
   const auto layers = static_cast<int>(decoder.layers.size());
   if (machine.gpu.empty()) return place_layers(decoder, layers);
+  if (machine.gpus > 1) return place_layers(decoder, 0);
   const int asked = layers_asked(settings.gpu_layers);
   if (asked != kAutoLayers) return place_layers(decoder, std::max(0, layers - asked));
   const auto budget = static_cast<std::size_t>(static_cast<double>(machine.gpu_bytes) * settings.gpu_memory_fraction);
@@ -150,6 +173,7 @@ void print_devices(const DecoderFootprint& decoder, const Machine& machine, cons
     const int on_gpu = cpu_only ? 0 : layers - placement.host_layers;
     row(machine.gpu, machine.gpu_bytes, placement.gpu_bytes,
         cpu_only                    ? "nothing"
+        : machine.gpus > 1          ? "its part of all " + std::to_string(layers) + " layers, embedding, output"
         : placement.host_layers > 0 ? "the last " + std::to_string(on_gpu) + " layers, output"
                                     : "all " + std::to_string(layers) + " layers, embedding, output");
   }
@@ -195,6 +219,8 @@ int run_plan(std::span<const std::string> args) {
     std::printf("quantising %s as stored become %s (%s)\n", size_text(stored_bytes).c_str(),
                 size_text(checkpoint->tensor_bytes()).c_str(), std::string(load_quantization_name(to)).c_str());
   }
+  const auto ranks = static_cast<int>(settings.tensor_parallel);
+  check_ranks(*checkpoint, config, ranks);
   if (is_encoder(*checkpoint, config)) {
     std::printf("model      %s, %s, an encoder: %s of weights, no KV cache, all on one device\n",
                 log_safe(config.name).c_str(), log_safe(config.model_type).c_str(),
@@ -206,15 +232,21 @@ int run_plan(std::span<const std::string> args) {
   const DecoderFootprint decoder =
       measure_decoder(*checkpoint, config, options.kv_dtype, options.max_batch_tokens, options.max_logit_rows);
   print_model(*checkpoint, config, decoder);
-  const Machine machine = this_machine(arguments.gpu_memory);
+  const Machine machine = this_machine(arguments.path, arguments.gpu_memory, settings);
+  const DecoderFootprint own =
+      measure_decoder(*checkpoint, config, options.kv_dtype, options.max_batch_tokens, options.max_logit_rows, ranks);
+  if (ranks > 1) {
+    std::printf("each GPU   %s of weights, KV cache %.1f KiB a token\n", size_text(own.weights()).c_str(),
+                static_cast<double>(own.kv_per_token * own.layers.size()) / 1024);
+  }
   const std::int64_t context = settings.context_length > 0
                                    ? settings.context_length
                                    : std::min(config.max_position_embeddings, kAutoContextTokens);
-  const Placement placement = place(decoder, machine, settings, context);
+  const Placement placement = place(own, machine, settings, context);
   const bool on_gpu = placement.host_layers < config.num_layers;
-  print_devices(decoder, machine, placement);
+  print_devices(own, machine, placement);
   std::printf("\ngpu_layers: %d of %d\n", on_gpu ? config.num_layers - placement.host_layers : 0, config.num_layers);
-  print_contexts(settings, config, pool_tokens(decoder, machine, placement, settings), on_gpu);
+  print_contexts(settings, config, pool_tokens(own, machine, placement, settings), on_gpu);
   return 0;
 }
 

@@ -23,6 +23,7 @@ int run_serve(std::span<const std::string> args) {
     return static_cast<int>(ExitCode::usage);
   }
   const GpuList gpus = check_devices(settings);
+  for (const std::string& line : without_effect(settings, gpus)) spdlog::warn("{}", line);
   install_fault_handlers();
   raise_descriptor_limit(static_cast<int>(settings.max_connections));
   // A heap of its own for each of a thousand connection threads would hold memory nobody uses.

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "base/errors.h"
+#include "base/log.h"
 
 namespace inferd {
 namespace {
@@ -23,8 +24,36 @@ GpuList check_devices(const Settings& settings) {
   const std::vector<ModelSpec> specs = model_specs(settings);
   const bool any = std::any_of(specs.begin(), specs.end(), [](const ModelSpec& spec) { return may_use_gpu(spec); });
   const GpuList gpus = any ? list_gpus() : GpuList{};
-  for (const ModelSpec& spec : specs) choose_device(spec, gpus);
+  bool on_gpu = false;
+  for (const ModelSpec& spec : specs) on_gpu = choose_device(spec, gpus).gpu >= 0 || on_gpu;
+  if (on_gpu && !settings.batch_invariant) {
+    if (const BlasInfo blas = find_cublaslt(); !blas.problem.empty()) throw ConfigError(blas.problem);
+  }
   return gpus;
+}
+
+std::vector<std::string> without_effect(const Settings& settings, const GpuList& gpus) {
+  std::vector<std::string> lines;
+  if (settings.batch_invariant) return lines;
+  const PanelLimits limits;
+  bool on_gpu = false;
+  for (const ModelSpec& spec : model_specs(settings)) {
+    if (spec.simulated()) continue;
+    if (choose_device(spec, gpus).gpu >= 0) {
+      on_gpu = true;
+    } else {
+      lines.push_back("model " + log_safe(spec.name) +
+                      " runs on the CPU, where batch_invariant: false changes nothing");
+    }
+  }
+  const std::int64_t most = settings.max_batch_tokens;
+  if (!on_gpu || most >= limits.dense_tokens) return lines;
+  const std::string steps = "steps have at most max_batch_tokens: " + std::to_string(most) + " tokens; cuBLASLt takes ";
+  lines.push_back("batch_invariant: false: " + steps +
+                  (most < limits.quantized_tokens
+                       ? "none below " + std::to_string(limits.quantized_tokens) + ", so it changes nothing"
+                       : "16-bit weights from " + std::to_string(limits.dense_tokens) + " on, so only quantised ones"));
+  return lines;
 }
 
 HttpOptions http_options(const Settings& settings) {
@@ -109,6 +138,7 @@ DeviceOptions device_options(const Settings& settings) {
   options.cpu_engine = engine_options(settings);
   options.gpu_engine = engine_options(settings, true);
   options.gpu_memory_fraction = settings.gpu_memory_fraction;
+  options.batch_invariant = settings.batch_invariant;
   return options;
 }
 

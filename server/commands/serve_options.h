@@ -14,8 +14,10 @@
 namespace inferd {
 
 /// What this machine's GPUs are, unless no model could go to one. Throws ConfigError if a model asks for a device that
-/// this machine or build cannot offer.
+/// this machine or build cannot offer, or cuBLASLt is wanted and not there.
 GpuList check_devices(const Settings& settings);
+/// What is set and changes nothing on this machine, a sentence each.
+std::vector<std::string> without_effect(const Settings& settings, const GpuList& gpus);
 
 HttpOptions http_options(const Settings& settings);
 AccessOptions access_options(const Settings& settings);

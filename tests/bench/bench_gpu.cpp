@@ -85,7 +85,9 @@ class Bench {
     }
   }
 
-  void linears(DType dtype, std::int64_t rows, std::int64_t columns, const std::vector<std::int64_t>& tokens) {
+  /// name: of the rows in the report.
+  void linears(DType dtype, std::int64_t rows, std::int64_t columns, const std::vector<std::int64_t>& tokens,
+               const std::string& name = "linear") {
     rows = effort_.size(rows, 64);
     columns = effort_.size(columns, 256);
     const std::size_t bytes = row_bytes(dtype, columns) * static_cast<std::size_t>(rows);
@@ -114,7 +116,7 @@ class Bench {
       const auto shape = std::to_string(m) + "x" + std::to_string(rows) + "x" + std::to_string(columns);
       const double moved =
           static_cast<double>(copies[0]->bytes()) + static_cast<double>(m) * (2.0 * columns + 4.0 * rows);
-      report("linear " + std::string(dtype_info(dtype).name), shape, us, moved,
+      report(name + " " + std::string(dtype_info(dtype).name), shape, us, moved,
              2.0 * static_cast<double>(m) * static_cast<double>(rows) * static_cast<double>(columns));
     }
   }
@@ -178,6 +180,23 @@ class Bench {
   const Effort effort_;
 };
 
+/// The same products through cuBLASLt, whatever their number of tokens, where it is installed.
+void run_cublaslt(const Effort& effort) {
+  if (const BlasInfo blas = find_cublaslt(); !blas.problem.empty()) {
+    std::fprintf(stderr, "bench_gpu: no cuBLASLt: %s\n", blas.problem.c_str());
+    return;
+  }
+  const std::unique_ptr<Backend> backend =
+      make_cuda_backend({.batch_invariant = false, .panels = {.dense_tokens = 1, .quantized_tokens = 1}});
+  std::fprintf(stderr, "bench_gpu: %s\n", backend->name().c_str());
+  Bench bench(*backend, effort);
+  const std::vector<std::int64_t> many = {64, 128, 256, 512, 1024, 2048, 4096};
+  for (const DType dtype : {DType::bf16, DType::f16, DType::q4_k, DType::q8_0}) {
+    bench.linears(dtype, 14336, 4096, many, "cublaslt linear");
+  }
+  for (const DType dtype : {DType::bf16, DType::q4_k}) bench.linears(dtype, 4096, 14336, many, "cublaslt linear");
+}
+
 int run(const Effort& effort) {
   std::unique_ptr<Backend> backend;
   try {
@@ -189,7 +208,7 @@ int run(const Effort& effort) {
   std::fprintf(stderr, "bench_gpu: %s\n", backend->name().c_str());
   Bench bench(*backend, effort);
   bench.norms();
-  const std::vector<std::int64_t> few = {1, 4, 8, 16, 32, 64}, many = {1, 8, 64, 128, 512, 2048, 4096};
+  const std::vector<std::int64_t> few = {1, 4, 8, 16, 32, 64}, many = {1, 8, 64, 128, 256, 512, 1024, 2048, 4096};
   for (const DType dtype : {DType::bf16, DType::f16, DType::q4_k, DType::q8_0}) bench.linears(dtype, 14336, 4096, many);
   for (const DType dtype : {DType::bf16, DType::q4_k}) bench.linears(dtype, 4096, 14336, many);
   for (const DType dtype : {DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1, DType::q2_k, DType::q3_k, DType::q5_k,
@@ -207,6 +226,7 @@ int run(const Effort& effort) {
   for (const int context : {4096, 32768}) bench.attention(1, 1, context, 32, 8, 128, DType::q8_0);
   bench.attention(64, 1, 4096, 32, 8, 128, DType::q8_0);
   bench.attention(1, 4096, 4096, 32, 8, 128, DType::q8_0);
+  run_cublaslt(effort);
   return 0;
 }
 

@@ -1,5 +1,6 @@
 // Golden checkpoints on the CUDA backend: exact activations, and those the tensor cores read.
 #include "base/log.h"
+#include "engine/models/families.h"
 #include "engine/quantize/quantized_checkpoint.h"
 #include "tests/catch.h"
 #include "tests/cuda/fake_gpu.h"
@@ -76,6 +77,25 @@ TEST_CASE("weights quantised at load give what they give on the processor, and i
   }
 }
 
+TEST_CASE("decoders whose products go through cuBLASLt agree with the reference") {
+  cuda::test::use_fake_gpu("eager=1,devices=2");
+  if (!find_cublaslt().problem.empty()) return;  // a GPU without it; the fake is always there
+  const auto backend =
+      make_cuda_backend({.batch_invariant = false, .panels = {.dense_tokens = 1, .quantized_tokens = 1}});
+  const auto folder = golden_dir() / "models";
+  for (const char* name : {"llama3", "qwen2", "glm4", "bloom", "qwen3_moe", "llama3_gptq4_actorder"}) {
+    check_golden_decoder(*backend, folder / name, folder / name / "expected.json", kAutomatic);
+  }
+  const auto files = golden_dir() / "gguf";
+  for (const char* name : {"llama2.F16", "llama2.Q4_0"}) {
+    const std::string expected = std::string(name) + ".expected.json";
+    const Json json = read_golden(files / expected);
+    check_golden_decoder(*backend, files / (std::string(name) + ".gguf"),
+                         files / (json.contains("cases") ? expected : json["same_results_as"].get<std::string>()),
+                         kAutomatic);
+  }
+}
+
 TEST_CASE("decoders with a q8_0 cache agree with the reference as nearly as its steps allow") {
   const Gpu gpu;
   check_q8_goldens(*gpu.exact, {.cases = 3, .steps = 6});
@@ -114,6 +134,9 @@ TEST_CASE("models that cannot be divided between two GPUs are refused, with the 
   const auto refusal = [&](const std::string& name) {
     const FatalError error = error_of([&] { TestModel(*gpu.exact, golden_dir() / name); });
     CHECK(error.code == ExitCode::bad_config);
+    const auto checkpoint = Checkpoint::open(golden_dir() / name);  // `inferd plan` says the same
+    const FatalError planned = error_of([&] { check_ranks(*checkpoint, read_model_config(*checkpoint), 2); });
+    CHECK(std::string(planned.what()) == error.what());
     return std::string(error.what());
   };
   const std::string list =

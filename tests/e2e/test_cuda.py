@@ -192,3 +192,54 @@ def test_weights_quantised_at_load_answer_as_on_the_cpu(tmp_path):
         for one, other in zip(said[0]["token_logprobs"], said[1]["token_logprobs"]):
             assert one == pytest.approx(other, abs=1e-3)
     assert len(os.listdir(tmp_path)) == 2  # the GPU took the blocks that the CPU's start had made
+
+
+Q8 = os.path.join(ROOT, "tests", "golden", "gguf", "qwen2.Q8_0.gguf")
+
+
+def test_batch_invariant_false_takes_cublaslt_and_another_fingerprint():
+    prints = []
+    for value in ("true", "false"):
+        with serving("--model", f"qwen={Q8}", "--context-length", "512", "--device", "cuda", f"--batch-invariant={value}",
+                     environment=gpu(",memory=1073741824,eager=1,checked=0")) as daemon:
+            assert ("cuBLASLt 13.1.0" in daemon.log()) == (value == "false")
+            text = "word " * (90 if value == "false" else 1)
+            answer = ask(daemon.url, messages=[{"role": "user", "content": text}], max_tokens=1)
+            assert answer.status_code == 200, answer.text
+            assert (answer.json()["usage"]["prompt_tokens"] >= 256) == (value == "false")  # so many go through it
+            prints.append(answer.json()["system_fingerprint"])
+    assert prints[0] != prints[1]
+
+
+def test_a_cublaslt_that_does_not_start_or_fails_ends_with_the_reason():
+    ended = run_until_exit("--model", Q8, "--device", "cuda", "--batch-invariant=false",
+                           environment=gpu(",memory=1073741824,fail=cublasLtCreate:1:1"))
+    assert ended.returncode == 78
+    assert "batch_invariant: false needs cuBLASLt, which does not start: CUBLAS_STATUS_NOT_INITIALIZED (1)" in ended.stderr
+    with serving("--model", f"qwen={Q8}", "--context-length", "512", "--device", "cuda", "--batch-invariant=false",
+                 environment=gpu(",memory=1073741824,eager=1,checked=0,fail=cublasLtMatmul:3:13")) as daemon:
+        with pytest.raises((httpx.HTTPError, AssertionError)):
+            assert ask(daemon.url, messages=[{"role": "user", "content": "word " * 90}]).status_code == 200
+        assert daemon.process.wait(30) == 75
+        assert "cuBLASLt cannot multiply: CUBLAS_STATUS_EXECUTION_FAILED (13)" in daemon.log()
+        daemon.process.returncode = 0  # as wanted
+
+
+def test_where_batch_invariant_false_changes_nothing_it_is_said(tmp_path):
+    def check(text, environment):
+        file = tmp_path / "inferd.yaml"
+        file.write_text(f"models: [{{name: qwen, path: {QWEN}}}]\n" + text)
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("INFERD_")}
+        done = subprocess.run([binary(), "check-config", str(file)], env=clean | environment, capture_output=True, text=True,
+                              timeout=60, check=False)
+        return done.returncode, done.stdout + done.stderr
+    code, said = check("batch_invariant: false\ndevice: cpu\n", {})
+    assert code == 0 and "note: model qwen runs on the CPU, where batch_invariant: false changes nothing" in said
+    code, said = check("batch_invariant: false\ndevice: cuda\nmax_batch_tokens: 128\n", gpu())
+    assert code == 0 and "cuBLASLt takes none below 256, so it changes nothing" in said
+    code, said = check("batch_invariant: false\ndevice: cuda\nmax_batch_tokens: 300\n", gpu())
+    assert code == 0 and "cuBLASLt takes 16-bit weights from 512 on, so only quantised ones" in said
+    code, said = check("batch_invariant: false\ndevice: cuda\n", gpu())
+    assert code == 0 and "note" not in said
+    code, said = check("batch_invariant: false\nactivations: f32\n", {})
+    assert code == 78 and "batch_invariant: false and activations: f32 exclude one another" in said

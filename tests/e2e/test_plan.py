@@ -55,6 +55,34 @@ def test_quantising_at_load_is_planned_with():
     assert done.returncode == 78 and "quantised already" in done.stdout + done.stderr
 
 
+def test_a_model_divided_between_gpus():
+    llama2 = os.path.join(ROOT, "tests", "golden", "models", "llama2")
+    done = plan(llama2, "--tensor-parallel", "2", "--gpu-memory", "100MiB", "--kv-cache-type", "f16")
+    assert done.returncode == 0, done.stderr
+    # F16, 2 layers: q, k, v, o of 64 x 64, three of 64 x 128, halved, two norms; embedding whole, output of 576 halved.
+    own = 2 * ((4 * 64 * 64 + 3 * 64 * 128) + 2 * 2 * 64) + 576 * 64 * 2 + 576 * 64 + 2 * 64
+    assert f"each GPU   {own / 2**20:.1f} MiB of weights, KV cache 0.2 KiB a token" in done.stdout, done.stdout
+    assert "each of 2 GPUs              100.0 MiB" in done.stdout
+    assert "its part of all 2 layers, embedding, output" in done.stdout and "gpu_layers: 2 of 2" in done.stdout
+    # A token takes half as much of each, so twice as many fit.
+    tokens = [int(re.search(r"KV cache for (\d+) tokens", plan(llama2, "--gpu-memory", "100MiB", *more).stdout)[1])
+              for more in ((), ("--tensor-parallel", "2"))]
+    assert 1.9 < tokens[1] / tokens[0] < 2.1
+
+
+def test_what_serve_refuses_to_divide_plan_refuses_too():
+    models = os.path.join(ROOT, "tests", "golden", "models")
+    for name in ("bloom", "chatglm1", "qwen2_moe", "bert"):
+        done = plan(os.path.join(models, name), "--tensor-parallel", "2", "--gpu-memory", "1GiB")
+        assert done.returncode == 78 and "expected a model of family llama" in done.stderr, done.stderr
+    done = plan(QWEN2, "--tensor-parallel", "3", "--gpu-memory", "1GiB")
+    assert done.returncode == 78 and "its 4 attention heads cannot be divided between 3 GPUs" in done.stderr
+    done = plan(QWEN2, "--tensor-parallel", "2", "--gpu-memory", "0")
+    assert done.returncode == 78 and "needs as many usable NVIDIA GPUs, found 0" in done.stderr
+    done = plan(QWEN2, "--tensor-parallel", "2", "--gpu-memory", "1GiB", "--gpu-layers", "1")
+    assert done.returncode == 78 and "exclude one another" in done.stderr
+
+
 def test_encoders_have_no_cache():
     done = plan(MINILM)
     assert done.returncode == 0 and "no KV cache" in done.stdout

@@ -1,6 +1,10 @@
 // What decoders weigh, and how their layers are divided.
 #include "engine/models/placement.h"
+
+#include "engine/models/families.h"
+#include "engine/models/rank_config.h"
 #include "tests/catch.h"
+#include "tests/errors.h"
 #include "tests/models/model_harness.h"
 
 namespace inferd::testing {
@@ -55,6 +59,58 @@ TEST_CASE("the last layers and the output go to the GPU first, with room for the
   CHECK(place_layers(decoder, 4).host_bytes == all);
   decoder.output = 0;  // tied: both sides hold the matrix
   CHECK(place_layers(decoder, 1).gpu_bytes == 200 + 300 + 400 + 1000 + 10 + 55);
+}
+
+TEST_CASE("one of several GPUs has its part of the matrices, keys and values, and all of the rest") {
+  const auto checkpoint = Checkpoint::open(golden_dir() / "models/llama2");
+  const ModelConfig config = read_model_config(*checkpoint);
+  const DecoderFootprint all = footprint_of("models/llama2");
+  for (const int ranks : {2, 4}) {
+    const DecoderFootprint own = measure_decoder(*checkpoint, config, DType::f16, 32, 4, ranks);
+    // F16: q, k, v and o of 64 x 64, three of 64 x 128; two norms of 64.
+    const std::size_t matrices = 2 * (4 * 64 * 64 + 3 * 64 * 128), norms = 2 * 2 * 64;
+    for (const std::size_t bytes : own.layers) CHECK(bytes == matrices / static_cast<std::size_t>(ranks) + norms);
+    CHECK(own.output == all.output / static_cast<std::size_t>(ranks));
+    CHECK(own.embedding == all.embedding);
+    CHECK(own.shared == all.shared);
+    CHECK(own.kv_per_token == all.kv_per_token / static_cast<std::size_t>(ranks));
+    // 32 tokens: 3 x 64 of the residual stream, 4 x 64 / ranks of q, k, v, 3 x 128 / ranks of the MLP; products of all
+    // ranks.
+    const std::size_t width = 3 * 64 + (4 * 64 + 3 * 128) / static_cast<std::size_t>(ranks);
+    CHECK(own.workspace == 32 * 4 * (width + static_cast<std::size_t>(ranks) * 64));
+    CHECK(own.output_workspace == 4 * 4 * (2 * 576 + 2 * 64));
+  }
+}
+
+TEST_CASE("what cannot be divided between GPUs is refused before anything is loaded") {
+  const auto refusal = [](const std::string& name, int ranks) -> std::string {
+    const auto checkpoint = Checkpoint::open(golden_dir() / name);
+    const FatalError error = error_of([&] { check_ranks(*checkpoint, read_model_config(*checkpoint), ranks); });
+    if (error.code == ExitCode::ok) return "";
+    CHECK(error.code == ExitCode::bad_config);
+    return error.what();
+  };
+  for (const char* name : {"bert", "bloom", "chatglm1", "qwen2_moe", "qwen3_moe"}) {
+    INFO(name);
+    CHECK(has(refusal(std::string("models/") + name, 2), "expected a model of family llama, mistral, qwen2, qwen3"));
+    CHECK(has(refusal(std::string("models/") + name, 2), std::string("found ") + name));
+    CHECK(refusal(std::string("models/") + name, 1).empty());
+  }
+  CHECK(has(refusal("models/qwen2", 3), "its 4 attention heads cannot be divided between 3 GPUs"));
+  CHECK(has(refusal("models/qwen2", 4), "its 2 key-value heads cannot be divided between 4 GPUs"));
+  CHECK(has(refusal("models/llama3_gptq4_actorder", 2), "stored in an order of their own"));
+  const auto checkpoint =
+      Checkpoint::open(golden_dir() / "gguf/qwen2w.Q4_K_M.gguf");  // whose one key-value head is said first
+  const FatalError blocks = error_of([&] { check_column_shards(*checkpoint, read_model_config(*checkpoint), 2); });
+  CHECK(
+      std::string(blocks.what()) ==
+      "tensor_parallel: a Q4_K matrix of 256 x 256 cannot be divided between 2 GPUs by its columns: its blocks of 256 "
+      "columns do not end where a part of 128 does");
+  for (const char* name : {"models/llama2", "models/qwen1", "models/glm4", "models/chatglm3", "models/llama3_awq",
+                           "gguf/llama2.Q4_0.gguf", "gguf/qwen2.Q8_0.gguf"}) {
+    INFO(name);
+    CHECK(refusal(name, 2).empty());
+  }
 }
 
 }  // namespace
