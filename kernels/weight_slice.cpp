@@ -84,7 +84,7 @@ WeightSlice slice_columns(const WeightSource& source, int rank, int ranks) {
     }
   }
   slice.source = {slice.data.data(), source.dtype, source.rows, width,
-                  slice.column_order.empty() ? nullptr : slice.column_order.data()};
+                  slice.column_order.empty() ? nullptr : slice.column_order.data(), source.int8_activations};
   return slice;
 }
 

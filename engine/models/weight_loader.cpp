@@ -41,7 +41,7 @@ WeightLoader::Matrix WeightLoader::matrix(const std::string& module, std::int64_
     Matrix matrix{{}, std::move(*found), {}};
     const QuantizedMatrix& from = matrix.quantized;
     matrix.source = {from.data.data(), from.dtype, rows, columns,
-                     from.column_order.empty() ? nullptr : from.column_order.data()};
+                     from.column_order.empty() ? nullptr : from.column_order.data(), from.int8_activations};
     matrix.tensors = from.tensors;
     return matrix;
   }

@@ -7,6 +7,7 @@
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/dev/linear_rows_params.h"
 #include "kernels/cuda/linear_exact.h"
+#include "kernels/cuda/linear_i8.h"
 #include "kernels/cuda/linear_mma.h"
 
 namespace inferd::cuda {
@@ -84,6 +85,8 @@ void multiply(Launcher& launcher, const CudaWeight& weight, const ActivationPlan
   for (const CudaWeight::Part& part : weight.parts()) {
     if (part.form == kF32Form) {
       linear_exact(launcher, part, x.f32, x.stride, num_tokens, epilogue);
+    } else if (part.form == kInt8Form) {
+      linear_i8(launcher, part, x, num_tokens, epilogue);
     } else if (part.column_order != nullptr) {
       linear_mma(launcher, part, reorder(launcher, part, x, num_tokens, ordered), num_tokens, epilogue);
     } else {
