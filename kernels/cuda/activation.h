@@ -16,9 +16,10 @@ enum ActivationForm : std::uint32_t {
   // nothing overflows or vanishes; 1 for a row of zeros. And the sums of those f16 values over each 16 columns, in f32,
   // for weight formats with minima. For f16 weights and all quantised ones.
   kF16Form = 4,
-  // int8 codes and the row's scale s = max |x| / 127: a code is x * (127 / max |x|), both in f32, rounded to the nearest
-  // integer, ties to even, so at most 127 in size. All codes are 0 where max |x| is below kLeastInt8Row, infinite or
-  // NaN; in the last two cases s is so too, and with it every product. For int8 weights with one scale a row.
+  // int8 codes and the row's scale s = max |x| / 127: a code is x * (127 / max |x|), both in f32, rounded to the
+  // nearest integer, ties to even, so at most 127 in size. All codes are 0 where max |x| is below kLeastInt8Row,
+  // infinite or NaN; in the last two cases s is so too, and with it every product. For int8 weights with one scale a
+  // row.
   kInt8Form = 8,
 };
 

@@ -9,8 +9,8 @@
 namespace inferd::cuda {
 namespace {
 
-constexpr Kernel kKernels[kNumLinearI8Tiles] = {Kernel::linear_i8_8, Kernel::linear_i8_16, Kernel::linear_i8_32,
-                                                Kernel::linear_i8_64, Kernel::linear_i8_prefill};
+constexpr Kernel kI8Kernels[kNumLinearI8Tiles] = {Kernel::linear_i8_8, Kernel::linear_i8_16, Kernel::linear_i8_32,
+                                                  Kernel::linear_i8_64, Kernel::linear_i8_prefill};
 
 unsigned blocks_of(std::int64_t count, std::int64_t size) { return static_cast<unsigned>((count + size - 1) / size); }
 
@@ -50,7 +50,7 @@ void linear_i8(Launcher& launcher, const CudaWeight::Part& part, const Activatio
   params.epilogue = epilogue;
   const int index = tile_index >= 0 ? tile_index : choose_tile(launcher, num_tokens, row_tiles);
   const LinearI8Tile tile = linear_i8_tile(index);
-  launcher.run(kKernels[index], grid_of(tile, num_tokens, row_tiles), params,
+  launcher.run(kI8Kernels[index], grid_of(tile, num_tokens, row_tiles), params,
                static_cast<unsigned>(tile.shared_bytes()));
 }
 

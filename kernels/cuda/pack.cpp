@@ -320,9 +320,7 @@ WeightPacker::WeightPacker(std::span<const WeightSource> sources, bool gated, bo
   }
 }
 
-std::int64_t WeightPacker::super_entries() const {
-  return super_shift_ == kOneSuper ? 1 : k_tiles_ >> super_shift_;
-}
+std::int64_t WeightPacker::super_entries() const { return super_shift_ == kOneSuper ? 1 : k_tiles_ >> super_shift_; }
 
 WeightPlanes WeightPacker::planes(const std::byte* data) const {
   WeightPlanes planes{};
