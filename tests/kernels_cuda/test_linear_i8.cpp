@@ -147,7 +147,7 @@ TEST_CASE("int8 products are those of their codes, for rows and columns of every
     const auto check = [&](std::int64_t rows, std::int64_t columns) {
       Layer layer(arch, rows, columns, 9);
       const Product expected = layer.expected();
-      for (int tile = 0; tile < kNumLinearI8Tiles; ++tile) {
+      for (int tile = 0; tile < (columns > 1536 ? 4 : kNumLinearI8Tiles); ++tile) {  // the last has one slice
         CAPTURE(arch, rows, columns, tile);
         REQUIRE(difference(layer.run(9, tile), expected) == "");
       }
@@ -164,14 +164,16 @@ TEST_CASE("int8 products are those of their codes, for rows and columns of every
 
 TEST_CASE("a token's int8 products depend on nothing but itself") {
   for (const int arch : built_archs()) {
-    Layer layer(arch, 50, 352, 129);
+    Layer layer(arch, 50, 224, 129);
     const std::vector<float> all = layer.run(129, 0);
     REQUIRE(difference(all, layer.expected()) == "");
+    const bool all_counts = arch == built_archs().back();
     for (std::int64_t tokens = 1; tokens <= 129; ++tokens) {
+      if (!all_counts && tokens % 8 > 1 && tokens % 8 < 7) continue;
       CAPTURE(arch, tokens);
       const std::int64_t first = (129 - tokens) / 2;
       REQUIRE(same_bits(layer.run(tokens, -1, first), all, first * layer.rows));
-      if (tokens % 16 > 1) continue;
+      if (tokens % 32 > 1) continue;
       for (int tile = 1; tile < kNumLinearI8Tiles; ++tile) {
         CAPTURE(tile);
         REQUIRE(same_bits(layer.run(tokens, tile, first), all, first * layer.rows));
@@ -214,9 +216,7 @@ TEST_CASE("the largest sums fit") {
       std::memset(block + kGroupCodesAt, b < kMostI8Columns / 128 ? 0 : 255, 128);  // -128 and 127
     }
     Layer layer(arch, std::move(matrix), std::vector<float>(kMostI8Columns, -3.0f));
-    const Product expected = layer.expected();
-    CHECK(difference(layer.run(1, 0), expected) == "");
-    if (arch == built_archs().back()) CHECK(difference(layer.run(1, 4), expected) == "");
+    CHECK(difference(layer.run(1, 0), layer.expected()) == "");
   }
 }
 
