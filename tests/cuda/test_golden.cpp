@@ -53,8 +53,9 @@ TEST_CASE("a folder made for int8 activations agrees with a reference that round
   const auto folder = golden_dir() / "models/qwen2_w8a8";
   const VariantFolder int8(folder, "config.int8.json");
   const Gpu gpu;
-  // The two references differ by 0.010 to 0.022. Codes near the middle between two may fall either way.
-  check_golden_decoder(*gpu.automatic, int8.path(), folder / "expected.int8.json", {.error = 5e-3, .gap = 0.1});
+  // The output matrix is bf16 and reads activations of 8 bits. The two references differ by 0.02. Later tokens may meet
+  // values halfway between two codes.
+  check_golden_decoder(*gpu.automatic, int8.path(), folder / "expected.int8.json", {.error = 4e-3, .gap = 0.3});
   check_golden_decoder(*gpu.exact, int8.path(), folder / "expected.json", kExact);
 }
 
