@@ -29,6 +29,9 @@ struct WeightSource {
   std::int64_t columns = 0;  // inputs
   /// [columns]: column i of `data` multiplies input column_order[i], a permutation; null: input i.
   const std::int32_t* column_order = nullptr;
+  /// The matrix was made for activations of 8 bits: a backend may round them to int8 with one scale a row. It is of
+  /// g8_*, and all blocks of a row have one scale and the zero 128.
+  bool int8_activations = false;
 };
 
 /// Throws CheckpointError unless the matrix has rows of `columns` inputs, those are whole blocks of its type, and its

@@ -88,8 +88,12 @@ WeightSlice slice_columns(const WeightSource& source, int rank, int ranks) {
       slice.column_order.push_back(source.column_order[i] - static_cast<std::int32_t>(rank * width));
     }
   }
-  slice.source = {slice.data.data(), source.dtype, source.rows, width,
-                  slice.column_order.empty() ? nullptr : slice.column_order.data()};
+  slice.source = {slice.data.data(),
+                  source.dtype,
+                  source.rows,
+                  width,
+                  slice.column_order.empty() ? nullptr : slice.column_order.data(),
+                  source.int8_activations};
   return slice;
 }
 

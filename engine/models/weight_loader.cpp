@@ -40,8 +40,9 @@ WeightLoader::Matrix WeightLoader::matrix(const std::string& module, std::int64_
   if (auto found = read_quantized_matrix(checkpoint_, quantization_, stored_module, rows, columns)) {
     Matrix matrix{{}, std::move(*found), {}};
     const QuantizedMatrix& from = matrix.quantized;
-    matrix.source = {from.data.data(), from.dtype, rows, columns,
-                     from.column_order.empty() ? nullptr : from.column_order.data()};
+    matrix.source = {
+        from.data.data(),     from.dtype, rows, columns, from.column_order.empty() ? nullptr : from.column_order.data(),
+        from.int8_activations};
     matrix.tensors = from.tensors;
     return matrix;
   }

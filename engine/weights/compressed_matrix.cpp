@@ -128,6 +128,7 @@ QuantizedMatrix read_int8_matrix(const Checkpoint& checkpoint, const Quantizatio
   const ColumnGroups groups = even_groups(columns, columns / scales.groups);
   QuantizedMatrix matrix = make_group_rows(8, rows, groups);
   matrix.tensors = {&weight, scales.tensor};
+  matrix.int8_activations = config.int8_activations && scales.groups == 1;
   // What the activations' scales would be is of no use: they are quantised by what they hold.
   for (const char* extra : {".weight_zero_point", ".weight_format", ".input_scale", ".input_zero_point"}) {
     if (const StoredTensor* tensor = checkpoint.find(module + extra)) matrix.tensors.push_back(tensor);
@@ -142,6 +143,7 @@ QuantizedMatrix read_int8_matrix(const Checkpoint& checkpoint, const Quantizatio
     for (std::size_t g = 0; zeros != nullptr && g < row_zeros.size(); ++g) {
       const auto at = static_cast<std::size_t>(row * scales.row_stride) + g;
       row_zeros[g] = static_cast<std::uint8_t>(zeros->data[at]) ^ 0x80u;
+      if (row_zeros[g] != 128) matrix.int8_activations = false;
     }
     write_group_row(matrix, groups, row, codes.data(), scales.row(row), row_zeros.data());
   }

@@ -79,6 +79,16 @@ void check_scheme(const Json& scheme, const std::string& file, const std::string
   }
 }
 
+/// Whether a group of compressed-tensors rounds activations to int8 as one scale a token can do as well or better.
+bool rounds_to_int8(const Json& group, const std::string& file, const std::string& prefix) {
+  const Json* inputs = JsonFields(group, file, prefix).object("input_activations");
+  if (inputs == nullptr) return false;
+  const JsonFields fields(*inputs, file, prefix + "input_activations.");
+  const std::string strategy = fields.string({"strategy"}).value_or("tensor");
+  return fields.string({"type"}).value_or("int") == "int" && fields.integer({"num_bits"}, 1, 64).value_or(8) == 8 &&
+         fields.boolean({"symmetric"}).value_or(true) && (strategy == "token" || strategy == "tensor");
+}
+
 QuantizationConfig read_compressed(const JsonFields& fields, const std::string& file) {
   QuantizationConfig config{.method = QuantMethod::compressed_tensors, .file = file};
   const std::string format = fields.string({"format"}).value_or("");
@@ -94,11 +104,13 @@ QuantizationConfig read_compressed(const JsonFields& fields, const std::string& 
   }
   const Json* groups = fields.object("config_groups");
   if (groups == nullptr || groups->empty()) throw CheckpointError(file, "config_groups", "at least one group", "none");
+  config.int8_activations = true;
   for (const auto& [name, group] : groups->items()) {
     const std::string prefix = "config_groups." + log_safe(name) + ".";
     const Json* weights = JsonFields(group, file, prefix).object("weights");
     if (weights == nullptr) throw CheckpointError(file, prefix + "weights", "an object", "none");
     check_scheme(*weights, file, prefix + "weights.");
+    config.int8_activations = config.int8_activations && rounds_to_int8(group, file, prefix);
   }
   config.label = format == "pack-quantized" ? "compressed-tensors, packed" : "compressed-tensors, int8";
   return config;

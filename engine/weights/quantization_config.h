@@ -17,7 +17,9 @@ struct QuantizationConfig {
   /// Inputs that share a scale; -1: all; 0: as each matrix's shape tells.
   std::int64_t group_size = 0;
   bool zeros_less_one = false;  // GPTQ's first layout stores zero - 1
-  std::string label{};          // for people: "GPTQ 4 bit"
+  /// Every layer's inputs are to be rounded to int8 without a zero, by one scale a token, or one known beforehand.
+  bool int8_activations = false;
+  std::string label{};  // for people: "GPTQ 4 bit"
 };
 
 /// Reads `quantization_config` of config.json, else quantize_config.json (GPTQ) or quant_config.json (AWQ); GGUF files

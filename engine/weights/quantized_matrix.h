@@ -21,6 +21,7 @@ struct QuantizedMatrix {
   std::int64_t columns = 0;
   std::vector<std::byte> data;             // rows * row_bytes(dtype, columns)
   std::vector<std::int32_t> column_order;  // column i of data is input column_order[i]; empty: input i
+  bool int8_activations = false;           // see WeightSource
   std::vector<const StoredTensor*> tensors;
 };
 

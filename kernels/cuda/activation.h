@@ -16,7 +16,15 @@ enum ActivationForm : std::uint32_t {
   // nothing overflows or vanishes; 1 for a row of zeros. And the sums of those f16 values over each 16 columns, in f32,
   // for weight formats with minima. For f16 weights and all quantised ones.
   kF16Form = 4,
+  // int8 codes and the row's scale s = max |x| / 127: a code is x * (127 / max |x|), both in f32, rounded to the
+  // nearest integer, ties to even, so at most 127 in size. All codes are 0 where max |x| is below kLeastInt8Row,
+  // infinite or NaN; in the last two cases s is so too, and with it every product. For int8 weights with one scale a
+  // row.
+  kInt8Form = 8,
 };
+
+/// See kInt8Form: 127 over this is finite.
+inline constexpr float kLeastInt8Row = 0x1p-100f;
 
 /// Columns are padded to a multiple of this with zeros, in activations and in packed weights: kernels have no tail in
 /// K.
@@ -33,11 +41,13 @@ struct ActivationPlanes {
   std::uint16_t* f16;   // [rows, stride]
   float* f16_scale;     // [rows]
   float* f16_sums;      // [rows, stride / 16]
+  std::int8_t* int8;    // [rows, stride]
+  float* int8_scale;    // [rows]
   std::int64_t stride;  // padded_columns(columns)
 };
 
-/// Planes of an activation at `data` (256-byte aligned): in the order f32, bf16, f16, scales, sums, each 256-byte
-/// aligned. With data == null the pointers are offsets; `bytes` gets the total.
+/// Planes of an activation at `data` (256-byte aligned): in the order f32, bf16, f16, scales, sums, int8, scales, each
+/// 256-byte aligned. With data == null the pointers are offsets; `bytes` gets the total.
 inline ActivationPlanes activation_planes(void* data, std::int64_t rows, std::int64_t columns, std::uint32_t forms,
                                           std::size_t* bytes = nullptr) {
   ActivationPlanes planes{};
@@ -55,6 +65,10 @@ inline ActivationPlanes activation_planes(void* data, std::int64_t rows, std::in
     planes.f16 = static_cast<std::uint16_t*>(place(count * 2));
     planes.f16_scale = static_cast<float*>(place(static_cast<std::size_t>(rows) * 4));
     planes.f16_sums = static_cast<float*>(place(count / 16 * 4));
+  }
+  if (forms & kInt8Form) {
+    planes.int8 = static_cast<std::int8_t*>(place(count));
+    planes.int8_scale = static_cast<float*>(place(static_cast<std::size_t>(rows) * 4));
   }
   if (bytes != nullptr) *bytes = at;
   return planes;

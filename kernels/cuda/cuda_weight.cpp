@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/errors.h"
 #include "kernels/cuda/activation.h"
+#include "kernels/cuda/dev/linear_i8_params.h"
 #include "kernels/cuda/pack.h"
 
 namespace inferd::cuda {
@@ -17,13 +18,14 @@ constexpr std::size_t kChunkBytes = std::size_t{16} << 20;  // packed and upload
 /// The form of activation that the kernel of a format reads.
 std::uint32_t form_of(WeightFormat format, ActivationMode mode, int arch) {
   if (mode == ActivationMode::f32 || format == WeightFormat::f32) return kF32Form;
+  if (format == WeightFormat::i8) return kInt8Form;
   if (format == WeightFormat::bf16) return arch >= 80 ? kBf16Form : kF32Form;
   return kF16Form;
 }
 
 /// Whether two sources can be one part.
 bool is_alike(const WeightSource& a, const WeightSource& b) {
-  if (a.dtype != b.dtype || a.columns != b.columns) return false;
+  if (a.dtype != b.dtype || a.columns != b.columns || a.int8_activations != b.int8_activations) return false;
   if (a.column_order == b.column_order) return true;
   return a.column_order != nullptr && b.column_order != nullptr &&
          std::equal(a.column_order, a.column_order + a.columns, b.column_order);
@@ -43,15 +45,16 @@ CudaWeight::CudaWeight(std::span<const WeightSource> sources, const WeightOption
   for (std::size_t first = 0, count = 1; first < sources.size(); first += count, count = 1) {
     while (first + count < sources.size() && is_alike(sources[first], sources[first + count])) ++count;
     const bool interleaved = gated_ && count == 2;
-    add_part(sources.subspan(first, count), interleaved, memory, pool);
+    const bool int8 = sources[first].int8_activations && mode == ActivationMode::automatic && !options.also_embedding &&
+                      padded_columns(columns_) <= kMostI8Columns;
+    add_part(WeightPacker(sources.subspan(first, count), interleaved, int8), sources[first].column_order, memory, pool);
     parts_.back().form = form_of(parts_.back().format, mode, arch);
     forms_ |= parts_.back().form;
   }
 }
 
-void CudaWeight::add_part(std::span<const WeightSource> sources, bool interleaved, WeightMemory& memory,
+void CudaWeight::add_part(const WeightPacker& packer, const std::int32_t* column_order, WeightMemory& memory,
                           ThreadPool& pool) {
-  const WeightPacker packer(sources, interleaved);
   std::unique_ptr<DeviceBuffer> buffer = memory.allocate(packer.bytes());
   auto* device = static_cast<std::byte*>(buffer->data());
   const std::size_t tile_bytes = packer.row_tile_bytes();
@@ -65,8 +68,8 @@ void CudaWeight::add_part(std::span<const WeightSource> sources, bool interleave
     });
     memory.upload(device + static_cast<std::size_t>(first) * tile_bytes, staged, bytes);
   }
-  parts_.push_back({packer.format(), interleaved, 0, rows_, packer.rows(), packer.planes(device),
-                    upload_order(sources[0].column_order, memory)});
+  parts_.push_back({packer.format(), packer.gated(), 0, rows_, packer.rows(), packer.planes(device),
+                    upload_order(column_order, memory)});
   rows_ += packer.rows();
   bytes_ += packer.bytes();
   buffers_.push_back(std::move(buffer));

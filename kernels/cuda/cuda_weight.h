@@ -11,6 +11,8 @@
 
 namespace inferd::cuda {
 
+class WeightPacker;
+
 /// How weights get into device memory. The backend's; tests put the interpreter's memory behind it.
 class WeightMemory {
  public:
@@ -53,7 +55,7 @@ class CudaWeight final : public Weight {
   std::span<const Part> parts() const { return parts_; }
 
  private:
-  void add_part(std::span<const WeightSource> sources, bool interleaved, WeightMemory& memory, ThreadPool& pool);
+  void add_part(const WeightPacker& packer, const std::int32_t* column_order, WeightMemory& memory, ThreadPool& pool);
   const std::int32_t* upload_order(const std::int32_t* order, WeightMemory& memory);
 
   std::int64_t rows_ = 0;

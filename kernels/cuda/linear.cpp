@@ -7,6 +7,7 @@
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/dev/linear_rows_params.h"
 #include "kernels/cuda/linear_exact.h"
+#include "kernels/cuda/linear_i8.h"
 #include "kernels/cuda/linear_mma.h"
 #include "kernels/cuda/linear_panels.h"
 
@@ -87,6 +88,10 @@ void multiply(Launcher& launcher, const CudaWeight& weight, const ActivationPlan
   for (const CudaWeight::Part& part : weight.parts()) {
     if (part.form == kF32Form) {
       linear_exact(launcher, part, x.f32, x.stride, num_tokens, epilogue);
+      continue;
+    }
+    if (part.form == kInt8Form) {
+      linear_i8(launcher, part, x, num_tokens, epilogue);
       continue;
     }
     const ActivationPlanes own = part.column_order != nullptr ? reorder(launcher, part, x, num_tokens, ordered) : x;

@@ -5,12 +5,20 @@
 namespace inferd::cuda {
 namespace {
 
-/// Columns [column, column + 4) of a row of the activation, f16 without its scale.
+/// Columns [column, column + 4) of a row of the activation, f16 and int8 without their scales.
 __device__ float4 load_x(const ActivationPlanes& x, std::int64_t token, int column) {
   const std::int64_t at = token * x.stride + column;
   if (x.f32 != nullptr) return widen(x.f32 + at);
   if (x.f16 != nullptr) return widen(reinterpret_cast<const __half*>(x.f16) + at);
-  return widen(reinterpret_cast<const __nv_bfloat16*>(x.bf16) + at);
+  if (x.bf16 != nullptr) return widen(reinterpret_cast<const __nv_bfloat16*>(x.bf16) + at);
+  const char4 codes = *reinterpret_cast<const char4*>(x.int8 + at);
+  return make_float4(codes.x, codes.y, codes.z, codes.w);
+}
+
+__device__ float scale_of_x(const ActivationPlanes& x, std::int64_t token) {
+  if (x.f32 != nullptr) return 1.0f;
+  if (x.f16 != nullptr) return x.f16_scale[token];
+  return x.bf16 != nullptr ? 1.0f : x.int8_scale[token];
 }
 
 __device__ float add_product(float sum, const float4& a, const float4& x) {
@@ -36,7 +44,7 @@ extern "C" __global__ void __launch_bounds__(128) lora_shrink(const __grid_const
     sums[0] = add_product(sums[0], *reinterpret_cast<const float4*>(first + column), x);
     sums[1] = add_product(sums[1], *reinterpret_cast<const float4*>(second + column), x);
   }
-  const float scale = p.x.f32 == nullptr && p.x.f16 != nullptr ? p.x.f16_scale[token] : 1.0f;
+  const float scale = scale_of_x(p.x, token);
   for (int i = 0; i < 2; ++i) {
     const float sum = warp_sum(sums[i]);
     if (lane == 0 && rank + i < update.rank) p.shrunk[token * p.shrunk_stride + rank + i] = sum * scale;

@@ -84,16 +84,13 @@ __device__ void norm_row(const NormParams& p) {
   for (int k = 0; k < slots; ++k) {
     finish_chunk(p, row, column_of(k), factor, v[k]);
     if (p.out != nullptr) store_row_chunk(p.out + row * p.out_stride, column_of(k), p.columns, p.vectors, v[k]);
-    largest = fmaxf(largest, largest_of(v[k]));
+    largest = larger(largest, largest_of(v[k]));
   }
   if (p.into.stride == 0) return;
-  F16RowScale f16{};
-  if (p.into.f16 != nullptr) {
-    f16 = f16_row_scale(block_max<threads>(largest, scratch[2]));
-    if (threadIdx.x == 0) p.into.f16_scale[row] = f16.scale;
-  }
+  RowFactors factors{};
+  if (has_row_scales(p.into)) factors = write_row_scales(p.into, row, block_max<threads>(largest, scratch[2]));
 #pragma unroll
-  for (int k = 0; k < slots; ++k) write_activation_chunk(p.into, row, column_of(k), v[k], f16.inverse);
+  for (int k = 0; k < slots; ++k) write_activation_chunk(p.into, row, column_of(k), v[k], factors);
 }
 
 /// Rows that registers do not hold are read once for each sum; all but the first time from cache.
@@ -126,21 +123,20 @@ __device__ void norm_wide_row(const NormParams& p) {
     centre_chunk(p, column, mean, v);
     finish_chunk(p, row, column, factor, v);
   };
-  F16RowScale f16{};
-  if (p.into.f16 != nullptr) {
+  RowFactors factors{};
+  if (has_row_scales(p.into)) {
     float largest = 0.0f;
     for (int column = first; column < p.columns; column += kStep) {
       result(column);
-      largest = fmaxf(largest, largest_of(v));
+      largest = larger(largest, largest_of(v));
     }
-    f16 = f16_row_scale(block_max<threads>(largest, scratch[2]));
-    if (threadIdx.x == 0) p.into.f16_scale[row] = f16.scale;
+    factors = write_row_scales(p.into, row, block_max<threads>(largest, scratch[2]));
   }
   const std::int64_t end = p.into.stride == 0 ? p.columns : p.into.stride;
   for (int column = first; column - first < end; column += kStep) {
     result(column);
     if (p.out != nullptr) store_row_chunk(p.out + row * p.out_stride, column, p.columns, p.vectors, v);
-    if (p.into.stride != 0) write_activation_chunk(p.into, row, column, v, f16.inverse);
+    if (p.into.stride != 0) write_activation_chunk(p.into, row, column, v, factors);
   }
 }
 

@@ -168,6 +168,7 @@ void pack_scales(const StoredCodes& from, std::int64_t k_tile, int part, const R
       case WeightScales::s:
         put(scales + 4 * at, from.f32_scales[half]);
         break;
+      case WeightScales::row:
       case WeightScales::none:
         INFERD_CHECK(false);
     }
@@ -190,6 +191,28 @@ void pack_quantized_row(DType dtype, const std::byte* stored, std::int64_t colum
   }
 }
 
+/// Signed codes in the order of m16n8k32, and the row's one scale.
+void pack_i8_row(DType dtype, const std::byte* stored, std::int64_t columns, const RowPlace& place) {
+  const DTypeInfo& info = dtype_info(dtype);
+  const int parts = info.block_elements / kBlock;
+  StoredCodes codes[kMostParts];
+  std::byte* scale = place.super(0) + 4 * (2 * place.g + place.upper);
+  const auto* block = reinterpret_cast<const std::uint8_t*>(stored);
+  for (std::int64_t first = 0; first < columns / kBlock; first += parts, block += info.block_bytes) {
+    read_stored(dtype, block, codes);
+    if (first == 0) put(scale, codes[0].f32_scales[0]);
+    for (int i = 0; i < parts; ++i) {
+      StoredCodes& from = codes[i];
+      INFERD_CHECK(from.zero == 128 && std::memcmp(scale, from.f32_scales, sizeof(float)) == 0);
+      for (std::uint8_t& code : from.codes) code ^= 0x80;
+      std::byte* chunk = place.tile((first + i) / 2) + 512 * ((first + i) % 2) + 64 * place.g + 4 * place.upper;
+      for (int four = 0; four < 8; ++four) {  // columns 4 four …: half four / 4, lane four % 4
+        std::memcpy(chunk + 16 * (four % 4) + 8 * (four / 4), from.codes + 4 * four, 4);
+      }
+    }
+  }
+}
+
 /// The f16 bits of an integer that a half holds exactly.
 int integer_half(int value) {
   if (value == 0) return 0;
@@ -200,8 +223,11 @@ int integer_half(int value) {
   return value < 0 ? half | 0x8000 : half;
 }
 
+constexpr int kOneSuper = 30;  // more tiles than there are share it
+
 /// Tiles that share a super entry, log2.
 int super_shift_of(DType dtype, const WeightLayout& layout) {
+  if (layout.scales == WeightScales::row) return kOneSuper;
   if (layout.scales != WeightScales::dz64) return layout.super_shift;
   return std::countr_zero(static_cast<unsigned>(dtype_info(dtype).block_elements / kColumnTile));
 }
@@ -263,13 +289,14 @@ WeightFormat weight_format_of(DType dtype) {
   }
 }
 
-WeightPacker::WeightPacker(std::span<const WeightSource> sources, bool gated)
+WeightPacker::WeightPacker(std::span<const WeightSource> sources, bool gated, bool int8)
     : sources_(sources.begin(), sources.end()), gated_(gated) {
   INFERD_CHECK(!sources_.empty());
   INFERD_CHECK(!gated_ || (sources_.size() == 2 && sources_[0].rows == sources_[1].rows));
   dtype_ = sources_[0].dtype;
   columns_ = sources_[0].columns;
-  format_ = weight_format_of(dtype_);
+  INFERD_CHECK(!int8 || group_format(dtype_).bits == 8);
+  format_ = int8 ? WeightFormat::i8 : weight_format_of(dtype_);
   for (const WeightSource& source : sources_) {
     INFERD_CHECK(source.dtype == dtype_);
     check_weight_source(source, columns_);
@@ -285,13 +312,15 @@ WeightPacker::WeightPacker(std::span<const WeightSource> sources, bool gated)
   std::int64_t bytes = 0;
   const bool overflows = columns_ > std::numeric_limits<std::int32_t>::max() ||
                          __builtin_mul_overflow(k_tiles_, std::int64_t{layout.tile_bytes()}, &bytes) ||
-                         __builtin_add_overflow(bytes, (k_tiles_ >> super_shift_) * entry_bytes + 31, &bytes);
+                         __builtin_add_overflow(bytes, super_entries() * entry_bytes + 31, &bytes);
   row_tile_bytes_ = static_cast<std::size_t>(bytes) / 32 * 32;
   std::size_t total = 0;
   if (overflows || __builtin_mul_overflow(static_cast<std::size_t>(row_tiles_), row_tile_bytes_, &total)) {
     throw MemoryError("a matrix of " + std::to_string(rows_) + " x " + std::to_string(columns_) + " is too large");
   }
 }
+
+std::int64_t WeightPacker::super_entries() const { return super_shift_ == kOneSuper ? 1 : k_tiles_ >> super_shift_; }
 
 WeightPlanes WeightPacker::planes(const std::byte* data) const {
   WeightPlanes planes{};
@@ -336,6 +365,7 @@ void WeightPacker::pack_row(const std::byte* stored, int row, std::byte* row_til
   const RowPlace place{layout, row_tile, k_tiles_, super_shift_, row % 8, row / 8};
   if (layout.bits == 32) return pack_plain_row<4>(stored, columns_, place);
   if (layout.bits == 16) return pack_plain_row<2>(stored, columns_, place);
+  if (format_ == WeightFormat::i8) return pack_i8_row(dtype_, stored, columns_, place);
   pack_quantized_row(dtype_, stored, columns_, place);
 }
 

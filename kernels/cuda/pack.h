@@ -19,9 +19,11 @@ WeightFormat weight_format_of(DType dtype);
 class WeightPacker {
  public:
   /// Throws CheckpointError for a type that cannot be packed or a shape that the type cannot have, MemoryError.
-  WeightPacker(std::span<const WeightSource> sources, bool gated);
+  /// `int8`: as WeightFormat::i8, sources being made for int8 activations (WeightSource).
+  WeightPacker(std::span<const WeightSource> sources, bool gated, bool int8 = false);
 
   WeightFormat format() const { return format_; }
+  bool gated() const { return gated_; }
   std::int64_t rows() const { return rows_; }  // of all sources
   std::int64_t row_tiles() const { return row_tiles_; }
   std::size_t row_tile_bytes() const { return row_tile_bytes_; }
@@ -33,6 +35,7 @@ class WeightPacker {
   void pack(std::int64_t first, std::int64_t count, std::byte* out) const;
 
  private:
+  std::int64_t super_entries() const;  // of a row tile
   const std::byte* stored_row(std::int64_t row_tile, int row) const;
   void pack_row(const std::byte* stored, int row, std::byte* row_tile) const;
 

@@ -11,19 +11,18 @@ extern "C" __global__ void __launch_bounds__(256) to_activation(const __grid_con
   const int first = threadIdx.x * kActivationChunk;
   constexpr int kStep = 256 * kActivationChunk;
   float v[kActivationChunk];
-  F16RowScale f16{};
-  if (p.out.f16 != nullptr) {
+  RowFactors factors{};
+  if (has_row_scales(p.out)) {
     float largest = 0.0f;
     for (int column = first; column < p.columns; column += kStep) {
       load_row_chunk(x, column, p.columns, p.vectors, v);
-      largest = fmaxf(largest, largest_of(v));
+      largest = larger(largest, largest_of(v));
     }
-    f16 = f16_row_scale(block_max<256>(largest, scratch));
-    if (threadIdx.x == 0) p.out.f16_scale[row] = f16.scale;
+    factors = write_row_scales(p.out, row, block_max<256>(largest, scratch));
   }
   for (int column = first; column - first < p.out.stride; column += kStep) {
     load_row_chunk(x, column, p.columns, p.vectors, v);
-    write_activation_chunk(p.out, row, column, v, f16.inverse);
+    write_activation_chunk(p.out, row, column, v, factors);
   }
 }
 

@@ -23,6 +23,8 @@ namespace inferd::cuda {
 //   2 bits         word s / 2, with j = 4 (s % 2) + i: bits 2 j and 16 + 2 j, upwards
 //   1 bit          word 0, with j = 4 s + i: bits j and 16 + j
 // Codes of 6, 5 and 3 bits are 4 + 2, 4 + 1 and 2 + 1, the lower bits first.
+// i8 is in the order of m16n8k32 instead: chunk s holds columns 32 s …, its word i columns 16 (i / 2) + 4 t + {0, 1, 2,
+// 3} of row g + 8 (i % 2).
 enum class WeightFormat : std::uint8_t {
   f32,
   f16,
@@ -50,8 +52,9 @@ enum class WeightFormat : std::uint8_t {
   t4_16,  // entries of the weight's own table of 16 small integers, times an f32 scale, of 16 columns
   t4_32,
   h4_64,  // entries of the weight's own table of 16 halves, times an f32 scale, of 64 columns
+  i8,     // signed bytes, times an f32 scale of the whole row; for int8 activations, so only linear_i8 reads it
 };
-/// The kernels of a family, one a format, in the order of WeightFormat: Kernel::`family`_f32 and so on.
+/// The kernels of a family, one a format but i8, in the order of WeightFormat: Kernel::`family`_f32 and so on.
 #define INFERD_KERNEL_OF_EACH_FORMAT(family)                                                                       \
   Kernel::family##_f32, Kernel::family##_f16, Kernel::family##_bf16, Kernel::family##_q8_0, Kernel::family##_q4_0, \
       Kernel::family##_q4_1, Kernel::family##_q5_0, Kernel::family##_q5_1, Kernel::family##_q2_k,                  \
@@ -60,7 +63,7 @@ enum class WeightFormat : std::uint8_t {
       Kernel::family##_g3_32, Kernel::family##_g3_64, Kernel::family##_g4_32, Kernel::family##_g4_64,              \
       Kernel::family##_g8_32, Kernel::family##_g8_64, Kernel::family##_t4_16, Kernel::family##_t4_32,              \
       Kernel::family##_h4_64
-inline constexpr int kNumWeightFormats = static_cast<int>(WeightFormat::h4_64) + 1;
+inline constexpr int kNumWeightFormats = static_cast<int>(WeightFormat::h4_64) + 1;  // without i8
 
 inline constexpr int kRowTile = 16;
 inline constexpr int kColumnTile = 64;
@@ -77,6 +80,7 @@ enum class WeightScales : std::uint8_t {
   dz,     // tile [2][G] f32 scale, then [g][2][G] u8 zero
   dz64,   // super [2] f32 scale; behind all super entries [entries][g][2] u8 zero
   s,      // tile [2][G] f32 scale
+  row,    // one super entry for all tiles: [2] f32 scale
 };
 
 /// What codes that are indices of the weight's table find there.
@@ -161,6 +165,8 @@ constexpr WeightLayout weight_layout(WeightFormat format) {
       return {4, 128, T::bytes, 32, false, S::s, 128, 0, 0};
     case WeightFormat::h4_64:
       return {4, 0, T::halves, 64, false, S::s, 64, 0, 0};
+    case WeightFormat::i8:
+      return {8, 0, T::none, 0, false, S::row, 0, 64, 0};
   }
   return {};
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <cstring>
 #include <functional>
 #include <random>
 #include <string>
@@ -63,6 +64,16 @@ std::vector<std::byte> random_weights(std::size_t bytes) {
   return out;
 }
 
+/// Makes blocks of G8_128 those of rows with one scale and no zero.
+void give_one_scale(std::vector<std::byte>& blocks) {
+  const auto bytes = static_cast<std::size_t>(dtype_info(DType::g8_128).block_bytes);
+  constexpr float kScale = 0x1p-10f;
+  for (std::size_t at = 0; at < blocks.size(); at += bytes) {
+    std::memcpy(blocks.data() + at, &kScale, sizeof kScale);
+    blocks[at + kGroupZeroAt] = std::byte{128};
+  }
+}
+
 class Bench {
  public:
   Bench(Backend& backend, const Effort& effort) : backend_(backend), effort_(effort) {
@@ -85,14 +96,15 @@ class Bench {
     }
   }
 
-  /// name: of the rows in the report.
+  /// name: of the rows in the report. int8: of g8_128, with int8 activations.
   void linears(DType dtype, std::int64_t rows, std::int64_t columns, const std::vector<std::int64_t>& tokens,
-               const std::string& name = "linear") {
+               const std::string& name = "linear", bool int8 = false) {
     rows = effort_.size(rows, 64);
     columns = effort_.size(columns, 256);
     const std::size_t bytes = row_bytes(dtype, columns) * static_cast<std::size_t>(rows);
-    const std::vector<std::byte> stored = random_weights(bytes);
-    const WeightSource source{stored.data(), dtype, rows, columns};
+    std::vector<std::byte> stored = random_weights(bytes);
+    if (int8) give_one_scale(stored);
+    const WeightSource source{stored.data(), dtype, rows, columns, nullptr, int8};
     std::vector<std::unique_ptr<Weight>> copies;
     for (std::size_t total = 0; total < effort_.beyond_l2; total += bytes) {
       copies.push_back(backend_.load_weight({&source, 1}, {}));
@@ -116,7 +128,7 @@ class Bench {
       const auto shape = std::to_string(m) + "x" + std::to_string(rows) + "x" + std::to_string(columns);
       const double moved =
           static_cast<double>(copies[0]->bytes()) + static_cast<double>(m) * (2.0 * columns + 4.0 * rows);
-      report(name + " " + std::string(dtype_info(dtype).name), shape, us, moved,
+      report(name + " " + std::string(int8 ? "W8A8" : dtype_info(dtype).name), shape, us, moved,
              2.0 * static_cast<double>(m) * static_cast<double>(rows) * static_cast<double>(columns));
     }
   }
@@ -215,6 +227,8 @@ int run(const Effort& effort) {
                             DType::q6_k, DType::iq4_nl, DType::iq4_xs, DType::g4_128, DType::g4_32, DType::g8_128}) {
     bench.linears(dtype, 14336, 4096, few);
   }
+  bench.linears(DType::g8_128, 14336, 4096, many, "linear", true);
+  bench.linears(DType::g8_128, 4096, 14336, many, "linear", true);
   bench.linears(DType::bf16, 1152, 896, few);  // the q, k, v of a 0.5B model
   bench.linears(DType::bf16, 151936, 896, few);
   for (const int context : {512, 4096, 32768}) bench.attention(1, 1, context, 32, 8, 128);

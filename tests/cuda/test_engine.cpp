@@ -8,6 +8,7 @@
 #include "tests/cuda/fake_gpu.h"
 #include "tests/engine/golden_core.h"
 #include "tests/errors.h"
+#include "tests/models/model_harness.h"
 
 namespace inferd {
 namespace {
@@ -85,6 +86,15 @@ TEST_CASE("the same answers alone, together, in small chunks and on prefix hits"
     const std::vector<Answer> expected = answers_alone(*backend, path, &block_bytes);
     CHECK(check_together(*backend, path, options_with(16, 100 * block_bytes), expected).cached_prompt_tokens > 0);
   }
+}
+
+TEST_CASE("the same answers alone, together, in small chunks and on prefix hits with int8 activations") {
+  const auto backend = gpu_backend();
+  const testing::VariantFolder folder(testing::golden_dir() / "models/qwen2_w8a8", "config.int8.json");
+  std::size_t block_bytes = 0;
+  const std::vector<Answer> expected = answers_alone(*backend, folder.path(), &block_bytes);
+  CHECK(check_together(*backend, folder.path(), options_with(16, 100 * block_bytes), expected).cached_prompt_tokens >
+        0);
 }
 
 TEST_CASE("the same answers alone, together, in small chunks and on prefix hits of a q8_0 cache") {

@@ -1,6 +1,7 @@
 // What tests of the engine over golden models share: loading one, and its answers.
 #pragma once
 
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <variant>
@@ -20,7 +21,7 @@ inline const std::string kGolden = INFERD_SOURCE_DIR "/tests/golden/";
 /// layers go.
 inline std::unique_ptr<Model> load_decoder(const std::string& name, Backend& backend, const EngineOptions& options,
                                            Backend* host = nullptr, int host_layers = 0) {
-  const auto checkpoint = Checkpoint::open(kGolden + name);
+  const auto checkpoint = Checkpoint::open(std::filesystem::path(kGolden) / name);
   ModelOptions model_options;
   model_options.max_batch_tokens = options.max_batch_tokens;
   model_options.max_logit_rows = options.max_logit_rows;

@@ -95,7 +95,17 @@ struct StoredMatrix {
       }
     }
   }
-  WeightSource source() const { return {memory.data() + 1, dtype, rows, columns}; }
+  /// Of g8_*: one scale a row and the zero 128, as WeightSource::int8_activations wants it.
+  StoredMatrix& give_rows_one_scale() {
+    const auto block = static_cast<std::size_t>(dtype_info(dtype).block_bytes), bytes = row_bytes(dtype, columns);
+    for (std::size_t at = 1; at < memory.size(); at += block) {
+      std::memcpy(memory.data() + at, memory.data() + 1 + (at - 1) / bytes * bytes, sizeof(float));
+      memory[at + kGroupZeroAt] = std::byte{128};
+    }
+    one_scale = true;
+    return *this;
+  }
+  WeightSource source() const { return {memory.data() + 1, dtype, rows, columns, nullptr, one_scale}; }
   /// All rows widened by the scalar yardstick.
   std::vector<float> widened() const {
     std::vector<float> out(static_cast<std::size_t>(rows * columns));
@@ -110,6 +120,7 @@ struct StoredMatrix {
   std::int64_t rows;
   std::int64_t columns;
   std::vector<std::byte> memory;
+  bool one_scale = false;
 };
 
 }  // namespace inferd::testing

@@ -42,6 +42,14 @@ inline std::vector<double> values_of(SimLauncher& sim, const Activation& activat
   std::vector<float> wide(rows * stride);
   if (form == kF32Form) {
     wide = sim.get<float>(planes.f32, wide.size());
+  } else if (form == kInt8Form) {
+    const auto codes = sim.get<std::int8_t>(planes.int8, wide.size());
+    const auto scale = sim.get<float>(planes.int8_scale, rows);
+    std::vector<double> out(rows * columns);
+    for (std::size_t i = 0; i < out.size(); ++i) {
+      out[i] = double{scale[i / columns]} * codes[i / columns * stride + i % columns];
+    }
+    return out;
   } else {
     const auto half = sim.get<std::uint16_t>(form == kBf16Form ? planes.bf16 : planes.f16, wide.size());
     const auto scale = form == kF16Form ? sim.get<float>(planes.f16_scale, rows) : std::vector<float>(rows, 1.0f);

@@ -18,6 +18,7 @@ struct Matrix {
   DType dtype;
   std::int64_t rows;
   bool ordered = false;  // stored in an order of columns of its own
+  bool int8 = false;     // made for int8 activations
 };
 
 struct Case {
@@ -69,6 +70,7 @@ void check(int arch, const Case& c, int schedules = 1) {
     stored.emplace_back(matrix.dtype, matrix.rows, c.columns, static_cast<std::uint32_t>(stored.size() + 1));
   }
   for (std::size_t i = 0; i < stored.size(); ++i) {
+    if (c.matrices[i].int8) stored[i].give_rows_one_scale();
     sources.push_back(stored[i].source());
     const std::vector<float> values = stored[i].widened();
     const std::size_t at = w.size();
@@ -128,13 +130,19 @@ void check(int arch, const Case& c, int schedules = 1) {
     REQUIRE(first_difference(sim.get<float>(args.out.data, expected.sums.size()), expected.sums, expected.error, 1) ==
             "");
   }
-  for (const std::uint32_t form : {kF32Form, kBf16Form, kF16Form}) {
+  for (const std::uint32_t form : {kF32Form, kBf16Form, kF16Form, kInt8Form}) {
     if ((c.out_forms & form) == 0) continue;
     const std::vector<double> found = values_of(sim, args.out_activation, form);
+    const auto half_step = [&](std::size_t i) {
+      if (form != kInt8Form) return rounding_of(form) * std::fabs(expected.sums[i]);
+      const auto row = expected.sums.begin() + static_cast<std::ptrdiff_t>(i) / columns * columns;
+      double largest = 0;
+      for (auto at = row; at != row + columns; ++at) largest = std::fmax(largest, std::fabs(*at));
+      return largest * (1 + 1e-4) / 254;
+    };
     for (std::size_t i = 0; i < found.size(); ++i) {
       CAPTURE(form, i, found[i], expected.sums[i]);
-      if (std::fabs(found[i] - expected.sums[i]) >
-          expected.error[i] + rounding_of(form) * std::fabs(expected.sums[i])) {
+      if (std::fabs(found[i] - expected.sums[i]) > expected.error[i] + half_step(i)) {
         FAIL();
       }
     }
@@ -151,6 +159,18 @@ TEST_CASE("stacked matrices of one type, of several, and in orders of columns") 
             {{{DType::q4_k, 33}, {DType::q6_k, 17}, {DType::f16, 5}, {DType::bf16, 9}, {DType::f32, 3}}, 256, tokens});
       check(arch, {{{DType::g4_32, 33, true}, {DType::g4_32, 17}, {DType::bf16, 9, true}}, 320, tokens}, 6);
     }
+  }
+}
+
+TEST_CASE("matrices made for int8 activations alone and beside others") {
+  const Matrix int8{DType::g8_32, 33, false, true};
+  for (const int arch : built_archs()) {
+    for (const std::int64_t tokens : {1, 9, 40}) {
+      check(arch, {{int8, {DType::g8_32, 17, false, true}, {DType::g8_32, 5}, {DType::f16, 9}}, 96, tokens});
+      check(arch, {{int8, int8}, 160, tokens, Epilogue::silu_gated, true, kInt8Form, false}, 6);
+      check(arch, {{int8, {DType::q8_0, 33}}, 160, tokens, Epilogue::silu_gated, true, kInt8Form});
+    }
+    check(arch, {{int8}, 96, 9, Epilogue::none, true, 0, true, ActivationMode::f32});
   }
 }
 
@@ -178,7 +198,7 @@ TEST_CASE("every epilogue, with and without its inputs") {
 TEST_CASE("outputs become activations of every form, beside f32 rows or instead") {
   for (const int arch : built_archs()) {
     for (const bool keeps_out : {false, true}) {
-      for (const std::uint32_t forms : {1u, 2u, 4u, 7u}) {
+      for (const std::uint32_t forms : {1u, 2u, 4u, 8u, 15u}) {
         check(arch, {{{DType::f16, 70}}, 64, 5, Epilogue::gelu_erf, true, forms, keeps_out});
         check(arch, {{{DType::q4_k, 70}, {DType::q4_k, 70}}, 256, 5, Epilogue::silu_gated, false, forms, keeps_out});
         check(arch, {{{DType::q4_k, 70}, {DType::q6_k, 70}}, 256, 5, Epilogue::silu_gated, false, forms, keeps_out});

@@ -65,6 +65,7 @@ Activation put_activation(SimLauncher& sim, std::vector<float>& x, std::int64_t 
   for (std::int64_t t = 0; t < tokens; ++t) {
     const float scale = std::ldexp(1.0f, static_cast<int>(t) - 3);
     if (form == kF16Form) planes.f16_scale[t] = scale;
+    if (form == kInt8Form) planes.int8_scale[t] = scale * 0.0701f;
     for (std::int64_t k = 0; k < planes.stride; ++k) {
       const std::size_t at = static_cast<std::size_t>(t * planes.stride + k);
       float none = 0;
@@ -80,6 +81,11 @@ Activation put_activation(SimLauncher& sim, std::vector<float>& x, std::int64_t 
         planes.f16[at] = static_cast<std::uint16_t>((bits >> 16 & 0x8000) | static_cast<std::uint32_t>(exponent) << 10 |
                                                     (exponent > 0 ? bits >> 13 & 1023 : 0));
         value = f16_to_f32(planes.f16[at]) * scale;
+      }
+      if (form == kInt8Form) {
+        const int code = std::clamp(static_cast<int>(value * 40), -127, 127);
+        planes.int8[at] = static_cast<std::int8_t>(code);
+        value = static_cast<float>(code) * planes.int8_scale[t];
       }
     }
   }
@@ -149,7 +155,7 @@ std::string check_rows(int arch, std::uint32_t form, std::int64_t columns, std::
 
 TEST_CASE("rows of several adapters and of none, from every form") {
   for (const int arch : built_archs()) {
-    for (const std::uint32_t form : {kF32Form, kBf16Form, kF16Form}) {
+    for (const std::uint32_t form : {kF32Form, kBf16Form, kF16Form, kInt8Form}) {
       for (const std::int64_t columns : {1, 64, 200}) {
         for (const std::int64_t rows : {1, 255, 257}) {
           CAPTURE(arch, form, columns, rows);
@@ -209,7 +215,7 @@ TEST_CASE("lora was run whole") {
 TEST_CASE("faults in the adapters' kernels are noticed") {
   const auto is_right = [] {
     const int arch = built_archs()[0];
-    for (const std::uint32_t form : {kF32Form, kBf16Form, kF16Form}) {
+    for (const std::uint32_t form : {kF32Form, kBf16Form, kF16Form, kInt8Form}) {
       if (check_rows(arch, form, 200, 257, 1) != "" || check_rows(arch, form, 64, 9, 1) != "") return false;
     }
     return true;

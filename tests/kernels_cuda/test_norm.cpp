@@ -121,7 +121,7 @@ TEST_CASE("norm agrees with fp64 for every kernel's widths, aligned or not, what
     for (const NormKind kind : {NormKind::rms, NormKind::layer}) {
       for (const int columns : {1, 7, 8, 9, 63, 64, 65, 384, 577, 1023, 1024, 1025, 2047, 2048, 2049, 4096, 4097}) {
         check(arch, {.kind = kind, .columns = columns, .centre = columns == 1 ? 0.0f : 2.0f});
-        check(arch, {.kind = kind, .columns = columns, .added = Added::bias, .pad = 4, .forms = 4, .rows = 1});
+        check(arch, {.kind = kind, .columns = columns, .added = Added::bias, .pad = 4, .forms = 12, .rows = 1});
         check(arch, {.kind = kind, .columns = columns, .added = Added::residual, .pad = 3, .rows = 1});
       }
       check(arch, {.kind = kind, .columns = 640, .in_place = true});
@@ -134,7 +134,7 @@ TEST_CASE("norm of the widest rows") {
     for (const NormKind kind : {NormKind::rms, NormKind::layer}) {
       for (const int columns : {8191, 8192, 8193, 16384, 32768}) {
         check(arch,
-              {.kind = kind, .columns = columns, .added = Added::residual, .forms = 6, .rows = 1, .schedules = 2});
+              {.kind = kind, .columns = columns, .added = Added::residual, .forms = 14, .rows = 1, .schedules = 2});
       }
       for (const int columns : {5000, 7999, 20001}) {
         check(
@@ -147,14 +147,14 @@ TEST_CASE("norm of the widest rows") {
 
 TEST_CASE("norm writes every form of activation as to_activation does, with or without rows of f32") {
   for (const int arch : built_archs()) {
-    for (const std::uint32_t forms : {1u, 2u, 4u, 7u}) {
+    for (const std::uint32_t forms : {1u, 2u, 4u, 8u, 15u}) {
       for (const int columns : {1, 64, 100, 1000, 1500, 3000}) {
         check(arch, {.columns = columns, .forms = forms, .centre = 0});
         check(arch, {.columns = columns, .added = Added::bias, .forms = forms, .out = false, .centre = 0});
       }
     }
-    check(arch, {.columns = 6000, .forms = 7, .out = false, .schedules = 2});
-    check(arch, {.columns = 9000, .forms = 7, .out = false, .schedules = 2});
+    check(arch, {.columns = 6000, .forms = 15, .out = false, .schedules = 2});
+    check(arch, {.columns = 9000, .forms = 15, .out = false, .schedules = 2});
   }
 }
 

@@ -43,6 +43,36 @@ TEST_CASE("chunks of row tiles are parts of the whole") {
   }
 }
 
+TEST_CASE("int8 rows lie where m16n8k32 wants them") {
+  for (const bool gated : {false, true}) {
+    for (const int columns : {32, 96, 128}) {
+      const StoredMatrix first = StoredMatrix(DType::g8_32, 21, columns, 1).give_rows_one_scale();
+      const StoredMatrix second = StoredMatrix(DType::g8_32, 21, columns, 2).give_rows_one_scale();
+      const WeightPacker packer(std::vector{first.source(), second.source()}, gated, true);
+      CHECK(packer.format() == WeightFormat::i8);
+      const std::vector<std::byte> found = packed(packer, 2);
+      const std::size_t k_tiles = columns > 64 ? 2 : 1, row_tiles = 3;
+      REQUIRE(packer.row_tile_bytes() == k_tiles * 1024 + 64);
+      REQUIRE(found.size() == row_tiles * packer.row_tile_bytes());
+      std::vector<std::byte> expected(found.size());
+      for (std::size_t row = 0; row < 42; ++row) {
+        const StoredMatrix& matrix = row < 21 ? first : second;
+        const std::byte* stored = matrix.memory.data() + 1 + row % 21 * row_bytes(DType::g8_32, columns);
+        const std::size_t in_tile = gated ? row % 21 % 8 + row / 21 * 8 : row % 16;
+        const std::size_t g = in_tile % 8, upper = in_tile / 8;
+        std::byte* tile = expected.data() + (gated ? row % 21 / 8 : row / 16) * packer.row_tile_bytes();
+        std::memcpy(tile + k_tiles * 1024 + 8 * g + 4 * upper, stored, 4);
+        for (std::size_t c = 0; c < static_cast<std::size_t>(columns); ++c) {
+          const std::size_t word = c % 32 / 16 * 2 + upper, lane = 4 * g + c % 16 / 4;
+          tile[c / 64 * 1024 + c % 64 / 32 * 512 + 16 * lane + 4 * word + c % 4] =
+              stored[c / 32 * 37 + kGroupCodesAt + c % 32] ^ std::byte{0x80};
+        }
+      }
+      CHECK(found == expected);
+    }
+  }
+}
+
 TEST_CASE("stacked rows are packed as one matrix's") {
   for (const DType dtype : kLinearTypes) {
     CAPTURE(dtype_info(dtype).name);

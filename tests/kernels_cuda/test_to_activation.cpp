@@ -1,4 +1,5 @@
 // to_activation on the PTX interpreter: every form against its definition, padding included.
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <random>
@@ -26,6 +27,29 @@ double rounded(double x, int bits, int least) {
 // NaN equals NaN.
 bool same(double a, double b) { return a == b || (std::isnan(a) && std::isnan(b)); }
 
+bool has_nan(const std::vector<float>& x) {
+  return std::any_of(x.begin(), x.end(), [](float v) { return std::isnan(v); });
+}
+
+// As activation.h defines the form, and as near to x as its step allows.
+void check_int8(const cuda::ActivationPlanes& planes, SimLauncher& sim, const std::vector<float>& x, std::int64_t row) {
+  float largest = 0;
+  for (const float v : x) largest = std::fmax(largest, std::fabs(v));
+  if (has_nan(x)) largest = std::numeric_limits<float>::quiet_NaN();
+  const float scale = largest / 127.0f;
+  const float factor = largest >= cuda::kLeastInt8Row ? 127.0f / largest : 0.0f;
+  REQUIRE(same(static_cast<double>(sim.get<float>(planes.int8_scale + row, 1)[0]), static_cast<double>(scale)));
+  const auto stride = static_cast<std::size_t>(planes.stride);
+  const auto codes = sim.get<std::int8_t>(planes.int8 + static_cast<std::size_t>(row) * stride, stride);
+  for (std::size_t i = 0; i < stride; ++i) {
+    CAPTURE(row, i);
+    const float product = i < x.size() ? x[i] * factor : 0.0f;
+    REQUIRE(static_cast<int>(codes[i]) == (std::isnan(product) ? 0 : static_cast<int>(std::nearbyint(product))));
+    if (i >= x.size() || factor == 0.0f || !std::isfinite(largest)) continue;
+    REQUIRE(std::fabs(static_cast<double>(x[i]) / static_cast<double>(scale) - codes[i]) <= 0.50002);
+  }
+}
+
 void check_row(const cuda::ActivationPlanes& planes, SimLauncher& sim, const std::vector<float>& x, std::int64_t row) {
   const auto stride = static_cast<std::size_t>(planes.stride);
   const auto at = static_cast<std::size_t>(row) * stride;
@@ -38,12 +62,13 @@ void check_row(const cuda::ActivationPlanes& planes, SimLauncher& sim, const std
     const auto bf16 = sim.get<std::uint16_t>(planes.bf16 + at, stride);
     for (std::size_t i = 0; i < stride; ++i) REQUIRE(same(bf16_to_f32(bf16[i]), rounded(value(i), 8, -133)));
   }
+  if (planes.int8 != nullptr) check_int8(planes, sim, x, row);
   if (planes.f16 != nullptr) {
     double largest = 0;
     for (const float v : x) largest = std::fmax(largest, std::fabs(v));
     int exponent = 0;
     std::frexp(largest, &exponent);  // largest in [2^(exponent - 1), 2^exponent)
-    if (std::isinf(largest)) exponent = 129;
+    if (std::isinf(largest) || has_nan(x)) exponent = 129;
     const double scale = largest == 0 ? 1.0 : std::ldexp(1.0, std::max(exponent - 14, -126));
     REQUIRE(static_cast<double>(sim.get<float>(planes.f16_scale + row, 1)[0]) == scale);
     const auto f16 = sim.get<std::uint16_t>(planes.f16 + at, stride);
@@ -100,10 +125,11 @@ TEST_CASE("Every form of a row is what activation.h says, and its padding zeros"
     for (const std::int64_t columns : {1, 7, 8, 9, 63, 64, 65, 100, 2047, 2048, 2049, 2120}) {
       std::vector<std::vector<float>> rows;
       for (const float size : {1.0f, 1e-6f, 3e4f}) rows.push_back(random_row(columns, size, random));
-      check(arch, columns, columns, 7, rows);                // rows of any alignment
+      check(arch, columns, columns, 15, rows);               // rows of any alignment
       check(arch, columns, (columns + 7) / 4 * 4, 4, rows);  // of 16 bytes
+      check(arch, columns, (columns + 7) / 4 * 4, 8, rows);
     }
-    for (const std::uint32_t forms : {1u, 2u, 3u, 5u}) {
+    for (const std::uint32_t forms : {1u, 2u, 3u, 5u, 9u, 10u, 12u}) {
       check(arch, 70, 72, forms, {random_row(70, 1, random), random_row(70, 2, random)});
     }
   }
@@ -112,15 +138,34 @@ TEST_CASE("Every form of a row is what activation.h says, and its padding zeros"
 TEST_CASE("Rows at the ends of f32 stay finite, others keep what is not") {
   const float inf = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
   for (const int arch : built_archs()) {
-    check(arch, 4, 4, 7,
+    check(arch, 4, 4, 15,
           {{0, 0, -0.0f, 0},
            {1, -1, 0.5f, 2},
            {16383.99f, 1, 0, -1e-9f},
            {3.38e38f, -1, 1e30f, 0},
            {1e-38f, -1e-40f, 0, 1e-45f},
            {0x1p-113f, 0, 0, 0},
+           {0x1p-100f, 0x1p-101f, -0x1p-102f, 0},
+           {0x1.fffffep-101f, 0, -0x1.fffffep-101f, 0},
            {1, nan, 2, 3},
+           {1, -nan, inf, 3},
            {1, -inf, 1e38f, 3}});
+  }
+}
+
+TEST_CASE("Halves between two int8 codes go to the even one") {
+  for (const int arch : built_archs()) {
+    const std::vector<float> row{127, 0.5f, 1.5f, 2.5f, -0.5f, -1.5f, -2.5f, 126.5f, -126.5f, -127, 0.49999997f};
+    check(arch, 11, 11, 8, {row});
+    SimLauncher sim(arch);
+    ToActivationArgs args;
+    args.x = sim.put(row, DType::f32, {1, 11}, "x");
+    std::size_t bytes = 0;
+    cuda::activation_planes(nullptr, 1, 11, cuda::kInt8Form, &bytes);
+    args.out = {sim.allocate(bytes, "activation", true), 1, 11, cuda::kInt8Form};
+    cuda::to_activation(sim, args);
+    const auto codes = sim.get<std::int8_t>(cuda::activation_planes(args.out.data, 1, 11, 8).int8, 11);
+    CHECK(codes == std::vector<std::int8_t>{127, 0, 2, 2, 0, -2, -2, 126, -126, -127, 0});
   }
 }
 

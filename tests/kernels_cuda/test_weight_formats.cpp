@@ -179,6 +179,29 @@ TEST_CASE("activation forms follow the format, the mode and the architecture") {
   CHECK(forms(DType::q4_k, ActivationMode::f32, 80) == cuda::kF32Form);
 }
 
+TEST_CASE("matrices made for int8 activations read them, unless rows are looked up too or activations are exact") {
+  SimLauncher sim(built_archs()[0], 0, 1);
+  const StoredMatrix matrix = StoredMatrix(DType::g8_32, 17, 96, 1).give_rows_one_scale();
+  const auto weight = [&](const WeightOptions& options, ActivationMode mode) {
+    return sim_weight(sim, {matrix.source()}, options, mode);
+  };
+  const cuda::CudaWeight int8 = weight({}, ActivationMode::automatic);
+  CHECK(int8.activation_forms() == cuda::kInt8Form);
+  CHECK(int8.parts()[0].format == cuda::WeightFormat::i8);
+  CHECK(int8.bytes() == 2 * (2 * 16 * 64 + 64));
+  const cuda::CudaWeight exact = weight({}, ActivationMode::f32);
+  CHECK(exact.activation_forms() == cuda::kF32Form);
+  require_rows(sim, exact, matrix.widened());
+  const cuda::CudaWeight embedding = weight({.also_embedding = true}, ActivationMode::automatic);
+  CHECK(embedding.activation_forms() == cuda::kF16Form);
+  require_rows(sim, embedding, matrix.widened());
+  // Sums of more columns might not fit.
+  const StoredMatrix longest = StoredMatrix(DType::g8_128, 1, 131072, 1).give_rows_one_scale();
+  const StoredMatrix longer = StoredMatrix(DType::g8_128, 1, 131072 + 128, 1).give_rows_one_scale();
+  CHECK(sim_weight(sim, {longest.source()}).activation_forms() == cuda::kInt8Form);
+  CHECK(sim_weight(sim, {longer.source()}).activation_forms() == cuda::kF16Form);
+}
+
 TEST_CASE("an order of columns that is no permutation is refused") {
   SimLauncher sim(built_archs()[0], 0, 1);
   const StoredMatrix matrix(DType::g4_32, 3, 32, 1);

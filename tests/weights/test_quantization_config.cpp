@@ -57,6 +57,31 @@ TEST_CASE("settings of every tool that is known") {
   CHECK(read_quantization_config(old_awq).group_size == 32);
 }
 
+TEST_CASE("activations are int8 where every group of layers says so") {
+  const auto int8 = [](const std::string& groups) {
+    return settings(R"({"quant_method":"compressed-tensors","format":"int-quantized","config_groups":{)" + groups +
+                    "}}")
+        .int8_activations;
+  };
+  const auto group = [](const std::string& inputs) {
+    return R"({"weights":{"num_bits":8},"input_activations":)" + inputs + "}";
+  };
+  const std::string token = group(R"({"num_bits":8,"type":"int","strategy":"token","dynamic":true,"symmetric":true})");
+  CHECK(int8(R"("a":)" + token));
+  CHECK(int8(R"("a":)" + group(R"({"num_bits":8,"strategy":"tensor","dynamic":false})")));
+  CHECK_FALSE(int8(R"("a":{"weights":{"num_bits":8}})"));
+  CHECK_FALSE(int8(R"("a":)" + group("null")));
+  CHECK_FALSE(int8(R"("a":)" + group(R"({"num_bits":4,"strategy":"token"})")));
+  CHECK_FALSE(int8(R"("a":)" + group(R"({"num_bits":8,"type":"float","strategy":"token"})")));
+  CHECK_FALSE(int8(R"("a":)" + group(R"({"num_bits":8,"symmetric":false,"strategy":"token"})")));
+  CHECK_FALSE(int8(R"("a":)" + group(R"({"num_bits":8,"strategy":"group"})")));
+  CHECK_FALSE(int8(R"("a":)" + token + R"(,"b":)" + group("null")));
+  CHECK_FALSE(int8(R"("a":)" + group("null") + R"(,"b":)" + token));
+  CHECK(refused(R"({"quant_method":"compressed-tensors","format":"int-quantized","config_groups":{"a":)" +
+                    group(R"({"num_bits":"8"})") + "}}",
+                "config_groups.a.input_activations.num_bits"));
+}
+
 TEST_CASE("settings that cannot be loaded are refused by field") {
   CHECK(refused(R"({"quant_method":"gptq"})", "bits"));
   CHECK(refused(R"({"quant_method":"gptq","bits":5})", "bits"));

@@ -155,15 +155,17 @@ TEST_CASE("int8 rows: scales a row, a matrix or a group, and zeros") {
   for (std::size_t i = 0; i < codes.size(); ++i) codes[i] = static_cast<std::int8_t>(static_cast<int>(i) * 2 - 128);
   const std::string config =
       R"({"quantization_config":{"quant_method":"compressed-tensors","format":"int-quantized",)"
-      R"("config_groups":{"group_0":{"weights":{"num_bits":8,"type":"int","strategy":"channel"}}}}})";
+      R"("config_groups":{"group_0":{"weights":{"num_bits":8,"type":"int","strategy":"channel"},)"
+      R"("input_activations":{"num_bits":8,"type":"int","strategy":"token","dynamic":true,"symmetric":true}}}}})";
   const auto check = [&](const std::vector<std::int64_t>& shape, const std::vector<float>& scales,
-                         const std::vector<std::int8_t>& zeros) {
+                         const std::vector<std::int8_t>& zeros, bool int8_activations) {
     const ScratchFolder folder;
     std::vector<BuiltTensor> list = {{"m.weight", "I8", {2, 64}, bytes_of(codes)},
                                      {"m.weight_scale", "F32", shape, bytes_of(scales)}};
     if (!zeros.empty()) list.push_back({"m.weight_zero_point", "I8", shape, bytes_of(zeros)});
     write_folder(folder, config, list);
     const QuantizedMatrix matrix = read(folder.path(), 2, 64);
+    CHECK(matrix.int8_activations == int8_activations);
     const std::size_t groups = scales.size() == 4 ? 2 : 1;
     for (std::size_t row = 0; row < 2; ++row) {
       const std::vector<float> found = natural_row(matrix, static_cast<std::int64_t>(row));
@@ -174,10 +176,13 @@ TEST_CASE("int8 rows: scales a row, a matrix or a group, and zeros") {
       }
     }
   };
-  check({2, 1}, {0.1f, 3.7e-5f}, {});
-  check({2}, {0.1f, 3.7e-5f}, {-128, 127});
-  check({1}, {0.3f}, {});
-  check({2, 2}, {0.1f, 0.2f, 0.3f, 0.4f}, {1, -2, 3, -4});
+  check({2, 1}, {0.1f, 3.7e-5f}, {}, true);
+  check({2}, {0.1f, 3.7e-5f}, {0, 0}, true);
+  check({2}, {0.1f, 3.7e-5f}, {0, 127}, false);
+  check({2}, {0.1f, 3.7e-5f}, {-128, 127}, false);
+  check({1}, {0.3f}, {}, true);
+  check({2, 2}, {0.1f, 0.2f, 0.3f, 0.4f}, {}, false);
+  check({2, 2}, {0.1f, 0.2f, 0.3f, 0.4f}, {1, -2, 3, -4}, false);
   const auto message = [&](std::vector<BuiltTensor> list) {
     const ScratchFolder folder;
     write_folder(folder, config, list);

@@ -25,22 +25,51 @@ inline __device__ F16RowScale f16_row_scale(float largest) {
           __uint_as_float(static_cast<unsigned>(127 + 127 + 13 - exponent) << 23)};
 }
 
-/// The largest `value` of a block of `threads` threads, in all of them. `scratch`: threads / 32 floats of shared memory
+/// The larger of two values that are not negative; NaN if one of them is.
+inline __device__ float larger(float a, float b) {
+  return __uint_as_float(max(__float_as_uint(a), __float_as_uint(b)));
+}
+
+/// The largest `value`, see larger(), of a block of `threads` threads, in all of them. `scratch`: threads / 32 floats of shared memory
 /// that nobody else uses before the next barrier of the block.
 template <int threads>
 __device__ float block_max(float value, float* scratch) {
-  for (int step = 16; step > 0; step /= 2) value = fmaxf(value, __shfl_xor_sync(~0u, value, step));
+  for (int step = 16; step > 0; step /= 2) value = larger(value, __shfl_xor_sync(~0u, value, step));
   if (threadIdx.x % 32 == 0) scratch[threadIdx.x / 32] = value;
   __syncthreads();
   value = scratch[0];
-  for (int i = 1; i < threads / 32; ++i) value = fmaxf(value, scratch[i]);
+  for (int i = 1; i < threads / 32; ++i) value = larger(value, scratch[i]);
   return value;
 }
 
 inline __device__ float largest_of(const float (&v)[kActivationChunk]) {
   float largest = 0.0f;
-  for (int i = 0; i < kActivationChunk; ++i) largest = fmaxf(largest, fabsf(v[i]));
+  for (int i = 0; i < kActivationChunk; ++i) largest = larger(largest, fabsf(v[i]));
   return largest;
+}
+
+/// What the values of a row are multiplied with for its f16 and its int8 form.
+struct RowFactors {
+  float f16;
+  float int8;
+};
+
+/// Whether write_row_scales has to be called.
+inline __device__ bool has_row_scales(const ActivationPlanes& out) { return out.f16 != nullptr || out.int8 != nullptr; }
+
+/// Writes the scales of a row whose largest |x| is `largest`. Called by all threads of the row's block.
+inline __device__ RowFactors write_row_scales(const ActivationPlanes& out, std::int64_t row, float largest) {
+  RowFactors factors{};
+  if (out.f16 != nullptr) {
+    const F16RowScale f16 = f16_row_scale(largest);
+    factors.f16 = f16.inverse;
+    if (threadIdx.x == 0) out.f16_scale[row] = f16.scale;
+  }
+  if (out.int8 != nullptr) {
+    factors.int8 = largest >= kLeastInt8Row ? 127.0f / largest : 0.0f;
+    if (threadIdx.x == 0) out.int8_scale[row] = largest / 127.0f;
+  }
+  return factors;
 }
 
 /// Columns [column, column + 8) of a row of `columns` f32 values; zeros behind them. `vectors`: the row is 16-byte
@@ -61,7 +90,7 @@ inline __device__ void load_row_chunk(const float* row, int column, int columns,
 /// two neighbours with neighbouring chunks; a column at or behind out.stride is not written. Values at or behind the
 /// activation's columns must be zeros: they are its padding.
 inline __device__ void write_activation_chunk(const ActivationPlanes& out, std::int64_t row, int column,
-                                              const float (&v)[kActivationChunk], float f16_inverse) {
+                                              const float (&v)[kActivationChunk], const RowFactors& factors) {
   const bool inside = column < out.stride;
   const std::int64_t at = row * out.stride + column;
   if (out.f32 != nullptr && inside) {
@@ -77,7 +106,7 @@ inline __device__ void write_activation_chunk(const ActivationPlanes& out, std::
     __half2 pairs[4];
     float sum = 0.0f;
     for (int i = 0; i < 4; ++i) {
-      pairs[i] = __floats2half2_rn(v[2 * i] * f16_inverse, v[2 * i + 1] * f16_inverse);
+      pairs[i] = __floats2half2_rn(v[2 * i] * factors.f16, v[2 * i + 1] * factors.f16);
       const float2 rounded = __half22float2(pairs[i]);
       sum += rounded.x;
       sum += rounded.y;
@@ -85,6 +114,14 @@ inline __device__ void write_activation_chunk(const ActivationPlanes& out, std::
     sum += __shfl_xor_sync(~0u, sum, 1);
     if (inside) *reinterpret_cast<uint4*>(out.f16 + at) = *reinterpret_cast<const uint4*>(pairs);
     if (inside && column % 16 == 0) out.f16_sums[at / 16] = sum;
+  }
+  if (out.int8 != nullptr && inside) {
+    std::uint32_t words[2] = {};
+    for (int i = 0; i < kActivationChunk; ++i) {
+      const auto code = static_cast<std::uint32_t>(__float2int_rn(v[i] * factors.int8)) & 255;
+      words[i / 4] |= code << (8 * (i % 4));
+    }
+    *reinterpret_cast<uint2*>(out.int8 + at) = make_uint2(words[0], words[1]);
   }
 }
 

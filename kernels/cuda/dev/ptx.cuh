@@ -163,4 +163,23 @@ inline __device__ float exp2(float x) {
   return y;
 }
 
+/// d += a b in exact integers: a 16x32 row-major, b 32x8 column-major, signed bytes. Lane 4 g + t holds a: {(g, 4t..),
+/// (g+8, 4t..), (g, 4t+16..), (g+8, 4t+16..)}, b: {(4t.., g), (4t+16.., g)}, d as in mma_f16.
+inline __device__ void mma_s8(int (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2]) {
+#if __CUDA_ARCH__ >= 800
+  asm volatile(
+      "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+      "{%0, %1, %2, %3};"
+      : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#else
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    asm volatile("mma.sync.aligned.m8n8k16.row.col.s32.s8.s8.s32 {%0, %1}, {%2}, {%3}, {%0, %1};"
+                 : "+r"(d[2 * (i % 2)]), "+r"(d[2 * (i % 2) + 1])
+                 : "r"(a[i]), "r"(b[i / 2]));
+  }
+#endif
+}
+
 }  // namespace inferd::cuda::ptx
