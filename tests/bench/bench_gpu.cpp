@@ -11,6 +11,7 @@
 
 #include "base/errors.h"
 #include "kernels/backend.h"
+#include "kernels/quant_formats.h"
 
 namespace inferd {
 namespace {
