@@ -70,6 +70,13 @@ ptxsim::Module& module_of(Kernel kernel, int arch);
 /// What all launches of this process executed on an architecture.
 ptxsim::Profile& profile_of(int arch);
 
+/// What mutation runs ask of launches on the interpreter.
+struct LaunchWatch {
+  std::uint64_t most_instructions = 0;  // of warps; a longer launch is a violation, and nothing is profiled. 0: any
+  std::uint64_t longest = 0;            // launch so far, in them
+};
+LaunchWatch& launch_watch();
+
 /// What all launches of this process executed of a kernel, per architecture: last test case of a program.
 ptxsim::KernelReport report(Kernel kernel, int arch);
 /// On a GPU always empty. Empty if at least `share` of the kernel's instructions ran on every architecture, else the
