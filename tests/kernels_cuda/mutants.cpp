@@ -52,8 +52,13 @@ ptxsim::MutationReport try_all(const Suspect& suspect, int arch, const std::vect
   watch = {};
   if (all_mutants()) {
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
-    std::printf("%s: %zu of %zu faults not noticed, %.1f s\n", kernel_info(suspect.kernel).entry,
-                report.survivors.size(), report.tried, took.count());
+    const ptxsim::Kernel& kernel = module_of(suspect.kernel, arch).kernel(kernel_info(suspect.kernel).entry);
+    std::printf("%s: %zu of %zu faults not noticed, %.1f s\n", kernel.name.c_str(), report.survivors.size(),
+                report.tried, took.count());
+    for (const ptxsim::Mutation& survivor : report.survivors) {
+      const ptxsim::Instruction& instruction = kernel.code[static_cast<std::size_t>(survivor.instruction)];
+      std::printf("  %s  ptx line %d: %s\n", survivor.key.c_str(), instruction.ptx_line, instruction.text.c_str());
+    }
   }
   return report;
 }
@@ -70,10 +75,7 @@ std::string read_list(const std::string& name, const std::string& others) {
 
 }  // namespace
 
-bool all_mutants() {
-  const char* asked = std::getenv("INFERD_MUTANTS");
-  return asked != nullptr && std::string(asked) == "all";
-}
+bool all_mutants() { return std::getenv("INFERD_MUTANTS") != nullptr; }
 
 int mutant_arch() {
   const std::vector<int> archs = built_archs();
@@ -86,16 +88,22 @@ bool fault_in_place() { return faulty; }
 std::string unlisted_mutants(const std::string& name, const std::vector<Suspect>& suspects, const std::string& others) {
   if (GpuDevice::get() != nullptr) return "";
   const int arch = mutant_arch();
+  const ptxsim::ReviewedSurvivors reviewed = ptxsim::ReviewedSurvivors::parse(read_list(name, others));
   ptxsim::MutationReport report;
   std::set<std::string> complete;  // kernels of which every mutation was tried
   for (const Suspect& suspect : suspects) {
     const std::string entry = kernel_info(suspect.kernel).entry;
+    if (all_mutants() && !ptxsim::is_named(entry, std::getenv("INFERD_MUTANTS"))) continue;
     launch_watch() = {};
     if (!suspect.is_right()) return entry + ": wrong without a fault\n";
-    const std::vector<ptxsim::Mutation> all = mutations_of(suspect.kernel, arch, others);
-    const std::vector<ptxsim::Mutation> some = all_mutants() ? all : ptxsim::sample_mutations(all, kCopies);
-    if (some.size() == all.size()) complete.insert(entry);
-    const ptxsim::MutationReport found = try_all(suspect, arch, some);
+    std::vector<ptxsim::Mutation> mutations = mutations_of(suspect.kernel, arch, others);
+    if (all_mutants()) {
+      complete.insert(entry);
+    } else {
+      mutations = ptxsim::sample_mutations(mutations, kCopies);
+      std::erase_if(mutations, [&](const ptxsim::Mutation& mutation) { return reviewed.has(mutation); });
+    }
+    const ptxsim::MutationReport found = try_all(suspect, arch, mutations);
     report.tried += found.tried;
     report.survivors.insert(report.survivors.end(), found.survivors.begin(), found.survivors.end());
   }
@@ -104,12 +112,12 @@ std::string unlisted_mutants(const std::string& name, const std::vector<Suspect>
       return !ptxsim::is_named(info.entry, pattern) || complete.count(info.entry) > 0;
     });
   };
-  const ptxsim::ReviewedSurvivors reviewed = ptxsim::ReviewedSurvivors::parse(read_list(name, others));
   std::set<std::string> lines;
   for (const std::string& key : reviewed.unexpected(report)) lines.insert("survives: " + key + "\n");
   for (const std::string& key : reviewed.stale(report, judged)) lines.insert("does not survive: " + key + "\n");
   std::string text;
   for (const std::string& line : lines) text += line;
+  std::fputs(text.c_str(), stdout);  // Catch would break the lines
   return text;
 }
 

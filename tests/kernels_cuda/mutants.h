@@ -16,17 +16,18 @@ struct Suspect {
   std::function<bool()> is_right;  // of the kernel's results; a throw is a no
 };
 
-/// INFERD_MUTANTS=all: tests ask about every instance of a kernel and every copy of an unrolled loop, not about some.
+/// INFERD_MUTANTS=PATTERN, a run by hand: every instance of a kernel that is named so ("*": all), every copy of an
+/// unrolled loop, and the survivors that are listed too. Else tests ask about some.
 bool all_mutants();
 
 /// The architecture whose PTX gets the faults: the first built one with asynchronous copies, else the first.
 int mutant_arch();
 
 /// Puts faults into each kernel, wherever `is_right`, run once without one, and this process's other launches executed
-/// something that can have one; one at a time. Asks whether `is_right` still answers true. Of the copies of an unrolled
-/// loop a few are tried unless all_mutants(). Empty if survivors/NAME.txt lists all that survive, and nothing that was
-/// tried and does not; else a line for each that is missing there or should not be. Faults in the source file `others`
-/// are not asked about: other programs test it. On a GPU always empty.
+/// something that can have one; one at a time. Asks whether `is_right` still answers true. Empty if only those survive
+/// that survivors/NAME.txt lists, and with all_mutants() if those do; else a line for each that is missing there or
+/// should not be, which is printed too. Faults in the source file `others` are not asked about: other programs test it.
+/// On a GPU always empty.
 std::string unlisted_mutants(const std::string& name, const std::vector<Suspect>& suspects,
                              const std::string& others = "");
 

@@ -135,6 +135,7 @@ void SimLauncher::interpret(Kernel kernel, Grid grid, unsigned shared_bytes, std
     }
     ptxsim::LaunchOptions options;
     options.cp_async = schedule % 2 == 0 ? ptxsim::CopyTiming::late : ptxsim::CopyTiming::early;
+    options.descending_blocks = schedule % 2 != 0;
     options.warp_order = schedule / 2;
     LaunchWatch& watch = launch_watch();
     if (watch.most_instructions > 0) {

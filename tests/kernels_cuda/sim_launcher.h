@@ -18,7 +18,8 @@
 
 namespace inferd::cuda::test {
 
-/// Runs launches at once: three warp orders times early and late copies, each from the same memory; unequal results and
+/// Runs launches at once: three warp orders times early copies in descending blocks and late ones in ascending
+/// blocks, each from the same memory; unequal results and
 /// anything the interpreter objects to throw. Device memory starts as NaNs and is bounds-checked. On a GPU each launch
 /// runs once, and nothing checks bounds (compute-sanitizer does).
 class SimLauncher final : public Launcher {

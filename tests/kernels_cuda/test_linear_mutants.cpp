@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <string>
 
+#include "kernels/cuda/pack.h"
 #include "tests/catch.h"
 #include "tests/kernels_cuda/mma_layer.h"
 #include "tests/kernels_cuda/mutants.h"

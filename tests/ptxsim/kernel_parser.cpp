@@ -139,8 +139,10 @@ void KernelParser::declare_local() {
 void KernelParser::location() {
   const int line = in_.peek().line;
   in_.expect(".loc");
-  file_ = int(in_.integer());
-  line_ = int(in_.integer());
+  const int file = int(in_.integer()), source_line = int(in_.integer());
+  if (source_line == 0) return in_.skip_line();  // of no line: the last one stays
+  file_ = file;
+  line_ = source_line;
   caller_file_ = caller_line_ = 0;
   while (!in_.at_end() && in_.peek().line == line) {
     if (!in_.next().is("inlined_at")) continue;

@@ -67,6 +67,12 @@ std::string shifted_compare(const std::string& word) {
   return "";
 }
 
+/// The two registers of a mma's factor that a fault swaps.
+std::pair<const Operand*, const Operand*> swapped_operands(const Instruction& ins) {
+  const Operand& factor = ins[2].count >= 2 ? ins[2] : ins[1];
+  return {&ins.element(factor, 0), &ins.element(factor, 1)};
+}
+
 std::optional<Fault> fault_of(const Instruction& ins) {
   const Opcode& op = ins.opcode;
   const std::string& root = op.root();
@@ -76,7 +82,11 @@ std::optional<Fault> fault_of(const Instruction& ins) {
   if (root == "cp" && op.has("wait_group")) return Fault::shorten_wait;
   if (root == "setp" && integer && !shifted_compare(op.words[1]).empty()) return Fault::shift_compare;
   if (root == "st") return Fault::drop_store;
-  if (root == "mma") return Fault::swap_operands;
+  if (root == "mma") {
+    const auto [a, b] = swapped_operands(ins);
+    const bool same = a->kind == b->kind && a->index == b->index && a->constant == b->constant;
+    return same ? std::nullopt : std::optional(Fault::swap_operands);
+  }
   if ((root == "fma" || root == "mad") && !op.has("wide") && type_bits(t) == 32) return Fault::drop_addend;
   if (root == "shfl") return Fault::lose_shuffle;
   return std::nullopt;
@@ -221,12 +231,14 @@ ReviewedSurvivors ReviewedSurvivors::parse(const std::string& text) {
   return result;
 }
 
+bool ReviewedSurvivors::has(const Mutation& mutation) const {
+  return std::any_of(entries_.begin(), entries_.end(), [&](const Entry& each) { return each.is_like(mutation); });
+}
+
 std::vector<std::string> ReviewedSurvivors::unexpected(const MutationReport& report) const {
   std::vector<std::string> result;
   for (const Mutation& survivor : report.survivors) {
-    const bool known =
-        std::any_of(entries_.begin(), entries_.end(), [&](const Entry& each) { return each.is_like(survivor); });
-    if (!known) result.push_back(survivor.key);
+    if (!has(survivor)) result.push_back(survivor.key);
   }
   return result;
 }

@@ -63,6 +63,7 @@ MutationReport run_mutations(Module& module, const std::vector<Mutation>& mutati
 class ReviewedSurvivors {
  public:
   static ReviewedSurvivors parse(const std::string& text);
+  bool has(const Mutation& mutation) const;
   /// Survivors that are not on the list.
   std::vector<std::string> unexpected(const MutationReport& report) const;
   /// Lines that no survivor of the report is like. `judged(pattern)`: whether the report is of all kernels it names.
