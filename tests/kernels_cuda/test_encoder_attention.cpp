@@ -95,7 +95,7 @@ TEST_CASE("a step without tokens launches nothing") {
   cuda::encoder_attention(sim, args);
 }
 
-TEST_CASE("faults in encoder_attention are noticed") {
+TEST_CASE("faults in encoder_attention are noticed", "[.mutants]") {
   struct Step {
     AttentionShape shape;
     AttentionSequence a, b;

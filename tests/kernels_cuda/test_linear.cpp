@@ -269,7 +269,7 @@ TEST_CASE("the kernels beside the products were run whole") {
   CHECK(uncovered(Kernel::linear_finish_gated) == "");
 }
 
-TEST_CASE("faults in the kernels beside the products are noticed") {
+TEST_CASE("faults in the kernels beside the products are noticed", "[.mutants]") {
   const auto permutes = [] {
     check_orders(mutant_arch(), 1);
     return true;

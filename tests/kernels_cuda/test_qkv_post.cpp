@@ -373,7 +373,7 @@ TEST_CASE("qkv_post was run whole") {
   CHECK(uncovered(cuda::Kernel::qkv_post_1) == "");
 }
 
-TEST_CASE("faults in qkv_post are noticed") {
+TEST_CASE("faults in qkv_post are noticed", "[.mutants]") {
   const auto is_right = [] {
     const int arch = mutant_arch();
     check_padding(arch, 1);

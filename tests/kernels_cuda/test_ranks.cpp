@@ -11,7 +11,7 @@ using namespace inferd::cuda::test;
 namespace {
 
 void check_sums(int arch, int schedules) {
-  for (const int ranks : {1, 2, 3, 8}) {
+  for (const int ranks : {1, 2, 3, 5, 8}) {
     for (const int count : {1, 3, 4, 5, 1020, 1023, 1024, 1025, 1028, 2100}) {
       CAPTURE(arch, ranks, count);
       SimLauncher sim(arch, 0, schedules);
@@ -72,7 +72,7 @@ TEST_CASE("both were run whole") {
   CHECK(uncovered(cuda::Kernel::join_ranks) == "");
 }
 
-TEST_CASE("faults in both are noticed") {
+TEST_CASE("faults in both are noticed", "[.mutants]") {
   const auto sums = [] {
     check_sums(mutant_arch(), 1);
     return true;

@@ -48,7 +48,7 @@ void check_take(int arch, int count, int schedules = 6) {
   cuda::take_tokens(sim, args);  // launches nothing
 }
 
-const std::initializer_list<int> kColumns = {1, 31, 32, 255, 256, 257, 600, 1300}, kCounts = {1, 255, 256, 257, 513};
+const std::initializer_list<int> kColumns = {1, 31, 32, 255, 256, 257, 600, 1000, 1300}, kCounts = {1, 255, 256, 257, 513};
 
 }  // namespace
 
@@ -69,7 +69,7 @@ TEST_CASE("gather_rows was run whole") {
   CHECK(uncovered(cuda::Kernel::take_tokens) == "");
 }
 
-TEST_CASE("faults in gather_rows and take_tokens are noticed") {
+TEST_CASE("faults in gather_rows and take_tokens are noticed", "[.mutants]") {
   const auto gathers = [] {
     for (const int columns : kColumns) check_gather(mutant_arch(), columns, 1);
     return true;
