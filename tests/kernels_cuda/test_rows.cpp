@@ -48,7 +48,8 @@ void check_take(int arch, int count, int schedules = 6) {
   cuda::take_tokens(sim, args);  // launches nothing
 }
 
-const std::initializer_list<int> kColumns = {1, 31, 32, 255, 256, 257, 600, 1000, 1300}, kCounts = {1, 255, 256, 257, 513};
+const std::initializer_list<int> kColumns = {1, 31, 32, 255, 256, 257, 600, 1000, 1300},
+                                 kCounts = {1, 255, 256, 257, 513};
 
 }  // namespace
 
