@@ -99,6 +99,8 @@ class AttentionStep {
     order_.resize(static_cast<std::size_t>(blocks) + 3);
     std::iota(order_.begin(), order_.end(), 0);
     std::shuffle(order_.begin(), order_.end(), std::mt19937(block_seed));
+    // The last sequence ends where the memory does: what is read behind it is seen.
+    std::swap(order_[static_cast<std::size_t>(blocks) - 1], *std::max_element(order_.begin(), order_.end()));
     const std::int64_t pool = blocks + 3;
     args.kv.keys = memory({pool, shape.kv_heads, 16, shape.dim}, "keys");
     args.kv.values = memory({pool, shape.kv_heads, 16, shape.dim}, "values");

@@ -1,6 +1,7 @@
 // SimLauncher: launches on the interpreter, under every schedule, or on a GPU.
 #include "tests/kernels_cuda/sim_launcher.h"
 
+#include <algorithm>
 #include <fstream>
 #include <sstream>
 #include <stdexcept>
@@ -40,6 +41,11 @@ ptxsim::Module& module_of(Kernel kernel, int arch) {
     module = std::make_unique<ptxsim::Module>(ptxsim::Module::parse(text.str()));
   }
   return *module;
+}
+
+LaunchWatch& launch_watch() {
+  static LaunchWatch watch;
+  return watch;
 }
 
 ptxsim::KernelReport report(Kernel kernel, int arch) {
@@ -116,7 +122,8 @@ void SimLauncher::interpret(Kernel kernel, Grid grid, unsigned shared_bytes, std
     }
     return all;
   };
-  const std::vector<Snapshot> before = snapshot();
+  std::vector<Snapshot> before;
+  if (schedules_ > 1) before = snapshot();
   std::vector<Snapshot> first;
   for (int schedule = 0; schedule < schedules_; ++schedule) {
     if (schedule > 0) {
@@ -128,12 +135,20 @@ void SimLauncher::interpret(Kernel kernel, Grid grid, unsigned shared_bytes, std
     }
     ptxsim::LaunchOptions options;
     options.cp_async = schedule % 2 == 0 ? ptxsim::CopyTiming::late : ptxsim::CopyTiming::early;
+    options.descending_blocks = schedule % 2 != 0;
     options.warp_order = schedule / 2;
-    options.profile = &profile_of(arch_);
-    ptxsim::launch(module_of(kernel, arch_), info.entry, {grid.x, grid.y, grid.z},
-                   {static_cast<unsigned>(info.threads), 1, 1}, shared_bytes, parameters, memory_, options);
+    LaunchWatch& watch = launch_watch();
+    if (watch.most_instructions > 0) {
+      options.max_warp_instructions = watch.most_instructions;
+    } else {
+      options.profile = &profile_of(arch_);
+    }
+    const ptxsim::LaunchStatistics took =
+        ptxsim::launch(module_of(kernel, arch_), info.entry, {grid.x, grid.y, grid.z},
+                       {static_cast<unsigned>(info.threads), 1, 1}, shared_bytes, parameters, memory_, options);
+    watch.longest = std::max(watch.longest, took.warp_instructions);
     if (schedule == 0) {
-      first = snapshot();
+      if (schedules_ > 1) first = snapshot();
       continue;
     }
     const std::vector<Snapshot> now = snapshot();

@@ -18,7 +18,8 @@
 
 namespace inferd::cuda::test {
 
-/// Runs launches at once: three warp orders times early and late copies, each from the same memory; unequal results and
+/// Runs launches at once: three warp orders times early copies in descending blocks and late ones in ascending
+/// blocks, each from the same memory; unequal results and
 /// anything the interpreter objects to throw. Device memory starts as NaNs and is bounds-checked. On a GPU each launch
 /// runs once, and nothing checks bounds (compute-sanitizer does).
 class SimLauncher final : public Launcher {
@@ -69,6 +70,13 @@ ptxsim::Module& module_of(Kernel kernel, int arch);
 
 /// What all launches of this process executed on an architecture.
 ptxsim::Profile& profile_of(int arch);
+
+/// What mutation runs ask of launches on the interpreter.
+struct LaunchWatch {
+  std::uint64_t most_instructions = 0;  // of warps; a longer launch is a violation, and nothing is profiled. 0: any
+  std::uint64_t longest = 0;            // launch so far, in them
+};
+LaunchWatch& launch_watch();
 
 /// What all launches of this process executed of a kernel, per architecture: last test case of a program.
 ptxsim::KernelReport report(Kernel kernel, int arch);

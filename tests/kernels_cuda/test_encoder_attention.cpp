@@ -2,6 +2,7 @@
 #include "kernels/cuda/activation.h"
 #include "tests/catch.h"
 #include "tests/kernels_cuda/attention_case.h"
+#include "tests/kernels_cuda/mutants.h"
 
 using namespace inferd;
 using namespace inferd::cuda::test;
@@ -92,6 +93,36 @@ TEST_CASE("a step without tokens launches nothing") {
   EncoderAttentionArgs args;
   args.batch = &batch;
   cuda::encoder_attention(sim, args);
+}
+
+TEST_CASE("faults in encoder_attention are noticed", "[.mutants]") {
+  struct Step {
+    AttentionShape shape;
+    AttentionSequence a, b;
+    std::vector<double> expected;
+    Step(int dim, int length) : shape(shape_of(2, dim)), a(shape, length, 1), b(shape, 3, 2) {
+      for (const auto& [sequence, tokens] : {std::pair(&b, 3), std::pair(&a, length)}) {
+        for (int token = 0; token < tokens; ++token) {
+          const std::vector<double> row = attention_reference(shape, *sequence, token, tokens);
+          expected.insert(expected.end(), row.begin(), row.end());
+        }
+      }
+    }
+    bool is_right() const {
+      SimLauncher sim(mutant_arch(), 0, 1);
+      const std::vector<float> out = encode(sim, shape, {&b, &a});
+      return std::equal(out.begin(), out.end(), expected.begin(), expected.end(),
+                        [](float found, double wanted) { return std::fabs(found - wanted) <= 3e-5; });
+    }
+  };
+  std::vector<Step> steps;
+  for (const auto& [dim, length] : {std::pair(8, 1), {8, 17}, {136, 33}, {256, 15}, {8, 256}, {8, 270}}) {
+    steps.emplace_back(dim, length);
+  }
+  const auto is_right = [&] {
+    return std::all_of(steps.begin(), steps.end(), [](const Step& step) { return step.is_right(); });
+  };
+  CHECK(unlisted_mutants("attention", {{cuda::Kernel::encoder_attention_fma, is_right}}) == "");
 }
 
 TEST_CASE("encoder_attention was run whole") { CHECK(uncovered(cuda::Kernel::encoder_attention_fma) == ""); }

@@ -3,9 +3,11 @@
 
 #include "kernels/cuda/activation.h"
 #include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda/dev/linear_rows_params.h"
 #include "tests/catch.h"
 #include "tests/kernels_cuda/linear_check.h"
 #include "tests/kernels_cuda/linear_reference.h"
+#include "tests/kernels_cuda/mutants.h"
 
 using namespace inferd;
 using namespace inferd::cuda;
@@ -127,8 +129,8 @@ void check(int arch, const Case& c, int schedules = 1) {
   }
   const Product expected = reference(product, static_cast<std::size_t>(rows));
   if (c.keeps_out) {
-    REQUIRE(first_difference(sim.get<float>(args.out.data, expected.sums.size()), expected.sums, expected.error, 1) ==
-            "");
+    const std::vector<float> found = sim.get<float>(args.out.data, expected.sums.size());
+    HOLDS(first_difference(found, expected.sums, expected.error, 1) == "");
   }
   for (const std::uint32_t form : {kF32Form, kBf16Form, kF16Form, kInt8Form}) {
     if ((c.out_forms & form) == 0) continue;
@@ -142,11 +144,64 @@ void check(int arch, const Case& c, int schedules = 1) {
     };
     for (std::size_t i = 0; i < found.size(); ++i) {
       CAPTURE(form, i, found[i], expected.sums[i]);
-      if (std::fabs(found[i] - expected.sums[i]) > expected.error[i] + half_step(i)) {
-        FAIL();
-      }
+      HOLDS(std::fabs(found[i] - expected.sums[i]) <= expected.error[i] + half_step(i));
     }
   }
+}
+
+/// Gates and ups that lie side by side, into outputs: whatever the function, with or without the inputs.
+void check_late_gate(int arch, ActivationFunction function, std::size_t half, bool inputs, int schedules) {
+  CAPTURE(arch, static_cast<int>(function), half, inputs);
+  constexpr std::size_t kTokens = 3;
+  SimLauncher sim(arch, 0, schedules);
+  const auto put = [&](const std::vector<float>& values, const char* name) {
+    return sim.put(values, DType::f32, {static_cast<std::int64_t>(values.size())}, name).as<float>();
+  };
+  const std::int64_t width = static_cast<std::int64_t>(half);
+  const std::vector<float> sums = random_rows(kTokens, 2 * width, 4);
+  EpilogueReference reference;
+  reference.function = function;
+  reference.gated = true;
+  FinishGatedParams params{};
+  params.sums = put(sums, "sums");
+  params.epilogue.function = function;
+  params.epilogue.half = static_cast<std::int32_t>(half);
+  params.epilogue.out_stride = params.epilogue.residual_stride = width + 1;
+  std::vector<float> out(kTokens * (half + 1), -5.0f);
+  if (inputs) {
+    reference.addend = random_rows(kTokens, 2 * width, 1);
+    reference.bias = random_rows(1, 2 * width, 2);
+    reference.residual = random_rows(kTokens, width, 3);
+    for (std::size_t i = 0; i < kTokens * half; ++i) out[i / half * (half + 1) + i % half] = reference.residual[i];
+    params.epilogue.addend = put(reference.addend, "addend");
+    params.epilogue.addend_stride = 2 * width;
+    params.epilogue.bias = put(reference.bias, "bias");
+  }
+  params.epilogue.out = put(out, "out");
+  if (inputs) params.epilogue.residual = params.epilogue.out;
+  sim.run(Kernel::linear_finish_gated, {static_cast<unsigned>((half + 255) / 256), kTokens}, params);
+  Product product{std::vector<double>(sums.begin(), sums.end()), std::vector<double>(sums.size(), 0.0)};
+  const Product expected = reference(product, 2 * half);
+  const std::vector<float> found = sim.get<float>(params.epilogue.out, out.size());
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    const std::size_t token = i / (half + 1), column = i % (half + 1);
+    const std::size_t at = token * half + column;
+    HOLDS((column == half ? found[i] == -5.0f : std::fabs(found[i] - expected.sums[at]) <= expected.error[at]));
+  }
+}
+
+void check_late_gates(int arch, int schedules) {
+  using F = ActivationFunction;
+  for (const F function : {F::none, F::gelu_erf, F::gelu_tanh, F::silu, F::tanh}) {
+    check_late_gate(arch, function, 1, true, schedules);
+    check_late_gate(arch, function, 257, false, schedules);
+  }
+  for (const std::size_t half : {31, 32, 255, 256, 512, 600}) check_late_gate(arch, F::silu, half, true, schedules);
+}
+
+void check_orders(int arch, int schedules) {
+  check(arch, {{{DType::g4_32, 33, true}, {DType::g4_32, 17}, {DType::bf16, 9, true}}, 320, 3}, schedules);
+  check(arch, {{{DType::g4_32, 5, true}, {DType::f16, 5, true}, {DType::bf16, 9, true}}, 1344, 2}, schedules);
 }
 
 }  // namespace
@@ -216,6 +271,10 @@ TEST_CASE("the f32 mode reads the f32 form") {
   }
 }
 
+TEST_CASE("late gates of every function, for every remainder") {
+  for (const int arch : built_archs()) check_late_gates(arch, 6);
+}
+
 TEST_CASE("no tokens, no launch") {
   SimLauncher sim(built_archs()[0]);
   const StoredMatrix matrix(DType::f16, 8, 64, 1);
@@ -227,5 +286,18 @@ TEST_CASE("no tokens, no launch") {
 
 TEST_CASE("the kernels beside the products were run whole") {
   if (built_archs()[0] >= 80) CHECK(uncovered(Kernel::linear_permute) == "");  // bf16 has no columns to order on sm_75
-  CHECK(uncovered(Kernel::linear_finish_gated, 0.8) == "");                    // no gate is a tanh
+  CHECK(uncovered(Kernel::linear_finish_gated) == "");
+}
+
+TEST_CASE("faults in the kernels beside the products are noticed", "[.mutants]") {
+  const auto permutes = [] {
+    check_orders(mutant_arch(), 1);
+    return true;
+  };
+  const auto finishes = [] {
+    check_late_gates(mutant_arch(), 1);
+    return true;
+  };
+  CHECK(unlisted_mutants("linear_rows",
+                         {{Kernel::linear_permute, permutes}, {Kernel::linear_finish_gated, finishes}}) == "");
 }

@@ -246,7 +246,7 @@ TEST_CASE("rows of zeros give zeros, and rows that are not finite NaN, beside ot
 }
 
 TEST_CASE("faults in the int8 kernel of few tokens are noticed") {
-  const int arch = built_archs()[0];
+  const int arch = mutant_arch();
   std::vector<std::unique_ptr<Layer>> layers;
   // Every place of the loop over tiles of columns may be the last.
   for (const std::int64_t k_tiles : {1, 8, 14, 16, 24, 32, 41, 57}) {
@@ -261,7 +261,7 @@ TEST_CASE("faults in the int8 kernel of few tokens are noticed") {
            });
   };
   REQUIRE(is_right());
-  CHECK(unlisted_mutants(Kernel::linear_i8_8, "linear_i8", is_right, "epilogue.cuh") == "");
+  CHECK(unlisted_mutants("linear_i8", {{Kernel::linear_i8_8, is_right}}, "epilogue.cuh") == "");
 }
 
 TEST_CASE("no bank conflicts, whole sectors, and few instructions a byte of int8 weights") {

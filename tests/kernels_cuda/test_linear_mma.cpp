@@ -1,67 +1,13 @@
 // The tensor-core linear kernels on the PTX interpreter: every format and tile against fp64, and their bits against
 // each other.
-#include "kernels/cuda/linear_mma.h"
-
-#include "kernels/cuda/dev/linear_mma_params.h"
 #include "tests/catch.h"
-#include "tests/kernels_cuda/linear_check.h"
-#include "tests/kernels_cuda/linear_reference.h"
+#include "tests/kernels_cuda/mma_layer.h"
 
 using namespace inferd;
 using namespace inferd::cuda;
 using namespace inferd::cuda::test;
-using inferd::testing::StoredMatrix;
 
 namespace {
-
-// One weight and one activation in a launcher; each product is a new tensor.
-struct Layer {
-  Layer(int arch, DType dtype, std::int64_t row_count, std::int64_t columns, std::int64_t tokens, int schedules = 1,
-        bool gated = false)
-      : rows(row_count), sim(arch, 0, schedules) {
-    // A gated weight of two sources, any other of one.
-    for (int i = 0; i <= (gated ? 1 : 0); ++i) {
-      stored.emplace_back(dtype, gated ? rows / 2 : rows, columns, static_cast<std::uint32_t>(rows + columns + i));
-      const std::vector<float> widened = stored.back().widened();
-      w.insert(w.end(), widened.begin(), widened.end());
-    }
-    std::vector<WeightSource> sources;
-    for (const StoredMatrix& matrix : stored) sources.push_back(matrix.source());
-    weight = std::make_unique<CudaWeight>(sim_weight(sim, sources, {.gated = gated}));
-    x = std::make_unique<SimActivation>(sim, random_rows(tokens, columns, 7), tokens, columns,
-                                        weight->activation_forms());
-  }
-
-  const CudaWeight::Part& part() const { return weight->parts()[0]; }
-
-  Product expected() {
-    return multiply(w, values_of(sim, x->view, part().form), static_cast<std::size_t>(weight->columns()));
-  }
-
-  /// Products of `tokens` tokens from the given one on.
-  std::vector<float> run(std::int64_t tokens, int tile, std::int64_t first = 0) {
-    ActivationPlanes planes = x->planes;
-    if (planes.bf16 != nullptr) planes.bf16 += first * planes.stride;
-    if (planes.f16 != nullptr) {
-      planes.f16 += first * planes.stride;
-      planes.f16_scale += first;
-      planes.f16_sums += first * planes.stride / 16;
-    }
-    const Tensor out = sim.output(DType::f32, {tokens, rows}, "out");
-    EpilogueParams epilogue{};
-    epilogue.out = out.as<float>();
-    epilogue.out_stride = rows;
-    linear_mma(sim, part(), planes, tokens, epilogue, tile);
-    return sim.get<float>(out.data, static_cast<std::size_t>(tokens * rows));
-  }
-
-  std::int64_t rows;
-  SimLauncher sim;
-  std::vector<StoredMatrix> stored;
-  std::vector<float> w;  // [rows, columns]
-  std::unique_ptr<CudaWeight> weight;
-  std::unique_ptr<SimActivation> x;
-};
 
 std::string difference(const std::vector<float>& y, const Product& expected) {
   return first_difference(y, expected.sums, expected.error, 1);
@@ -70,13 +16,6 @@ std::string difference(const std::vector<float>& y, const Product& expected) {
 bool same_bits(const std::vector<float>& few, const std::vector<float>& all, std::int64_t first = 0) {
   return std::memcmp(few.data(), all.data() + first, few.size() * sizeof(float)) == 0;
 }
-
-// One type for each packed format.
-const DType kTypes[] = {DType::f16,    DType::bf16,   DType::q8_0,  DType::q4_0,   DType::q4_1,   DType::q5_0,
-                        DType::q5_1,   DType::q2_k,   DType::q3_k,  DType::q4_k,   DType::q5_k,   DType::q6_k,
-                        DType::iq4_nl, DType::iq4_xs, DType::g2_32, DType::g2_128, DType::g3_32,  DType::g3_128,
-                        DType::g4_32,  DType::g4_128, DType::g8_32, DType::g8_128, DType::iq2_xs, DType::iq1_s,
-                        DType::nf4,    DType::fp4};
 
 /// Built architectures whose kernels of the type are not empty.
 std::vector<int> archs_of(DType dtype) {
@@ -93,11 +32,11 @@ int num_tiles(int arch) { return arch >= 80 ? kNumLinearTiles : kNumLinearTiles 
 }  // namespace
 
 TEST_CASE("every format is multiplied as its widened weights are, alike in every tile") {
-  for (const DType dtype : kTypes) {
+  for (const DType dtype : kMmaTypes) {
     for (const int arch : archs_of(dtype)) {
       CAPTURE(arch, dtype_info(dtype).name);
       const auto check = [&](std::int64_t columns, std::initializer_list<int> tiles) {
-        Layer layer(arch, dtype, 19, columns, 9);
+        MmaLayer layer(arch, dtype, 19, columns, 9);
         const std::vector<float> y = layer.run(9, 2);
         REQUIRE(difference(y, layer.expected()) == "");
         for (const int tile : tiles) {
@@ -117,7 +56,7 @@ TEST_CASE("rows and columns of every remainder") {
       int turn = 0;
       const auto check = [&](std::int64_t rows, std::int64_t columns) {
         CAPTURE(arch, dtype_info(dtype).name, rows, columns);
-        Layer layer(arch, dtype, rows, columns, 9);
+        MmaLayer layer(arch, dtype, rows, columns, 9);
         const int tile = turn++ % num_tiles(arch);
         CAPTURE(tile);
         REQUIRE(difference(layer.run(9, tile), layer.expected()) == "");
@@ -139,7 +78,7 @@ TEST_CASE("a token's bits depend on nothing but itself") {
   for (const DType dtype : {DType::f16, DType::q4_k, DType::g4_128}) {
     for (const int arch : archs_of(dtype)) {
       CAPTURE(arch, dtype_info(dtype).name);
-      Layer layer(arch, dtype, 50, 768, 129);
+      MmaLayer layer(arch, dtype, 50, 768, 129);
       const std::vector<float> all = layer.run(129, 0);
       REQUIRE(difference(all, layer.expected()) == "");
       for (const std::int64_t tokens : {1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129}) {
@@ -159,7 +98,7 @@ TEST_CASE("no schedule of warps and copies gives other bits") {
         if (built_archs()[static_cast<std::size_t>(tile) % built_archs().size()] != arch) continue;
         CAPTURE(arch, dtype_info(dtype).name, tile);
         const std::int64_t tokens = linear_tile(tile, {}).tokens / 2 + 1;
-        Layer layer(arch, dtype, 33, 1280, tokens, 6);
+        MmaLayer layer(arch, dtype, 33, 1280, tokens, 6);
         REQUIRE(difference(layer.run(tokens, tile), layer.expected()) == "");
       }
     }
@@ -168,11 +107,11 @@ TEST_CASE("no schedule of warps and copies gives other bits") {
 
 TEST_CASE("addend, bias, function and residual, gated or not, in every kernel") {
   using F = ActivationFunction;
-  for (const DType dtype : kTypes) {
+  for (const DType dtype : kMmaTypes) {
     for (const int arch : archs_of(dtype)) {
       for (const bool gated : {false, true}) {
         const std::int64_t columns = std::max(64, dtype_info(dtype).block_elements), tokens = 5;
-        Layer layer(arch, dtype, gated ? 34 : 19, columns, tokens, 1, gated);
+        MmaLayer layer(arch, dtype, gated ? 34 : 19, columns, tokens, 1, gated);
         const auto rows = layer.rows, outs = gated ? rows / 2 : rows;
         const Product product = layer.expected();
         EpilogueReference reference;
@@ -185,23 +124,10 @@ TEST_CASE("addend, bias, function and residual, gated or not, in every kernel") 
             reference.addend = plain ? std::vector<float>() : random_rows(tokens, rows, 1);
             reference.bias = plain ? std::vector<float>() : random_rows(1, rows, 2);
             reference.residual = plain ? std::vector<float>() : random_rows(tokens, outs, 3);
-            const Tensor out = plain ? layer.sim.output(DType::f32, {tokens, outs}, "out")
-                                     : layer.sim.put(reference.residual, DType::f32, {tokens, outs}, "out");
-            EpilogueParams epilogue{};
-            epilogue.out = out.as<float>();
-            epilogue.out_stride = outs;
-            epilogue.function = function;
-            epilogue.half = gated ? static_cast<std::int32_t>(outs) : 0;
-            if (!plain) {
-              epilogue.addend = layer.sim.put(reference.addend, DType::f32, {tokens, rows}, "addend").as<float>();
-              epilogue.addend_stride = rows;
-              epilogue.bias = layer.sim.put(reference.bias, DType::f32, {rows}, "bias").as<float>();
-              epilogue.residual = epilogue.out;
-              epilogue.residual_stride = outs;
-            }
+            const EpilogueParams epilogue = layer.epilogue(reference, tokens);
             linear_mma(layer.sim, layer.part(), layer.x->planes, tokens, epilogue, tile);
             const Product expected = reference(product, static_cast<std::size_t>(rows));
-            REQUIRE(difference(layer.sim.get<float>(out.data, expected.sums.size()), expected) == "");
+            REQUIRE(difference(layer.sim.get<float>(epilogue.out, expected.sums.size()), expected) == "");
           }
         }
       }

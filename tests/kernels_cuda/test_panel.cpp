@@ -198,7 +198,7 @@ TEST_CASE("panels were run whole, and every sector they move is used") {
 }
 
 TEST_CASE("faults in the panel kernels are noticed") {
-  const int arch = built_archs()[0];
+  const int arch = mutant_arch();
   const auto panels_right = [arch](DType dtype, std::int64_t columns) {
     SimLauncher sim(arch, 0, 1);
     const StoredMatrix matrix(dtype, 33, columns, 5);
@@ -207,9 +207,9 @@ TEST_CASE("faults in the panel kernels are noticed") {
            check(sim, weight, dtype, matrix.widened(), 1, 1) == "";
   };
   // Decoding is test_weight_formats.cpp's.
-  CHECK(unlisted_mutants(Kernel::panel_f16, "panel", [&] { return panels_right(DType::f16, 577); }) == "");
-  CHECK(unlisted_mutants(
-            Kernel::panel_q8_0, "panel", [&] { return panels_right(DType::q8_0, 544); }, "weight_formats.cuh") == "");
+  CHECK(unlisted_mutants("panel", {{Kernel::panel_f16, [&] { return panels_right(DType::f16, 577); }}}) == "");
+  CHECK(unlisted_mutants("panel", {{Kernel::panel_q8_0, [&] { return panels_right(DType::q8_0, 544); }}},
+                         "weight_formats.cuh") == "");
   const auto finish_right = [arch] {
     for (const bool interleaved : {false, true}) {
       for (const bool scaled : {false, true}) {
@@ -222,5 +222,5 @@ TEST_CASE("faults in the panel kernels are noticed") {
     }
     return true;
   };
-  CHECK(unlisted_mutants(Kernel::panel_finish, "panel", finish_right, "epilogue.cuh") == "");
+  CHECK(unlisted_mutants("panel", {{Kernel::panel_finish, finish_right}}, "epilogue.cuh") == "");
 }

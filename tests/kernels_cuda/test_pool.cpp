@@ -5,6 +5,7 @@
 
 #include "kernels/cuda/cuda_ops.h"
 #include "tests/catch.h"
+#include "tests/kernels_cuda/mutants.h"
 #include "tests/kernels_cuda/random_rows.h"
 #include "tests/kernels_cuda/sim_launcher.h"
 
@@ -54,50 +55,54 @@ std::vector<float> run(SimLauncher& sim, const std::vector<float>& x, int stride
   return sim.get<float>(args.out.data, static_cast<std::size_t>(sequences * out_stride));
 }
 
-}  // namespace
-
-TEST_CASE("pool agrees with fp64 for every kind, width and length") {
+void check_kinds(int arch, int schedules) {
   const std::vector<int> starts = {0, 1, 3, 34, 67, 132};
-  for (const int arch : built_archs()) {
-    for (const PoolingKind kind : {PoolingKind::mean, PoolingKind::cls, PoolingKind::last, PoolingKind::max}) {
-      for (const int columns : {1, 3, 4, 31, 32, 33, 100, 257, 1281}) {
-        for (const bool normalize : {false, true}) {
-          CAPTURE(arch, int(kind), columns, normalize);
-          const int stride = columns + (normalize ? 4 : 0), out_stride = columns + 1;
-          const std::vector<float> x = normals(static_cast<std::size_t>(starts.back() * stride), 3, 10.0f);
-          SimLauncher sim(arch);
-          const auto out = run(sim, x, stride, columns, starts, kind, normalize, out_stride);
-          const auto expected = reference(x, stride, columns, starts, kind, normalize);
-          for (std::size_t s = 0; s + 1 < starts.size(); ++s) {
-            for (int c = 0; c < columns; ++c) {
-              const double wanted = expected[s * static_cast<std::size_t>(columns) + static_cast<std::size_t>(c)];
-              // f64 all the way: one rounding to f32, two with the norm.
-              REQUIRE(std::fabs(out[s * static_cast<std::size_t>(out_stride) + static_cast<std::size_t>(c)] - wanted) <=
-                      std::fabs(wanted) * 1.2e-7 + 1e-7 * (kind == PoolingKind::mean ? 1.0 : 0.0));
-            }
-            REQUIRE(out[s * static_cast<std::size_t>(out_stride) + static_cast<std::size_t>(columns)] == 7.0f);
+  for (const PoolingKind kind : {PoolingKind::mean, PoolingKind::cls, PoolingKind::last, PoolingKind::max}) {
+    for (const int columns : {1, 3, 4, 31, 32, 33, 100, 257, 1000, 1281}) {
+      for (const bool normalize : {false, true}) {
+        CAPTURE(arch, int(kind), columns, normalize);
+        const int stride = columns + (normalize ? 4 : 0), out_stride = columns + 1;
+        const std::vector<float> x = normals(static_cast<std::size_t>(starts.back() * stride), 3, 10.0f);
+        SimLauncher sim(arch, 0, schedules);
+        const auto out = run(sim, x, stride, columns, starts, kind, normalize, out_stride);
+        const auto expected = reference(x, stride, columns, starts, kind, normalize);
+        for (std::size_t s = 0; s + 1 < starts.size(); ++s) {
+          for (int c = 0; c < columns; ++c) {
+            const double wanted = expected[s * static_cast<std::size_t>(columns) + static_cast<std::size_t>(c)];
+            // f64 all the way: one rounding to f32, two with the norm.
+            HOLDS(std::fabs(out[s * static_cast<std::size_t>(out_stride) + static_cast<std::size_t>(c)] - wanted) <=
+                  std::fabs(wanted) * 1.2e-7 + 1e-7 * (kind == PoolingKind::mean ? 1.0 : 0.0));
           }
+          HOLDS(out[s * static_cast<std::size_t>(out_stride) + static_cast<std::size_t>(columns)] == 7.0f);
         }
       }
     }
   }
 }
 
-TEST_CASE("pool of rows without length, and of rows that are not finite") {
+void check_ends(int arch, int schedules) {
   const float inf = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
-  for (const int arch : built_archs()) {
-    SimLauncher sim(arch);
-    const auto zeros = run(sim, {0, 0, 0, 0}, 4, 4, {0, 1}, PoolingKind::cls, true, 4);
-    REQUIRE(zeros == std::vector<float>(4, 0.0f));
-    const std::vector<float> x = {1, nan, -inf, -0.0f, nan, 2, -inf, -0.0f, 3, 4, -inf, -0.0f};
-    const auto most = run(sim, x, 4, 4, {0, 3}, PoolingKind::max, false, 4);
-    REQUIRE(std::isnan(most[0]));
-    REQUIRE(std::isnan(most[1]));
-    REQUIRE(most[2] == -inf);
-    REQUIRE(most[3] == 0.0f);
-    const auto divided = run(sim, x, 4, 4, {0, 3}, PoolingKind::mean, true, 4);
-    REQUIRE(std::isnan(divided[3]));
-  }
+  SimLauncher sim(arch, 0, schedules);
+  const auto zeros = run(sim, {0, 0, 0, 0}, 4, 4, {0, 1}, PoolingKind::cls, true, 4);
+  HOLDS(zeros == std::vector<float>(4, 0.0f));
+  const std::vector<float> x = {1, nan, -inf, -0.0f, nan, 2, -inf, -0.0f, 3, 4, -inf, -0.0f};
+  const auto most = run(sim, x, 4, 4, {0, 3}, PoolingKind::max, false, 4);
+  HOLDS(std::isnan(most[0]));
+  HOLDS(std::isnan(most[1]));
+  HOLDS(most[2] == -inf);
+  HOLDS(most[3] == 0.0f);
+  const auto divided = run(sim, x, 4, 4, {0, 3}, PoolingKind::mean, true, 4);
+  HOLDS(std::isnan(divided[3]));
+}
+
+}  // namespace
+
+TEST_CASE("pool agrees with fp64 for every kind, width and length") {
+  for (const int arch : built_archs()) check_kinds(arch, 6);
+}
+
+TEST_CASE("pool of rows without length, and of rows that are not finite") {
+  for (const int arch : built_archs()) check_ends(arch, 6);
 }
 
 TEST_CASE("a sequence is pooled to the same bits wherever it lies") {
@@ -107,7 +112,7 @@ TEST_CASE("a sequence is pooled to the same bits wherever it lies") {
       SimLauncher sim(arch, 0, 1);
       const auto together = run(sim, x, 40, 40, {0, 13, 90}, kind, true, 40);
       const auto alone = run(sim, std::vector<float>(x.begin() + 13 * 40, x.end()), 40, 40, {0, 77}, kind, true, 40);
-      REQUIRE(std::memcmp(alone.data(), &together[40], 40 * sizeof(float)) == 0);
+      HOLDS(std::memcmp(alone.data(), &together[40], 40 * sizeof(float)) == 0);
     }
   }
 }
@@ -115,4 +120,13 @@ TEST_CASE("a sequence is pooled to the same bits wherever it lies") {
 TEST_CASE("pool was run whole") {
   CHECK(uncovered(cuda::Kernel::pool) == "");
   CHECK(uncovered(cuda::Kernel::normalize_rows) == "");
+}
+
+TEST_CASE("faults in pool are noticed", "[.mutants]") {
+  const auto is_right = [] {
+    check_ends(mutant_arch(), 1);
+    check_kinds(mutant_arch(), 1);
+    return true;
+  };
+  CHECK(unlisted_mutants("rows", {{cuda::Kernel::pool, is_right}, {cuda::Kernel::normalize_rows, is_right}}) == "");
 }

@@ -3,6 +3,7 @@
 
 #include "kernels/cuda/cuda_ops.h"
 #include "tests/catch.h"
+#include "tests/kernels_cuda/mutants.h"
 #include "tests/kernels_cuda/random_rows.h"
 #include "tests/kernels_cuda/sim_launcher.h"
 #include "tests/ptxsim/float_formats.h"
@@ -21,6 +22,7 @@ struct Case {
   int qkv_pad = 0;  // floats between rows
   bool shift = false;
   int block_size = 16;
+  int schedules = 6;
 };
 
 constexpr int kTokens = 5;
@@ -86,7 +88,7 @@ struct Pages {
   }
   /// Bytes that nobody wrote are 0xff.
   void check_the_rest() const {
-    for (std::size_t at = 0; at < bytes.size(); ++at) REQUIRE((seen[at] || bytes[at] == 0xff));
+    for (std::size_t at = 0; at < bytes.size(); ++at) HOLDS((seen[at] || bytes[at] == 0xff));
   }
 };
 
@@ -101,21 +103,21 @@ void check_run(Pages& pages, const Case& c, int slot, int kv_head, int run, cons
   for (int i = 0; i < 32; ++i) largest = std::max(largest, std::fabs(wanted[i]));
   const double scale = ptxsim::f16_to_float(pages.take<std::uint16_t>(page + size * dim + row / 16));
   const auto rounded = [](double x) { return ptxsim::f16_to_float(ptxsim::double_to_f16(x / 127.0)); };
-  REQUIRE(scale >= rounded(std::max(largest - noise, 0.0)));
-  REQUIRE(scale <= rounded(largest + noise));
+  HOLDS(scale >= rounded(std::max(largest - noise, 0.0)));
+  HOLDS(scale <= rounded(largest + noise));
   for (std::size_t i = 0; i < 32; ++i) {
     const int code = pages.take<std::int8_t>(page + row + i);
-    REQUIRE(code >= -127);
+    HOLDS(code >= -127);
     // x / step in f32, up to 127, is off by 2^-17 in all.
     const double cut = std::max(std::fabs(wanted[i]) - 127.0 * scale, 0.0);  // where subnormal scales are coarse
-    REQUIRE(std::fabs(code * scale - wanted[i]) <= scale * (0.5 + 0x1p-16) + noise + cut);
+    HOLDS(std::fabs(code * scale - wanted[i]) <= scale * (0.5 + 0x1p-16) + noise + cut);
   }
 }
 
 void check(int arch, const Case& c) {
   CAPTURE(arch, c.heads, c.kv_heads, c.head_dim, c.rotary_dim, int(c.style), c.norms, c.second, c.scaled, int(c.kv),
           c.cached, c.qkv_pad, c.shift, c.block_size);
-  SimLauncher sim(arch);
+  SimLauncher sim(arch, 0, c.schedules);
   const int all = c.heads + 2 * c.kv_heads, dim = c.head_dim, half = c.rotary_dim / 2;
   const int stride = all * dim + c.qkv_pad;
   const std::vector<float> qkv = normals(static_cast<std::size_t>(kTokens * stride), 1, 2.0f);
@@ -180,16 +182,16 @@ void check(int arch, const Case& c) {
         const double wanted = expected[static_cast<std::size_t>((t * all + h) * dim + i)];
         const std::size_t here = static_cast<std::size_t>(t * stride + h * dim + i);
         if (is_query || !c.cached) {
-          REQUIRE(std::fabs(after[here] - wanted) < f32_error * largest);
+          HOLDS(std::fabs(after[here] - wanted) < f32_error * largest);
         } else {
-          REQUIRE(after[here] == qkv[here]);
+          HOLDS(after[here] == qkv[here]);
           if (c.kv == DType::q8_0) continue;
           const int kv_head = h - c.heads - (is_key ? 0 : c.kv_heads);
           const int slot = kSlots[static_cast<std::size_t>(t)];
           const std::size_t at = static_cast<std::size_t>(
               ((slot / c.block_size * c.kv_heads + kv_head) * c.block_size + slot % c.block_size) * dim + i);
           const double found = pages[is_key ? 0 : 1].number(at, c.kv);
-          REQUIRE(std::fabs(found - wanted) < f32_error * largest + kv_error * std::fabs(wanted));
+          HOLDS(std::fabs(found - wanted) < f32_error * largest + kv_error * std::fabs(wanted));
         }
       }
       for (int run = 0; run < dim / 32 && c.cached && c.kv == DType::q8_0 && !is_query; ++run) {
@@ -205,10 +207,59 @@ void check(int arch, const Case& c) {
     }
     for (int i = all * dim; i < stride; ++i) {
       const std::size_t here = static_cast<std::size_t>(t * stride + i);
-      REQUIRE(after[here] == qkv[here]);
+      HOLDS(after[here] == qkv[here]);
     }
   }
   for (const Pages& each : pages) each.check_the_rest();
+}
+
+void check_odd_runs(int arch, int schedules) {
+  for (const int dim : {64, 128}) {
+    SimLauncher sim(arch, 0, schedules);
+    std::vector<float> qkv = normals(static_cast<std::size_t>(3 * dim), 7);
+    float* key = &qkv[static_cast<std::size_t>(dim)];
+    float* value = key + dim;
+    std::fill_n(key, 32, 0.0f);
+    for (int i = 0; i < 32; ++i) key[32 + i] *= 1e-9f;  // below the smallest scale
+    value[17] = -INFINITY;
+    value[32 + 5] = NAN;
+    QkvPostArgs args;
+    args.qkv = sim.put(qkv, DType::f32, {1, 3 * dim}, "qkv");
+    args.num_heads = args.num_kv_heads = 1;
+    args.head_dim = dim;
+    args.kv.keys = sim.output(DType::q8_0, {1, 1, 16, dim}, "keys");
+    args.kv.values = sim.output(DType::q8_0, {1, 1, 16, dim}, "values");
+    args.slots = sim.put(std::vector<int>{3}, DType::i32, {1}, "slots");
+    cuda::qkv_post(sim, args);
+    const std::size_t bytes = row_bytes(DType::q8_0, 16 * dim);
+    const auto run = [&](const Tensor& pages, std::size_t r) {
+      const auto all = sim.get<std::uint8_t>(pages.data, bytes);
+      std::uint16_t scale;
+      std::memcpy(&scale, &all[static_cast<std::size_t>(16 * dim + 3 * dim / 16) + 2 * r], 2);
+      const auto first = all.begin() + 3 * dim + static_cast<std::ptrdiff_t>(32 * r);
+      return std::pair(ptxsim::f16_to_float(scale), std::vector<std::uint8_t>(first, first + 32));
+    };
+    const std::vector<std::uint8_t> zeros(32, 0);
+    for (const std::size_t r : {0u, 1u}) {
+      HOLDS(run(args.kv.keys, r) == std::pair(0.0f, zeros));
+      HOLDS(std::isnan(run(args.kv.values, r).first));
+      HOLDS(run(args.kv.values, r).second == zeros);
+    }
+  }
+}
+
+void check_padding(int arch, int schedules) {
+  SimLauncher sim(arch, 0, schedules);
+  QkvPostArgs args;
+  args.qkv = sim.put(normals(2 * 3 * 32, 7), DType::f32, {2, 3 * 32}, "qkv");
+  args.num_heads = args.num_kv_heads = 1;
+  args.head_dim = 32;
+  args.kv.keys = sim.output(DType::f16, {1, 1, 16, 32}, "keys");
+  args.kv.values = sim.output(DType::f16, {1, 1, 16, 32}, "values");
+  args.slots = sim.put(std::vector<int>{-1, 3}, DType::i32, {2}, "slots");
+  cuda::qkv_post(sim, args);
+  const auto keys = sim.get<std::uint16_t>(args.kv.keys.data, 16 * 32);
+  for (std::size_t i = 0; i < keys.size(); ++i) HOLDS((keys[i] == 0xffff) == (i / 32 != 3));
 }
 
 }  // namespace
@@ -251,40 +302,7 @@ TEST_CASE("qkv_post keeps keys and values to half a step in q8_0 pages, keys les
 }
 
 TEST_CASE("runs of q8_0 pages that are zero, tiny, infinite or no number") {
-  for (const int arch : built_archs()) {
-    for (const int dim : {64, 128}) {
-      SimLauncher sim(arch);
-      std::vector<float> qkv = normals(static_cast<std::size_t>(3 * dim), 7);
-      float* key = &qkv[static_cast<std::size_t>(dim)];
-      float* value = key + dim;
-      std::fill_n(key, 32, 0.0f);
-      for (int i = 0; i < 32; ++i) key[32 + i] *= 1e-9f;  // below the smallest scale
-      value[17] = -INFINITY;
-      value[32 + 5] = NAN;
-      QkvPostArgs args;
-      args.qkv = sim.put(qkv, DType::f32, {1, 3 * dim}, "qkv");
-      args.num_heads = args.num_kv_heads = 1;
-      args.head_dim = dim;
-      args.kv.keys = sim.output(DType::q8_0, {1, 1, 16, dim}, "keys");
-      args.kv.values = sim.output(DType::q8_0, {1, 1, 16, dim}, "values");
-      args.slots = sim.put(std::vector<int>{3}, DType::i32, {1}, "slots");
-      cuda::qkv_post(sim, args);
-      const std::size_t bytes = row_bytes(DType::q8_0, 16 * dim);
-      const auto run = [&](const Tensor& pages, std::size_t r) {
-        const auto all = sim.get<std::uint8_t>(pages.data, bytes);
-        std::uint16_t scale;
-        std::memcpy(&scale, &all[static_cast<std::size_t>(16 * dim + 3 * dim / 16) + 2 * r], 2);
-        const auto first = all.begin() + 3 * dim + static_cast<std::ptrdiff_t>(32 * r);
-        return std::pair(ptxsim::f16_to_float(scale), std::vector<std::uint8_t>(first, first + 32));
-      };
-      const std::vector<std::uint8_t> zeros(32, 0);
-      for (const std::size_t r : {0u, 1u}) {
-        CHECK(run(args.kv.keys, r) == std::pair(0.0f, zeros));
-        CHECK(std::isnan(run(args.kv.values, r).first));
-        CHECK(run(args.kv.values, r).second == zeros);
-      }
-    }
-  }
+  for (const int arch : built_archs()) check_odd_runs(arch, 6);
 }
 
 TEST_CASE("qkv_post rotates widths that straddle vectors, and rows that are not aligned") {
@@ -322,19 +340,7 @@ TEST_CASE("qkv_post does each of its parts alone") {
 }
 
 TEST_CASE("qkv_post keeps nothing of a row of padding") {
-  for (const int arch : built_archs()) {
-    SimLauncher sim(arch);
-    QkvPostArgs args;
-    args.qkv = sim.put(normals(2 * 3 * 32, 7), DType::f32, {2, 3 * 32}, "qkv");
-    args.num_heads = args.num_kv_heads = 1;
-    args.head_dim = 32;
-    args.kv.keys = sim.output(DType::f16, {1, 1, 16, 32}, "keys");
-    args.kv.values = sim.output(DType::f16, {1, 1, 16, 32}, "values");
-    args.slots = sim.put(std::vector<int>{-1, 3}, DType::i32, {2}, "slots");
-    cuda::qkv_post(sim, args);
-    const auto keys = sim.get<std::uint16_t>(args.kv.keys.data, 16 * 32);
-    for (std::size_t i = 0; i < keys.size(); ++i) REQUIRE((keys[i] == 0xffff) == (i / 32 != 3));
-  }
+  for (const int arch : built_archs()) check_padding(arch, 6);
 }
 
 TEST_CASE("qkv_post's rows do not depend on the other rows") {
@@ -365,4 +371,41 @@ TEST_CASE("qkv_post was run whole") {
   CHECK(uncovered(cuda::Kernel::qkv_post_4) == "");
   CHECK(uncovered(cuda::Kernel::qkv_post_2) == "");
   CHECK(uncovered(cuda::Kernel::qkv_post_1) == "");
+}
+
+TEST_CASE("faults in qkv_post are noticed", "[.mutants]") {
+  const auto is_right = [] {
+    const int arch = mutant_arch();
+    check_padding(arch, 1);
+    check_odd_runs(arch, 1);
+    // Lanes with one, two and four elements.
+    for (const auto& [dim, pad] : {std::pair(64, 1), {256, 1}, {32, 0}, {64, 0}, {96, 0}, {256, 0}}) {
+      for (const RopeStyle style : {RopeStyle::half, RopeStyle::interleaved}) {
+        for (const DType kv : {DType::f16, DType::bf16, DType::f32, DType::q8_0}) {
+          Case c{.heads = 3, .kv_heads = 2, .head_dim = dim, .rotary_dim = dim, .style = style, .norms = true};
+          c.kv = kv;
+          c.qkv_pad = pad;
+          c.shift = true;
+          c.schedules = 1;
+          check(arch, c);
+        }
+        Case c{.heads = 5, .head_dim = dim, .rotary_dim = dim / 4, .style = style};
+        c.qkv_pad = pad;
+        c.schedules = 1;
+        check(arch, c);
+        c.second = c.scaled = true;
+        check(arch, c);
+        c.cached = false;
+        check(arch, c);
+        c.norms = true;
+        c.second = c.scaled = false;
+        c.rotary_dim = 0;
+        check(arch, c);
+      }
+    }
+    return true;
+  };
+  CHECK(unlisted_mutants("rows", {{cuda::Kernel::qkv_post_1, is_right},
+                                  {cuda::Kernel::qkv_post_2, is_right},
+                                  {cuda::Kernel::qkv_post_4, is_right}}) == "");
 }

@@ -65,6 +65,7 @@ struct Instruction {
   int index = 0;     // place in Kernel::code
   int ptx_line = 0;
   int source_file = 0, source_line = 0;  // of the last .loc; 0: none
+  int caller_file = 0, caller_line = 0;  // where that was inlined; 0: nowhere
 
   int guard = -1;  // predicate register of @p, or -1
   bool guard_negated = false;

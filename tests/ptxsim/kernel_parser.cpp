@@ -139,9 +139,16 @@ void KernelParser::declare_local() {
 void KernelParser::location() {
   const int line = in_.peek().line;
   in_.expect(".loc");
-  file_ = int(in_.integer());
-  line_ = int(in_.integer());
-  while (!in_.at_end() && in_.peek().line == line) in_.next();
+  const int file = int(in_.integer()), source_line = int(in_.integer());
+  if (source_line == 0) return in_.skip_line();  // of no line: the last one stays
+  file_ = file;
+  line_ = source_line;
+  caller_file_ = caller_line_ = 0;
+  while (!in_.at_end() && in_.peek().line == line) {
+    if (!in_.next().is("inlined_at")) continue;
+    caller_file_ = int(in_.integer());
+    caller_line_ = int(in_.integer());
+  }
 }
 
 Operand KernelParser::new_register(Type type) {
@@ -282,6 +289,8 @@ void KernelParser::instruction() {
   ins.ptx_line = in_.peek().line;
   ins.source_file = file_;
   ins.source_line = line_;
+  ins.caller_file = caller_file_;
+  ins.caller_line = caller_line_;
   const size_t start = in_.position();
   if (in_.accept("@")) {
     ins.guard_negated = in_.accept("!");

@@ -56,7 +56,8 @@ class KernelParser {
   std::map<std::string, uint64_t> symbols_;  // shared and local variables: offset in their space
   std::map<uint64_t, const Constant*> constants_;
   std::vector<Branch> branches_;
-  int file_ = 0, line_ = 0;  // of the last .loc
+  int file_ = 0, line_ = 0;                // of the last .loc
+  int caller_file_ = 0, caller_line_ = 0;  // behind its inlined_at
 };
 
 }  // namespace inferd::ptxsim

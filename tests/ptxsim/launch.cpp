@@ -122,10 +122,11 @@ LaunchStatistics launch(Module& module, const std::string& kernel_name, Dim3 gri
     const int lanes = std::min(kWarpSize, threads - w * kWarpSize);
     block.warps.emplace_back(block, w, lanes == kWarpSize ? kAllLanes : (1u << lanes) - 1);
   }
-  for (block.id.z = 0; block.id.z < grid.z; ++block.id.z) {
-    for (block.id.y = 0; block.id.y < grid.y; ++block.id.y) {
-      for (block.id.x = 0; block.id.x < grid.x; ++block.id.x) run_block(block);
-    }
+  const uint64_t blocks = grid.count();
+  for (uint64_t i = 0; i < blocks; ++i) {
+    const uint64_t at = options.descending_blocks ? blocks - 1 - i : i;
+    block.id = {unsigned(at % grid.x), unsigned(at / grid.x % grid.y), unsigned(at / grid.x / grid.y)};
+    run_block(block);
   }
   return {launch.executed};
 }

@@ -16,7 +16,8 @@ enum class CopyTiming { early, late };  // cp.async: when issued, or only when w
 
 struct LaunchOptions {
   CopyTiming cp_async = CopyTiming::late;
-  int warp_order = 0;   // 0: ascending, 1: descending, 2: shuffled and switched after a few instructions
+  int warp_order = 0;              // 0: ascending, 1: descending, 2: shuffled and switched after a few instructions
+  bool descending_blocks = false;  // the last block first
   bool checked = true;  // shared memory: uninitialised reads, races, early use of copies (bounds are always checked)
   Profile* profile = nullptr;                   // counts into it if set
   uint64_t max_warp_instructions = 1ull << 34;  // more in one launch is Violation::endless
@@ -27,7 +28,7 @@ struct LaunchStatistics {
 };
 
 /// Runs `kernel` to its end. `parameters` is the parameter buffer, laid out as Kernel::parameters says.
-/// Blocks run one after the other in ascending order. Throws Violation.
+/// Blocks run one after the other. Throws Violation.
 LaunchStatistics launch(Module& module, const std::string& kernel, Dim3 grid, Dim3 block, size_t dynamic_shared_bytes,
                         std::span<const uint8_t> parameters, Memory& memory, const LaunchOptions& options = {});
 

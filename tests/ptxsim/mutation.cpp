@@ -1,9 +1,13 @@
 // Finding, planting and judging mutations.
 #include "tests/ptxsim/mutation.h"
 
+#include <fnmatch.h>
+
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <fstream>
+#include <map>
 #include <optional>
 #include <sstream>
 
@@ -63,6 +67,12 @@ std::string shifted_compare(const std::string& word) {
   return "";
 }
 
+/// The two registers of a mma's factor that a fault swaps.
+std::pair<const Operand*, const Operand*> swapped_operands(const Instruction& ins) {
+  const Operand& factor = ins[2].count >= 2 ? ins[2] : ins[1];
+  return {&ins.element(factor, 0), &ins.element(factor, 1)};
+}
+
 std::optional<Fault> fault_of(const Instruction& ins) {
   const Opcode& op = ins.opcode;
   const std::string& root = op.root();
@@ -72,17 +82,47 @@ std::optional<Fault> fault_of(const Instruction& ins) {
   if (root == "cp" && op.has("wait_group")) return Fault::shorten_wait;
   if (root == "setp" && integer && !shifted_compare(op.words[1]).empty()) return Fault::shift_compare;
   if (root == "st") return Fault::drop_store;
-  if (root == "mma") return Fault::swap_operands;
+  if (root == "mma") {
+    const auto [a, b] = swapped_operands(ins);
+    const bool same = a->kind == b->kind && a->index == b->index && a->constant == b->constant;
+    return same ? std::nullopt : std::optional(Fault::swap_operands);
+  }
   if ((root == "fma" || root == "mad") && !op.has("wide") && type_bits(t) == 32) return Fault::drop_addend;
   if (root == "shfl") return Fault::lose_shuffle;
   return std::nullopt;
 }
 
+/// The words of a line of a file, a space between them; the line's number where the file cannot be read.
+std::string text_of(const std::string& path, int line) {
+  static std::map<std::string, std::vector<std::string>> files;
+  const auto [file, is_new] = files.try_emplace(path);
+  if (is_new) {
+    std::ifstream in(path);
+    for (std::string each; std::getline(in, each);) file->second.push_back(each);
+  }
+  if (size_t(line) > file->second.size()) return "line " + std::to_string(line);
+  std::istringstream words(file->second[size_t(line) - 1]);
+  std::string text;
+  for (std::string word; words >> word;) text += (text.empty() ? "" : " ") + word;
+  return text;
+}
+
+/// Functions that stand for single instructions: who calls them says more.
+bool is_primitive(const std::string& path) {
+  return path.find("/kernels/cuda/") == std::string::npos || path.ends_with("/ptx.cuh");
+}
+
 std::string place_of(const Kernel& kernel, const Instruction& ins) {
-  const auto file = kernel.files.find(ins.source_file);
-  if (ins.source_line > 0 && file != kernel.files.end()) {
+  auto file = kernel.files.find(ins.source_file);
+  int line = ins.source_line;
+  if (line > 0 && file != kernel.files.end()) {
+    const auto caller = kernel.files.find(ins.caller_file);
+    if (ins.caller_line > 0 && caller != kernel.files.end() && is_primitive(file->second)) {
+      file = caller;
+      line = ins.caller_line;
+    }
     const std::string& path = file->second;
-    return path.substr(path.rfind('/') + 1) + ":" + std::to_string(ins.source_line) + " " + ins.opcode.text;
+    return ins.opcode.text + " in " + path.substr(path.rfind('/') + 1) + ": " + text_of(path, line);
   }
   int before = 0;
   for (int i = 0; i < ins.index; ++i) before += kernel.code[size_t(i)].opcode.text == ins.opcode.text;
@@ -143,10 +183,21 @@ Mutated::Mutated(Module& module, const Mutation& mutation)
 
 Mutated::~Mutated() { place_ = original_; }
 
-MutationReport run_mutations(Module& module, const std::string& kernel, Profile& profile,
+std::vector<Mutation> sample_mutations(const std::vector<Mutation>& all, size_t copies) {
+  std::map<std::string, std::vector<const Mutation*>> by_key;
+  for (const Mutation& mutation : all) by_key[mutation.key].push_back(&mutation);
+  std::vector<Mutation> some;
+  for (const auto& [key, same] : by_key) {
+    const size_t count = std::min(copies, same.size());
+    for (size_t i = 0; i < count; ++i) some.push_back(*same[i * same.size() / count]);
+  }
+  return some;
+}
+
+MutationReport run_mutations(Module& module, const std::vector<Mutation>& mutations,
                              const std::function<bool()>& notices) {
   MutationReport report;
-  for (const Mutation& mutation : list_mutations(module.kernel(kernel), profile)) {
+  for (const Mutation& mutation : mutations) {
     const Mutated mutated(module, mutation);
     ++report.tried;
     bool noticed = true;
@@ -159,33 +210,47 @@ MutationReport run_mutations(Module& module, const std::string& kernel, Profile&
   return report;
 }
 
+bool is_named(const std::string& kernel, const std::string& pattern) {
+  return fnmatch(pattern.c_str(), kernel.c_str(), 0) == 0;
+}
+
+bool ReviewedSurvivors::Entry::is_like(const Mutation& mutation) const {
+  return mutation.key.substr(mutation.kernel.size() + 1) == rest && is_named(mutation.kernel, kernels);
+}
+
 ReviewedSurvivors ReviewedSurvivors::parse(const std::string& text) {
   ReviewedSurvivors result;
   std::istringstream in(text);
   for (std::string line; std::getline(in, line);) {
-    const size_t mark = line.find("  #");
-    const std::string key = line.substr(0, mark);
-    if (key.empty() || key[0] == '#') continue;
+    const size_t mark = line.find("  #"), bar = line.find('|');
+    if (line.empty() || line[0] == '#') continue;
     if (mark == std::string::npos) throw ParseError("a reviewed survivor without a reason: " + line);
-    result.reasons_[key] = line.substr(mark + 3);
+    if (bar == std::string::npos) throw ParseError("expected kernel|fault|place  # reason, found: " + line);
+    result.entries_.push_back({line.substr(0, bar), line.substr(bar + 1, mark - bar - 1)});
   }
   return result;
+}
+
+bool ReviewedSurvivors::has(const Mutation& mutation) const {
+  return std::any_of(entries_.begin(), entries_.end(), [&](const Entry& each) { return each.is_like(mutation); });
 }
 
 std::vector<std::string> ReviewedSurvivors::unexpected(const MutationReport& report) const {
   std::vector<std::string> result;
   for (const Mutation& survivor : report.survivors) {
-    if (reasons_.count(survivor.key) == 0) result.push_back(survivor.key);
+    if (!has(survivor)) result.push_back(survivor.key);
   }
   return result;
 }
 
-std::vector<std::string> ReviewedSurvivors::stale(const MutationReport& report) const {
+std::vector<std::string> ReviewedSurvivors::stale(const MutationReport& report,
+                                                  const std::function<bool(const std::string&)>& judged) const {
   std::vector<std::string> result;
-  for (const auto& [key, reason] : reasons_) {
-    const bool lives =
-        std::any_of(report.survivors.begin(), report.survivors.end(), [&](const Mutation& m) { return m.key == key; });
-    if (!lives) result.push_back(key);
+  for (const Entry& each : entries_) {
+    if (!judged(each.kernels)) continue;
+    const bool lives = std::any_of(report.survivors.begin(), report.survivors.end(),
+                                   [&](const Mutation& survivor) { return each.is_like(survivor); });
+    if (!lives) result.push_back(each.kernels + "|" + each.rest);
   }
   return result;
 }

@@ -122,18 +122,28 @@ TEST_CASE("mutants of the GEMM die, and the list of survivors is exact") {
   Module module = Module::parse(kernel_text(kGemmBody, kGemmShared));
   Profile profile;
   REQUIRE_FALSE(caught(module, &profile));
-  const MutationReport report = run_mutations(module, "k", profile, [&] { return caught(module); });
+  const std::vector<Mutation> all = list_mutations(module.kernel("k"), profile);
+  const MutationReport report = run_mutations(module, all, [&] { return caught(module); });
   REQUIRE(report.tried >= 12);
   // The addend there is the address of `tiles`, which lies at offset 0.
   const ReviewedSurvivors reviewed = ReviewedSurvivors::parse("k|addend dropped|mad.lo.u32 #0  # adds offset 0\n");
   REQUIRE(reviewed.unexpected(report).empty());
-  REQUIRE(reviewed.stale(report).empty());
+  const auto of_k = [](const std::string& pattern) { return is_named("k", pattern); };
+  REQUIRE(reviewed.stale(report, of_k).empty());
   REQUIRE_FALSE(caught(module));  // the module is as before
 
   const ReviewedSurvivors none = ReviewedSurvivors::parse("# nothing\n");
   REQUIRE(none.unexpected(report) == std::vector<std::string>{"k|addend dropped|mad.lo.u32 #0"});
   const ReviewedSurvivors stale = ReviewedSurvivors::parse("k|store dropped|nowhere  # gone\n");
-  REQUIRE(stale.stale(report) == std::vector<std::string>{"k|store dropped|nowhere"});
+  REQUIRE(stale.stale(report, of_k) == std::vector<std::string>{"k|store dropped|nowhere"});
+  REQUIRE(stale.stale(report, [](const std::string&) { return false; }).empty());
+  const ReviewedSurvivors pattern = ReviewedSurvivors::parse("*|addend dropped|mad.lo.u32 #0  # likewise\n");
+  REQUIRE(pattern.unexpected(report).empty());
+  REQUIRE(ReviewedSurvivors::parse("kk*|addend dropped|mad.lo.u32 #0  # another\n").unexpected(report).size() == 1);
+  REQUIRE_THROWS_AS(ReviewedSurvivors::parse("k|store dropped|nowhere"), ParseError);
+  REQUIRE_THROWS_AS(ReviewedSurvivors::parse("nothing  # at all"), ParseError);
+  // Of each key some copies; a key is a line without line information's opcode and number, so all are alone here.
+  REQUIRE(sample_mutations(all, 1).size() == all.size());
 }
 
 TEST_CASE("profile: coverage, bank conflicts, sectors, instructions per byte") {

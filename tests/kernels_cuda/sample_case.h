@@ -1,0 +1,333 @@
+// sample's tests: what a row is asked, one call for some rows, and what is right: fp64 where nothing is within rounding
+// of a border, and the host's sampler.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+#include "engine/sampler/philox.h"
+#include "engine/sampler/sampler.h"
+#include "kernels/cuda/cuda_ops.h"
+#include "tests/catch.h"
+#include "tests/kernels_cuda/mutants.h"
+#include "tests/kernels_cuda/random_rows.h"
+#include "tests/kernels_cuda/sim_launcher.h"
+
+namespace inferd::cuda::test {
+
+inline constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+/// What one request asks for.
+struct Ask {
+  SamplingParams params;
+  std::int64_t position = 0;
+  int top_logprobs = -1;
+  std::vector<TokenId> banned;
+  std::int64_t banned_until = 1 << 20;
+  std::vector<TokenCounts::Entry> counts;
+  int spare_counts = 1;  // room for new tokens
+};
+
+struct Got {
+  int token = 0;
+  SampleStatus status = SampleStatus::token;
+  float logprob = 0;
+  std::vector<TokenLogprob> top;
+  SampleRules rules;  // afterwards
+  std::vector<TokenCount> counts;
+};
+
+struct Setting {
+  int arch = 80;
+  int schedules = 6;
+  int pad = 0;  // floats between rows
+  bool logprobs = true;
+};
+
+/// One call of `sample` for all rows; row r has slot n - 1 - r.
+inline std::vector<Got> sample(const Setting& setting, const std::vector<std::vector<float>>& rows,
+                               const std::vector<Ask>& asks) {
+  const int count = static_cast<int>(rows.size()), vocab = static_cast<int>(rows[0].size());
+  const int stride = vocab + setting.pad;
+  SimLauncher sim(setting.arch, cuda::sample_workspace_bytes(count), setting.schedules);
+  std::vector<SampleRules> rules(rows.size());
+  std::vector<float> logits;
+  std::vector<int> slots;
+  for (int r = 0; r < count; ++r) {
+    const Ask& ask = asks[static_cast<std::size_t>(r)];
+    logits.insert(logits.end(), rows[static_cast<std::size_t>(r)].begin(), rows[static_cast<std::size_t>(r)].end());
+    logits.insert(logits.end(), static_cast<std::size_t>(setting.pad), std::nanf(""));
+    slots.push_back(count - 1 - r);
+    SampleRules& rule = rules[static_cast<std::size_t>(slots.back())];
+    rule.seed = static_cast<std::uint64_t>(ask.params.seed);
+    rule.position = ask.position;
+    rule.temperature = ask.params.temperature;
+    rule.top_k = ask.params.top_k;
+    rule.top_p = ask.params.top_p;
+    rule.min_p = ask.params.min_p;
+    rule.repetition_penalty = ask.params.repetition_penalty;
+    rule.presence_penalty = ask.params.presence_penalty;
+    rule.frequency_penalty = ask.params.frequency_penalty;
+    rule.top_logprobs = ask.top_logprobs;
+    if (!ask.params.logit_bias.empty()) {
+      std::vector<TokenBias> biases;
+      for (const auto& [token, bias] : ask.params.logit_bias) biases.push_back({token, bias, 0.0f});
+      rule.num_biases = static_cast<int>(biases.size());
+      rule.biases = sim.put(biases, DType::f32, {3 * rule.num_biases}, "biases").as<TokenBias>();
+    }
+    if (!ask.banned.empty()) {
+      rule.num_banned = static_cast<int>(ask.banned.size());
+      rule.banned = sim.put(ask.banned, DType::i32, {rule.num_banned}, "banned").as<std::int32_t>();
+      rule.banned_until = ask.banned_until;
+    }
+    if (has_penalties(ask.params)) {
+      std::vector<TokenCount> counts;
+      for (const auto& entry : ask.counts) counts.push_back({entry.token, static_cast<int>(entry.in_output), 0.0f});
+      rule.num_counts = static_cast<int>(counts.size());
+      rule.counts_capacity = rule.num_counts + ask.spare_counts;
+      counts.resize(static_cast<std::size_t>(rule.counts_capacity), {-1, -1, 0.0f});
+      rule.counts = sim.put(counts, DType::f32, {3 * rule.counts_capacity}, "counts").as<TokenCount>();
+    }
+  }
+  SampleArgs args;
+  args.logits = sim.put(logits, DType::f32, {count, vocab}, "logits");
+  args.logits.row_stride = stride;
+  args.slots = sim.put(slots, DType::i32, {count}, "slots");
+  args.rules = sim.put(rules, DType::f32, {count}, "rules").as<SampleRules>();
+  args.tokens = sim.output(DType::i32, {count}, "tokens");
+  args.status = sim.output(DType::i32, {count}, "status");
+  if (setting.logprobs) {
+    args.logprobs = sim.output(DType::f32, {count}, "logprobs");
+    args.top_tokens = sim.output(DType::i32, {count, kSampleTopLogprobs}, "top_tokens");
+    args.top_logprobs = sim.output(DType::f32, {count, kSampleTopLogprobs}, "top_logprobs");
+  }
+  cuda::sample(sim, args);
+
+  const auto tokens = sim.get<int>(args.tokens.data, rows.size()), status = sim.get<int>(args.status.data, rows.size());
+  const auto after = sim.get<SampleRules>(args.rules, rows.size());
+  std::vector<Got> all;
+  for (std::size_t r = 0; r < rows.size(); ++r) {
+    Got got;
+    got.token = tokens[r];
+    got.status = static_cast<SampleStatus>(status[r]);
+    got.rules = after[static_cast<std::size_t>(slots[r])];
+    if (got.rules.num_counts > 0) {
+      got.counts = sim.get<TokenCount>(got.rules.counts, static_cast<std::size_t>(got.rules.num_counts));
+    }
+    if (setting.logprobs && asks[r].top_logprobs >= 0) {
+      got.logprob = sim.get<float>(args.logprobs.as<float>() + r, 1)[0];
+      const auto ids = sim.get<int>(args.top_tokens.as<int>() + r * kSampleTopLogprobs, kSampleTopLogprobs);
+      const auto values = sim.get<float>(args.top_logprobs.as<float>() + r * kSampleTopLogprobs, kSampleTopLogprobs);
+      for (std::size_t i = 0; i < kSampleTopLogprobs && ids[i] != -1; ++i) got.top.push_back({ids[i], values[i]});
+    }
+    all.push_back(std::move(got));
+  }
+  return all;
+}
+
+/// The draw by its definition, in fp64. `gap`: how far, relative to the whole, the nearest border is.
+/// `miss`: how much of the whole lies between the draw and `other`.
+inline int reference_draw(const std::vector<float>& row, const SamplingParams& params, std::int64_t position, int other,
+                          double* gap, double* miss) {
+  std::vector<int> order(row.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(),
+                   [&](int a, int b) { return row[static_cast<std::size_t>(a)] > row[static_cast<std::size_t>(b)]; });
+  const auto logit = [&](int id) { return double{row[static_cast<std::size_t>(id)]}; };
+  const double max = logit(order[0]);
+  *gap = 1.0, *miss = 1.0;
+  if (!(params.temperature > 0.0f)) return order[0];
+  const auto weight = [&](int id) { return std::exp((logit(id) - max) / params.temperature); };
+  if (params.top_k > 0 && order.size() > static_cast<std::size_t>(params.top_k)) {
+    order.resize(static_cast<std::size_t>(params.top_k));
+  }
+  double total = 0;
+  for (const int id : order) total += weight(id);
+  if (params.top_p < 1.0f) {
+    const double wanted = std::max(double{params.top_p}, 0.0) * total;
+    double mass = 0;
+    std::size_t kept = 0;
+    for (; kept < order.size() && (kept == 0 || mass < wanted); ++kept) {
+      if (kept > 0) *gap = std::min(*gap, std::fabs(mass - wanted) / total);
+      mass += weight(order[kept]);
+    }
+    *gap = std::min(*gap, std::fabs(mass - wanted) / total);
+    order.resize(kept);
+  }
+  const double least = std::min(double{params.min_p}, 1.0);
+  while (order.size() > 1 && weight(order.back()) < least) {
+    *gap = std::min(*gap, std::fabs(weight(order.back()) - least));
+    order.pop_back();
+  }
+  if (least > 0 && order.size() > 1) *gap = std::min(*gap, std::fabs(weight(order.back()) - least));
+  std::sort(order.begin(), order.end());
+  total = 0;
+  for (const int id : order) total += weight(id);
+  double left = uniform_draw(static_cast<std::uint64_t>(params.seed), static_cast<std::uint64_t>(position)) * total;
+  double before = 0;
+  for (const int id : order) before += id < other ? weight(id) : 0.0;
+  *miss = std::max({0.0, before - left, left - before - weight(other)}) / total;
+  for (const int id : order) {
+    const double here = weight(id);
+    if (left < here) {
+      *gap = std::min({*gap, left / total, (here - left) / total});
+      return id;
+    }
+    *gap = std::min(*gap, (left - here) / total);
+    left -= here;
+  }
+  *gap = 0;
+  return order.back();
+}
+
+inline std::vector<float> changed(std::vector<float> row, const Ask& ask) {
+  const auto at = [&](TokenId token) -> float& { return row[static_cast<std::size_t>(token)]; };
+  for (const auto& [token, bias] : ask.params.logit_bias) at(token) = bias <= -100.0f ? -kInfinity : at(token) + bias;
+  if (ask.position < ask.banned_until) {
+    for (const TokenId token : ask.banned) at(token) = -kInfinity;
+  }
+  if (!has_penalties(ask.params)) return row;
+  for (const auto& entry : ask.counts) {
+    float& logit = at(entry.token);
+    if (logit == -kInfinity) continue;
+    const float repetition = ask.params.repetition_penalty;
+    if (repetition > 0.0f) logit = logit > 0.0f ? logit / repetition : logit * repetition;
+    if (entry.in_output > 0) {
+      logit -= ask.params.presence_penalty + ask.params.frequency_penalty * static_cast<float>(entry.in_output);
+    }
+  }
+  return row;
+}
+
+struct Tally {
+  int rows = 0, skipped = 0;
+};
+
+// Weights are off by 2^-22 and by 2^-22 of their exponent; 2^-42 of the best is cut off each.
+inline constexpr double kRounding = 4e-6;
+
+/// Checks one row's answer against fp64 and the host.
+inline void check(const std::vector<float>& row, const Ask& ask, const Got& got, Tally* tally,
+                  double rounding = kRounding) {
+  CAPTURE(row.size(), ask.params.temperature, ask.params.top_k, ask.params.top_p, ask.params.min_p, ask.params.seed,
+          ask.position, ask.top_logprobs);
+  HOLDS(got.status == SampleStatus::token);
+  HOLDS(got.rules.position == ask.position + 1);
+  HOLDS((got.token >= 0 && got.token < static_cast<int>(row.size())));
+  double gap = 0, miss = 0;
+  const std::vector<float> ruled = changed(row, ask);
+  const int expected = reference_draw(ruled, ask.params, ask.position, got.token, &gap, &miss);
+  ++tally->rows;
+  const bool decided = gap > rounding;
+  if (decided) {
+    HOLDS(got.token == expected);
+  } else {
+    ++tally->skipped;
+    HOLDS(ruled[static_cast<std::size_t>(got.token)] > -kInfinity);
+    HOLDS(miss < 1e-3);  // a token more or less at a border moves the others that much at most
+  }
+
+  TokenCounts counts;
+  for (const auto& entry : ask.counts) {
+    counts.add_prompt(entry.token);
+    for (int i = 0; i < entry.in_output; ++i) counts.add_output(entry.token);
+  }
+  Sampler host(static_cast<std::int64_t>(row.size()));
+  std::copy(row.begin(), row.end(), host.row().begin());
+  TokenEvent event;
+  const bool bans = ask.position < ask.banned_until;
+  const SampleInput input{.params = ask.params,
+                          .counts = &counts,
+                          .banned = bans ? std::span<const TokenId>(ask.banned) : std::span<const TokenId>(),
+                          .position = ask.position,
+                          .top_logprobs = ask.top_logprobs};
+  HOLDS(host.sample(input, &event) == SampleResult::token);
+  if (decided) HOLDS(got.token == event.token);
+  if (ask.top_logprobs >= 0) {
+    if (decided) HOLDS(std::fabs(got.logprob - event.logprob) < 2e-6 + 2e-7 * std::fabs(event.logprob));
+    HOLDS(got.top.size() == event.top.size());
+    for (std::size_t i = 0; i < got.top.size(); ++i) {
+      HOLDS(got.top[i].token == event.top[i].token);
+      HOLDS(std::fabs(got.top[i].logprob - event.top[i].logprob) < 2e-6 + 2e-7 * std::fabs(event.top[i].logprob));
+    }
+  }
+  if (!has_penalties(ask.params)) return;
+  const auto& entries = ask.counts;
+  const auto seen = std::find_if(entries.begin(), entries.end(), [&](const auto& e) { return e.token == got.token; });
+  const bool is_new = seen == entries.end();
+  HOLDS(got.counts.size() == entries.size() + (is_new && ask.spare_counts > 0 ? 1 : 0));
+  for (std::size_t i = 0; i < got.counts.size(); ++i) {
+    const bool old = i < entries.size();
+    const TokenId token = old ? entries[i].token : got.token;
+    HOLDS(got.counts[i].token == token);
+    HOLDS(got.counts[i].in_output == (old ? entries[i].in_output : 0) + (token == got.token));
+  }
+}
+
+inline void check_all(const Setting& setting, const std::vector<std::vector<float>>& rows, const std::vector<Ask>& asks,
+                      Tally* tally, double rounding = kRounding) {
+  const std::vector<Got> got = sample(setting, rows, asks);
+  for (std::size_t r = 0; r < rows.size(); ++r) check(rows[r], asks[r], got[r], tally, rounding);
+}
+
+enum class Shape { spread, peaked, stepped, flat };
+
+inline std::vector<float> logits_of(Shape shape, int vocab, std::uint32_t seed) {
+  std::vector<float> row = normals(static_cast<std::size_t>(vocab), seed, shape == Shape::peaked ? 6.0f : 2.0f);
+  for (float& logit : row) {
+    if (shape == Shape::stepped) logit = std::round(logit);  // many ties, zeros of both signs
+    if (shape == Shape::flat) logit = -3.25f;
+  }
+  return row;
+}
+
+inline Ask ask_for(float temperature, int top_k, float top_p, float min_p, std::int64_t seed) {
+  Ask ask;
+  ask.params.temperature = temperature;
+  ask.params.top_k = top_k;
+  ask.params.top_p = top_p;
+  ask.params.min_p = min_p;
+  ask.params.seed = seed * 0x123456789abcd;
+  ask.position = seed % 7;
+  ask.top_logprobs = static_cast<int>(seed % 3 == 0 ? 20 : seed % 7 == 0 ? 0 : seed % 5 == 2 ? 3 : -1);
+  return ask;
+}
+
+/// Rows with biases, bans and penalties; the last two leave one token, unknown and known to the counts.
+inline void add_ruled_rows(std::vector<std::vector<float>>* rows, std::vector<Ask>* asks) {
+  for (int r = 0; r < 10; ++r) {
+    Ask ask = ask_for(r % 3 == 0 ? 0.0f : 0.9f, r % 2 * 30, r % 4 == 1 ? 0.9f : 1.0f, 0.0f, 100 + r);
+    ask.top_logprobs = r % 4 - 1;
+    std::vector<float> row = logits_of(Shape::spread, 1500, 900 + static_cast<std::uint32_t>(r));
+    std::vector<int> best(row.size());
+    std::iota(best.begin(), best.end(), 0);
+    std::sort(best.begin(), best.end(),
+              [&](int a, int b) { return row[static_cast<std::size_t>(a)] > row[static_cast<std::size_t>(b)]; });
+    if (r != 1) ask.params.logit_bias = {{best[0], -100.0f}, {best[1], -2.5f}, {best[900], 20.0f}, {best[2], 1.5f}};
+    if (r % 2 == 0) ask.banned = {best[900], best[3]};
+    if (r == 4) ask.banned_until = ask.position;  // no longer
+    if (r >= 2) {
+      ask.params.repetition_penalty = r == 7 ? 0.0f : r == 8 ? 1.0f : 1.3f;
+      ask.params.presence_penalty = r == 5 ? 0.0f : 0.4f;
+      ask.params.frequency_penalty = r == 6 ? -2.0f : 0.25f;
+      for (int i = 0; i < 1100; ++i) ask.counts.push_back({best[static_cast<std::size_t>(i + r % 3)], i % 4});
+      ask.spare_counts = r % 2;
+    }
+    rows->push_back(row);
+    asks->push_back(ask);
+  }
+  // One token is left, known and unknown to the counts, with its raw log-probability.
+  for (const bool is_known : {false, true}) {
+    Ask ask = ask_for(1.0f, 0, 1.0f, 0.0f, 5);
+    for (int id = 0; id < 1499; ++id) ask.params.logit_bias.push_back({id, -100.0f});
+    ask.params.logit_bias.push_back({1499, -60.0f});
+    ask.params.presence_penalty = 1.0f;
+    if (is_known) ask.counts = {{3, 1}, {1499, 7}};
+    rows->push_back(logits_of(Shape::spread, 1500, 77));
+    asks->push_back(ask);
+  }
+}
+
+}  // namespace inferd::cuda::test

@@ -1,0 +1,134 @@
+// Faults put into the tensor-core linear kernels, one at a time, against small products that reach all of their code.
+#include <algorithm>
+#include <string>
+
+#include "kernels/cuda/pack.h"
+#include "tests/catch.h"
+#include "tests/kernels_cuda/mma_layer.h"
+#include "tests/kernels_cuda/mutants.h"
+
+using namespace inferd;
+using namespace inferd::cuda;
+using namespace inferd::cuda::test;
+
+namespace {
+
+/// A product, what it must be, and the memory for both.
+class Trial {
+ public:
+  Trial(DType dtype, int tile, std::int64_t rows, std::int64_t columns, std::int64_t tokens,
+        EpilogueReference reference = {})
+      : tile_(tile),
+        tokens_(tokens),
+        layer_(std::make_unique<MmaLayer>(mutant_arch(), dtype, rows, columns, tokens, 1, reference.gated)) {
+    params_ = layer_->epilogue(reference, tokens);
+    expected_ = reference(layer_->expected(), static_cast<std::size_t>(rows));
+    before_ = reference.residual;
+    before_.resize(expected_.sums.size(), std::nanf(""));
+  }
+
+  bool is_right() const {
+    layer_->sim.write(params_.out, before_.data(), before_.size() * sizeof(float));
+    linear_mma(layer_->sim, layer_->part(), layer_->x->planes, tokens_, params_, tile_);
+    const std::vector<float> found = layer_->sim.get<float>(params_.out, before_.size());
+    return first_difference(found, expected_.sums, expected_.error, 1) == "";
+  }
+
+ private:
+  int tile_;
+  std::int64_t tokens_;
+  std::unique_ptr<MmaLayer> layer_;
+  EpilogueParams params_;
+  Product expected_;
+  std::vector<float> before_;  // in the output
+};
+
+using Trials = std::vector<Trial>;
+
+Suspect suspect(DType dtype, int tile, const std::shared_ptr<Trials>& trials) {
+  // The formats' names are those of the kernels beside these.
+  constexpr Kernel kNamed[] = {INFERD_KERNEL_OF_EACH_FORMAT(linear_exact)};
+  const char* tiles[] = {"8", "16", "32", "64", "prefill"};
+  const std::string format = kernel_info(kNamed[static_cast<int>(weight_format_of(dtype))]).entry;
+  const std::string entry = "linear_" + format.substr(std::string("linear_exact_").size()) + "_" + tiles[tile];
+  const auto* found = std::find_if(std::begin(kKernels), std::end(kKernels),
+                                   [&](const KernelInfo& info) { return entry == info.entry; });
+  REQUIRE(found != std::end(kKernels));
+  return {static_cast<Kernel>(found - kKernels),
+          [=] { return std::all_of(trials->begin(), trials->end(), [](const Trial& t) { return t.is_right(); }); }};
+}
+
+/// Of all sizes of rows, columns and tokens, the cheapest first.
+Suspect sizes(DType dtype, int tile) {
+  const LinearTile shape = linear_tile(tile, weight_layout(weight_format_of(dtype)));
+  const std::int64_t least = std::max(64, dtype_info(dtype).block_elements);
+  auto trials = std::make_shared<Trials>();
+  trials->emplace_back(dtype, tile, 19, least, 3);
+  trials->emplace_back(dtype, tile, 8, least, 1);
+  EpilogueReference gated;
+  gated.gated = true;
+  gated.function = ActivationFunction::silu;
+  trials->emplace_back(dtype, tile, 34, least, 3, gated);
+  trials->emplace_back(dtype, tile, 16, 1280, 2);
+  trials->emplace_back(dtype, tile, shape.block_rows() + 1, least, shape.tokens);
+  trials->emplace_back(dtype, tile, 2 * shape.block_rows() + 18, least, 1, gated);
+  trials->emplace_back(dtype, tile, 9, 3840, shape.tokens + 1);
+  return suspect(dtype, tile, trials);
+}
+
+/// Of all epilogues.
+Suspect epilogues(DType dtype, int tile) {
+  auto trials = std::make_shared<Trials>();
+  const std::int64_t least = std::max(64, dtype_info(dtype).block_elements), tokens = 5;
+  using F = ActivationFunction;
+  for (const bool gated : {false, true}) {
+    for (const F function : {F::none, F::gelu_erf, F::gelu_tanh, F::silu, F::tanh}) {
+      const std::int64_t rows = gated ? 34 : 19;
+      EpilogueReference reference;
+      reference.gated = gated;
+      reference.function = function;
+      if (function != F::silu) {
+        reference.addend = random_rows(tokens, rows, 1);
+        reference.bias = random_rows(1, rows, 2);
+        reference.residual = random_rows(tokens, gated ? rows / 2 : rows, 3);
+      }
+      trials->emplace_back(dtype, tile, rows, least, tokens, reference);
+    }
+  }
+  const Suspect more = sizes(dtype, tile);
+  Suspect both = suspect(dtype, tile, trials);
+  both.is_right = [first = more.is_right, second = both.is_right] { return first() && second(); };
+  return both;
+}
+
+/// Every format of one tile, or some.
+std::vector<Suspect> formats(int tile, std::initializer_list<DType> some) {
+  std::vector<Suspect> suspects;
+  for (const DType dtype :
+       all_mutants() ? std::vector<DType>(std::begin(kMmaTypes), std::end(kMmaTypes)) : std::vector<DType>(some)) {
+    suspects.push_back(sizes(dtype, tile));
+  }
+  return suspects;
+}
+
+}  // namespace
+
+TEST_CASE("faults in the epilogues of linear layers are noticed") {
+  CHECK(unlisted_mutants("linear_mma", {epilogues(DType::f16, 0), epilogues(DType::q4_0, 3)}) == "");
+}
+
+TEST_CASE("faults in the kernels for 8 tokens are noticed") {
+  CHECK(unlisted_mutants("linear_mma", formats(0, {DType::q4_k}), "epilogue.cuh") == "");
+}
+TEST_CASE("faults in the kernels for 16 tokens are noticed") {
+  CHECK(unlisted_mutants("linear_mma", formats(1, {DType::bf16}), "epilogue.cuh") == "");
+}
+TEST_CASE("faults in the kernels for 32 tokens are noticed") {
+  CHECK(unlisted_mutants("linear_mma", formats(2, {DType::q6_k}), "epilogue.cuh") == "");
+}
+TEST_CASE("faults in the kernels for 64 tokens are noticed") {
+  CHECK(unlisted_mutants("linear_mma", formats(3, {DType::g3_128}), "epilogue.cuh") == "");
+}
+TEST_CASE("faults in the prefill kernels are noticed") {
+  CHECK(unlisted_mutants("linear_mma", formats(4, {DType::f16, DType::nf4}), "epilogue.cuh") == "");
+}

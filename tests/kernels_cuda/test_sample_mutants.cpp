@@ -1,0 +1,128 @@
+// Faults put into the sampling kernels, one at a time, against rows that reach all of their code.
+#include <cstring>
+
+#include "tests/kernels_cuda/sample_case.h"
+
+using namespace inferd;
+using namespace inferd::cuda::test;
+
+namespace {
+
+/// One call, and its answers without a fault, which were checked.
+struct Call {
+  Setting setting;
+  std::vector<std::vector<float>> rows;
+  std::vector<Ask> asks;
+  double rounding = kRounding;
+  std::vector<Got> good = {};
+
+  void add(Shape shape, int vocab, std::uint32_t seed, const Ask& ask) {
+    rows.push_back(logits_of(shape, vocab, seed));
+    asks.push_back(ask);
+  }
+};
+
+bool same_bits(float a, float b) { return std::memcmp(&a, &b, sizeof a) == 0; }
+
+bool same(const Got& a, const Got& b) {
+  const auto same_top = [](const TokenLogprob& x, const TokenLogprob& y) {
+    return x.token == y.token && same_bits(x.logprob, y.logprob);
+  };
+  const auto same_count = [](const TokenCount& x, const TokenCount& y) {
+    return x.token == y.token && x.in_output == y.in_output;
+  };
+  return a.token == b.token && a.status == b.status && same_bits(a.logprob, b.logprob) &&
+         a.rules.position == b.rules.position &&
+         std::equal(a.top.begin(), a.top.end(), b.top.begin(), b.top.end(), same_top) &&
+         std::equal(a.counts.begin(), a.counts.end(), b.counts.begin(), b.counts.end(), same_count);
+}
+
+/// Answers that are not those without a fault may still be right.
+bool is_right(Call& call) {
+  const std::vector<Got> got = sample(call.setting, call.rows, call.asks);
+  Tally tally;
+  for (std::size_t r = 0; r < got.size(); ++r) {
+    if (!call.good.empty() && same(got[r], call.good[r])) continue;
+    if (call.good.empty() || call.good[r].status == SampleStatus::token) {
+      check(call.rows[r], call.asks[r], got[r], &tally, call.rounding);
+    } else {
+      return false;
+    }
+  }
+  if (call.good.empty()) call.good = got;
+  return true;
+}
+
+std::vector<Call> calls() {
+  std::vector<Call> all;
+  const int arch = mutant_arch();
+  std::uint32_t seed = 1;
+  for (const int vocab : {129, 1025, 2635}) {
+    for (const Shape shape : {Shape::spread, Shape::stepped, Shape::flat, Shape::peaked}) {
+      for (const int pad : {0, 4 - vocab % 4}) {
+        Call call{{.arch = arch, .schedules = 1, .pad = pad}, {}, {}, shape == Shape::flat ? 1e-12 : kRounding};
+        const auto add = [&](float temperature, int top_k, float top_p, float min_p) {
+          ++seed;
+          call.add(shape, vocab, seed, ask_for(temperature, top_k, top_p, min_p, seed));
+        };
+        add(0.0f, 0, 1.0f, 0.0f);
+        add(1.0f, 0, 1.0f, 0.0f);
+        add(0.7f, 20, 1.0f, 0.0f);
+        add(1.3f, 0, 0.9f, 0.0f);
+        add(0.6f, 40, 0.8f, 0.02f);
+        add(1.0f, 0, 1.0f, 0.1f);
+        add(2.0f, 1100, 0.95f, 0.001f);
+        all.push_back(std::move(call));
+      }
+    }
+  }
+  Call ruled{{.arch = arch, .schedules = 1}, {}, {}};
+  add_ruled_rows(&ruled.rows, &ruled.asks);
+  all.push_back(std::move(ruled));
+  for (const Shape shape : {Shape::spread, Shape::flat}) {
+    Call wide{{.arch = arch, .schedules = 1}, {}, {}, shape == Shape::flat ? 1e-12 : kRounding};
+    wide.add(shape, 40000, 12, ask_for(0.8f, 0, 0.9f, 0.0f, 10));
+    wide.add(shape, 40000, 12, ask_for(1.0f, 50, 0.95f, 0.0f, 13));
+    wide.add(shape, 40000, 12, ask_for(1.5f, 0, 0.999f, 0.0f, 18));
+    all.push_back(std::move(wide));
+  }
+  return all;
+}
+
+/// Rows without a draw, whose answers test_sample.cpp checks.
+Call undrawable() {
+  Call call{{.arch = mutant_arch(), .schedules = 1, .pad = 1}, {}, {}};
+  for (int r = 0; r < 5; ++r) call.add(Shape::spread, 300, 3, ask_for(0.8f, 5, 0.9f, 0.0f, 20));
+  call.rows[0][299] = std::nanf("");
+  call.rows[1][0] = kInfinity;
+  call.rows[2][150] = -kInfinity;
+  call.rows[3].assign(300, -kInfinity);
+  for (int id = 0; id < 300; ++id) call.asks[4].params.logit_bias.push_back({id, -100.0f});
+  call.good = sample(call.setting, call.rows, call.asks);
+  return call;
+}
+
+/// Equal logits: the lowest ids, zeros of both signs among them.
+Call equals() {
+  Call call{{.arch = mutant_arch(), .schedules = 1}, {}, {}};
+  std::vector<float> row(2000, -1.0f);
+  row[1999] = 0.0f, row[1200] = -0.0f, row[1700] = 0.0f;
+  call.rows.assign(3, row);
+  call.asks.assign(3, ask_for(0.0f, 0, 1.0f, 0.0f, 1));
+  call.asks[1].params.temperature = 1e-40f;
+  call.asks[2].params.temperature = 1.0f;
+  call.asks[1].params.top_k = call.asks[2].params.top_k = 1;
+  for (Ask& ask : call.asks) ask.top_logprobs = 4;
+  return call;
+}
+
+}  // namespace
+
+TEST_CASE("faults in sampling are noticed") {
+  std::vector<Call> all = calls();
+  all.push_back(undrawable());
+  all.push_back(equals());
+  const auto right = [&] { return std::all_of(all.begin(), all.end(), [](Call& call) { return is_right(call); }); };
+  CHECK(unlisted_mutants("sample", {{cuda::Kernel::sample_logprobs, right}, {cuda::Kernel::sample_tokens, right}}) ==
+        "");
+}
