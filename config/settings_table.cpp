@@ -55,7 +55,7 @@ constexpr SettingKey kKeys[] = {
      "reuse computed prompt beginnings between requests"},
     {"speculative", KeyType::choice, &S::speculative, "auto", "",
      "guess next tokens and check them together; answers stay the same; ngram: where a request repeats itself; draft: "
-     "the draft models; auto: by either where it pays, on CPUs only",
+     "by the draft models; auto: by either where it pays, on CPUs only",
      0, 0, false, "auto|off|ngram|draft"},
     {"speculative_tokens", KeyType::integer, &S::speculative_tokens, "8", "tokens", "longest guess", 1, 32},
     {"default_max_tokens", KeyType::integer, &S::default_max_tokens, "auto", "tokens",

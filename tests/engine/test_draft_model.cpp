@@ -64,17 +64,20 @@ TEST_CASE("a draft model changes no token, log-probability or reason, whatever i
   narrower.vocab_size = 4;
   SimOptions broken = sim;
   broken.poison_token = 3;
-  for (const auto& draft : {draft_of(sim), draft_of(stranger), fickle_draft_of(sim, 3), draft_of(wider),
-                            draft_of(narrower), draft_of(broken)}) {
+  // Once it has seen a 3, the last one guesses nothing.
+  const std::vector<MakeDraft> drafts = {draft_of(sim),   draft_of(stranger), fickle_draft_of(sim, 3),
+                                         draft_of(wider), draft_of(narrower), draft_of(broken)};
+  for (std::size_t i = 0; i < drafts.size(); ++i) {
     for (const SpeculationMode mode : {SpeculationMode::draft, SpeculationMode::automatic}) {
       for (const std::int64_t batch : {16, 40, 512}) {
-        INFO("batch " << batch << ", mode " << static_cast<int>(mode));
+        INFO("draft " << i << ", batch " << batch << ", mode " << static_cast<int>(mode));
         EngineOptions options = drafting(200, mode);
         options.max_batch_tokens = batch;
-        const DecoderStats stats = check_all(sim, options, 24, draft);
+        const DecoderStats stats = check_all(sim, options, 24, drafts[i]);
         CHECK(stats.draft_tokens >= stats.drafts);
         CHECK(stats.accepted_draft_tokens <= stats.draft_tokens);
-        if (batch == 512 && mode == SpeculationMode::draft) CHECK(stats.accepted_draft_tokens > 20);
+        if (batch == 512 && mode == SpeculationMode::draft && i + 1 < drafts.size())
+          CHECK(stats.accepted_draft_tokens > 20);
       }
     }
   }
@@ -221,7 +224,7 @@ TEST_CASE("automatic: good guesses save time, bad ones are given up before they 
     const double none = seconds_for(count, options, sim, draft_of(broken), &stats);
     INFO(none << " s with a broken one");
     CHECK(none < without * 1.08);
-    CHECK(stats.draft_tokens < stats.output_tokens / 50);
+    CHECK(stats.draft_tokens <= stats.output_tokens / 50);
     const double bad = seconds_for(count, options, sim, draft_of(stranger), &stats);
     INFO(bad << " s with a stranger, which guessed " << stats.draft_tokens << " of " << stats.output_tokens);
     CHECK(bad < without * 1.08);
