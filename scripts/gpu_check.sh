@@ -57,8 +57,8 @@ mkdir -p "$out"
 # cuBLASLt comes with PyTorch, in a folder of its own.
 find_cublaslt() {
   local folder
-  folder=$(python3 -c 'import glob, site; print(*[p[: p.rindex("/")] for d in site.getsitepackages()
-    for p in sorted(glob.glob(d + "/nvidia/*/lib/libcublasLt.so.1[23]"))][-1:])' 2>/dev/null || true)
+  if ! folder=$(python3 -c 'import glob, site; print(*[p[: p.rindex("/")] for d in site.getsitepackages()
+    for p in sorted(glob.glob(d + "/nvidia/*/lib/libcublasLt.so.1[23]"))][-1:])' 2>/dev/null); then folder=""; fi
   if [ -n "$folder" ]; then export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$folder; fi
 }
 
@@ -80,6 +80,10 @@ correctness() {
     if [ ! -f "$program" ] || [ ! -x "$program" ]; then continue; fi
     name=$(basename "$program")
     case "$name" in kernels_cuda_driver | *_mutants) continue ;; esac  # need no GPU
+    if [ "$name" = cuda_tensor_parallel ] && gpu_there; then
+      say "cuda_tensor_parallel: skipped, it tests two imitated GPUs"
+      continue
+    fi
     if [ "$name" = cuda_real ] && [ ! -f models/SmolLM2-135M-Instruct.Q4_1.gguf ]; then
       say "cuda_real: skipped, its model is not in models/"
       continue
