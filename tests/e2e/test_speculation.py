@@ -68,8 +68,8 @@ def test_answers_are_those_without_a_draft_model(plain, together):
     answers, (drafts, drafted, accepted, steps) = run("draft", "--draft-model", SMOLLM2, "--speculative-tokens", "4", together=together)
     assert answers == plain[0]
     assert drafts > 60 and drafted <= 4 * drafts and 0.8 * drafted < accepted <= drafted
-    if not together:
-        assert steps == plain[1][3] - accepted
+    if not together:  # a request that ends with a guess has no token beyond it in that step
+        assert 0 <= steps - (plain[1][3] - accepted) <= len(REQUESTS)
 
 
 def golden(name):
