@@ -64,20 +64,19 @@ TEST_CASE("a draft model changes no token, log-probability or reason, whatever i
   narrower.vocab_size = 4;
   SimOptions broken = sim;
   broken.poison_token = 3;
-  // Once it has seen a 3, the last one guesses nothing.
-  const std::vector<MakeDraft> drafts = {draft_of(sim),   draft_of(stranger), fickle_draft_of(sim, 3),
-                                         draft_of(wider), draft_of(narrower), draft_of(broken)};
-  for (std::size_t i = 0; i < drafts.size(); ++i) {
+  using Case = std::pair<MakeDraft, std::int64_t>;  // and how many guesses must be accepted
+  for (const auto& [draft, least] :
+       {Case{draft_of(sim), 100}, Case{draft_of(stranger), 100}, Case{fickle_draft_of(sim, 3), 100},
+        Case{draft_of(wider), 20}, Case{draft_of(narrower), 20}, Case{draft_of(broken), 0}}) {
     for (const SpeculationMode mode : {SpeculationMode::draft, SpeculationMode::automatic}) {
       for (const std::int64_t batch : {16, 40, 512}) {
-        INFO("draft " << i << ", batch " << batch << ", mode " << static_cast<int>(mode));
+        INFO("batch " << batch << ", mode " << static_cast<int>(mode));
         EngineOptions options = drafting(200, mode);
         options.max_batch_tokens = batch;
-        const DecoderStats stats = check_all(sim, options, 24, drafts[i]);
+        const DecoderStats stats = check_all(sim, options, 24, draft);
         CHECK(stats.draft_tokens >= stats.drafts);
         CHECK(stats.accepted_draft_tokens <= stats.draft_tokens);
-        if (batch == 512 && mode == SpeculationMode::draft && i + 1 < drafts.size())
-          CHECK(stats.accepted_draft_tokens > 20);
+        if (batch == 512 && mode == SpeculationMode::draft) CHECK(stats.accepted_draft_tokens >= least);
       }
     }
   }
@@ -185,14 +184,17 @@ TEST_CASE("constrained answers fit their grammar with a draft model, and are the
   CHECK(bench.core.stats().accepted_draft_tokens > 50);
 }
 
-/// Seconds of virtual time for `count` requests of 200 tokens, eight at most at a time.
+/// Seconds of virtual time for `count` requests of 190 tokens each, all at once.
 double seconds_for(int count, const EngineOptions& options, const SimOptions& sim, const MakeDraft& draft,
                    DecoderStats* stats) {
   SimCore bench(options, sim, nullptr, draft);
   const TimePoint start = bench.clock.now();
-  for (int i = 0; i < count; ++i) bench.submit(plain_request(i, 200));
-  std::vector<std::shared_ptr<TokenStream>> streams;
-  for (int i = 0; i < count; ++i) streams.push_back(bench.submit(plain_request(i, 200)));
+  std::vector<std::shared_ptr<TokenStream>> streams;  // kept: a request nobody reads is cancelled
+  for (int i = 0; i < count; ++i) {
+    Request request = plain_request(i, 190);
+    request.stop_token_ids.clear();
+    streams.push_back(bench.submit(request));
+  }
   bench.run();
   *stats = bench.core.stats();
   return std::chrono::duration<double>(bench.clock.now() - start).count();
@@ -224,7 +226,7 @@ TEST_CASE("automatic: good guesses save time, bad ones are given up before they 
     const double none = seconds_for(count, options, sim, draft_of(broken), &stats);
     INFO(none << " s with a broken one");
     CHECK(none < without * 1.08);
-    CHECK(stats.draft_tokens <= stats.output_tokens / 50);
+    CHECK(stats.draft_tokens < stats.output_tokens / 20);
     const double bad = seconds_for(count, options, sim, draft_of(stranger), &stats);
     INFO(bad << " s with a stranger, which guessed " << stats.draft_tokens << " of " << stats.output_tokens);
     CHECK(bad < without * 1.08);
