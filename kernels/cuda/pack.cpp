@@ -197,13 +197,17 @@ void pack_i8_row(DType dtype, const std::byte* stored, std::int64_t columns, con
   const int parts = info.block_elements / kBlock;
   StoredCodes codes[kMostParts];
   std::byte* scale = place.super(0) + 4 * (2 * place.g + place.upper);
+  std::uint32_t row_scale = 0;  // its bits
   const auto* block = reinterpret_cast<const std::uint8_t*>(stored);
   for (std::int64_t first = 0; first < columns / kBlock; first += parts, block += info.block_bytes) {
     read_stored(dtype, block, codes);
-    if (first == 0) put(scale, codes[0].f32_scales[0]);
+    if (first == 0) {
+      put(scale, codes[0].f32_scales[0]);
+      row_scale = std::bit_cast<std::uint32_t>(codes[0].f32_scales[0]);
+    }
     for (int i = 0; i < parts; ++i) {
       StoredCodes& from = codes[i];
-      INFERD_CHECK(from.zero == 128 && std::memcmp(scale, from.f32_scales, sizeof(float)) == 0);
+      INFERD_CHECK(from.zero == 128 && std::bit_cast<std::uint32_t>(from.f32_scales[0]) == row_scale);
       for (std::uint8_t& code : from.codes) code ^= 0x80;
       std::byte* chunk = place.tile((first + i) / 2) + 512 * ((first + i) % 2) + 64 * place.g + 4 * place.upper;
       for (int four = 0; four < 8; ++four) {  // columns 4 four …: half four / 4, lane four % 4
