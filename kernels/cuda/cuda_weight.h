@@ -38,6 +38,12 @@ class CudaWeight final : public Weight {
     std::int64_t rows;
     WeightPlanes planes;
     const std::int32_t* column_order;  // device, [padded columns]: column i is input column_order[i]; null: input i
+
+    /// Gates and ups are padded to whole row tiles together.
+    std::int64_t row_tiles() const {
+      constexpr std::int64_t kHalf = kRowTile / 2;
+      return interleaved ? (rows / 2 + kHalf - 1) / kHalf : (rows + kRowTile - 1) / kRowTile;
+    }
   };
 
   /// Packs on `pool`. Throws CheckpointError for a type or shape that cannot be packed,

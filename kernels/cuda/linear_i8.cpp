@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "kernels/cuda/dev/linear_i8_params.h"
+#include "kernels/cuda/linear_grid.h"
 
 namespace inferd::cuda {
 namespace {
@@ -12,19 +13,12 @@ namespace {
 constexpr Kernel kI8Kernels[kNumLinearI8Tiles] = {Kernel::linear_i8_8, Kernel::linear_i8_16, Kernel::linear_i8_32,
                                                   Kernel::linear_i8_64, Kernel::linear_i8_prefill};
 
-unsigned blocks_of(std::int64_t count, std::int64_t size) { return static_cast<unsigned>((count + size - 1) / size); }
-
-Grid grid_of(const LinearI8Tile& tile, std::int64_t num_tokens, std::int64_t row_tiles) {
-  // Blocks that share weights run side by side.
-  return {blocks_of(num_tokens, tile.tokens), blocks_of(row_tiles, tile.block_row_tiles()), 1};
-}
-
 int choose_tile(const Launcher& launcher, std::int64_t num_tokens, std::int64_t row_tiles) {
   for (int tile = 0; tile < 3; ++tile) {
     if (num_tokens <= linear_i8_tile(tile).tokens) return tile;
   }
   // The largest tile pays off if its blocks fill the chip.
-  const Grid grid = grid_of(linear_i8_tile(4), num_tokens, row_tiles);
+  const Grid grid = linear_grid(linear_i8_tile(4), num_tokens, row_tiles);
   return num_tokens > 64 && std::int64_t{grid.x} * grid.y >= launcher.multiprocessors() ? 4 : 3;
 }
 
@@ -43,14 +37,13 @@ void linear_i8(Launcher& launcher, const CudaWeight::Part& part, const Activatio
   params.num_tokens = static_cast<std::int32_t>(num_tokens);
   params.rows = static_cast<std::int32_t>(part.rows);
   params.first_row = static_cast<std::int32_t>(part.first_row);
-  // Gates and ups are padded to whole row tiles together.
-  const std::int64_t row_tiles = part.interleaved ? blocks_of(part.rows / 2, 8) : blocks_of(part.rows, kRowTile);
+  const std::int64_t row_tiles = part.row_tiles();
   params.row_tiles = static_cast<std::int32_t>(row_tiles);
   params.interleaved = part.interleaved;
   params.epilogue = epilogue;
   const int index = tile_index >= 0 ? tile_index : choose_tile(launcher, num_tokens, row_tiles);
   const LinearI8Tile tile = linear_i8_tile(index);
-  launcher.run(kI8Kernels[index], grid_of(tile, num_tokens, row_tiles), params,
+  launcher.run(kI8Kernels[index], linear_grid(tile, num_tokens, row_tiles), params,
                static_cast<unsigned>(tile.shared_bytes()));
 }
 

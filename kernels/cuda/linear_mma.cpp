@@ -2,6 +2,7 @@
 #include "kernels/cuda/linear_mma.h"
 #include "base/check.h"
 #include "kernels/cuda/dev/linear_mma_params.h"
+#include "kernels/cuda/linear_grid.h"
 
 namespace inferd::cuda {
 namespace {
@@ -33,13 +34,6 @@ Kernel kernel_of(WeightFormat format, int tile) {
   return {};
 }
 
-unsigned blocks_of(std::int64_t count, std::int64_t size) { return static_cast<unsigned>((count + size - 1) / size); }
-
-Grid grid_of(const LinearTile& tile, std::int64_t num_tokens, std::int64_t row_tiles) {
-  // Blocks that share weights run side by side.
-  return {blocks_of(num_tokens, tile.tokens), blocks_of(row_tiles, tile.block_row_tiles()), 1};
-}
-
 }  // namespace
 
 int choose_linear_tile(const Launcher& launcher, WeightFormat format, std::int64_t num_tokens, std::int64_t row_tiles) {
@@ -47,7 +41,7 @@ int choose_linear_tile(const Launcher& launcher, WeightFormat format, std::int64
   if (num_tokens <= 16) return 1;
   if (num_tokens <= 32) return 2;
   // The largest tile needs more shared memory than sm_75 has, and pays off if its blocks fill the chip.
-  const Grid grid = grid_of(linear_tile(4, weight_layout(format)), num_tokens, row_tiles);
+  const Grid grid = linear_grid(linear_tile(4, weight_layout(format)), num_tokens, row_tiles);
   const bool fills = std::int64_t{grid.x} * grid.y >= launcher.multiprocessors();
   return launcher.arch() >= 80 && num_tokens > 64 && fills ? 4 : 3;
 }
@@ -64,15 +58,14 @@ void linear_mma(Launcher& launcher, const CudaWeight::Part& part, const Activati
   params.num_tokens = static_cast<std::int32_t>(num_tokens);
   params.rows = static_cast<std::int32_t>(part.rows);
   params.first_row = static_cast<std::int32_t>(part.first_row);
-  // Gates and ups are padded to whole row tiles together.
-  const std::int64_t row_tiles = part.interleaved ? blocks_of(part.rows / 2, 8) : blocks_of(part.rows, kRowTile);
+  const std::int64_t row_tiles = part.row_tiles();
   params.row_tiles = static_cast<std::int32_t>(row_tiles);
   params.interleaved = part.interleaved;
   params.epilogue = epilogue;
 
   const int index = tile_index >= 0 ? tile_index : choose_linear_tile(launcher, part.format, num_tokens, row_tiles);
   const LinearTile tile = linear_tile(index, layout);
-  launcher.run(kernel_of(part.format, index), grid_of(tile, num_tokens, row_tiles), params,
+  launcher.run(kernel_of(part.format, index), linear_grid(tile, num_tokens, row_tiles), params,
                static_cast<unsigned>(tile.shared_bytes(layout.has_min)));
 }
 

@@ -72,7 +72,7 @@ class Panels {
         tokens_(num_tokens),
         epilogue_(epilogue),
         outputs_(part.interleaved ? part.rows / 2 : part.rows),
-        row_tiles_(blocks_of(outputs_, tile_outputs())),
+        row_tiles_(part.row_tiles()),
         division_(divide(launcher.panel_limits(), row_tiles_, x.stride, num_tokens)),
         direct_(takes_products()) {}
 
