@@ -2,9 +2,9 @@
 #include <dlfcn.h>
 
 #include <cmath>
-#include <random>
 
 #include "tests/catch.h"
+#include "tests/cuda/device_array.h"
 #include "tests/cuda/fake_gpu.h"
 #include "tests/errors.h"
 #include "tests/kernels/random_weights.h"
@@ -40,38 +40,6 @@ Backend& shared_gpu() {
   static const std::unique_ptr<Backend> backend = gpu();
   return *backend;
 }
-
-std::vector<float> normals(std::int64_t count, std::uint32_t seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal;
-  std::vector<float> values(static_cast<std::size_t>(count));
-  for (float& value : values) value = normal(random);
-  return values;
-}
-
-/// Device memory with a shape.
-struct Array {
-  Array(Backend& on, std::int64_t rows, std::int64_t columns)
-      : backend(on),
-        buffer(on.allocate(static_cast<std::size_t>(rows * columns) * 4)),
-        tensor(buffer->data(), DType::f32, {rows, columns}) {}
-  Array(Backend& on, std::int64_t rows, std::int64_t columns, const std::vector<float>& values)
-      : Array(on, rows, columns) {
-    set(values);
-  }
-  void set(const std::vector<float>& values) const {
-    REQUIRE(values.size() == static_cast<std::size_t>(tensor.elements()));
-    backend.upload(tensor.data, values.data(), values.size() * 4);
-  }
-  std::vector<float> get() const {
-    std::vector<float> values(static_cast<std::size_t>(tensor.elements()));
-    backend.download(values.data(), tensor.data, values.size() * 4);
-    return values;
-  }
-  Backend& backend;
-  std::unique_ptr<DeviceBuffer> buffer;
-  Tensor tensor;
-};
 
 /// A layer of stacked matrices and what it must give.
 struct Layer {

@@ -6,6 +6,7 @@
 
 #include "kernels/weight_slice.h"
 #include "tests/catch.h"
+#include "tests/cuda/device_array.h"
 #include "tests/cuda/fake_gpu.h"
 #include "tests/errors.h"
 #include "tests/kernels/random_weights.h"
@@ -21,31 +22,6 @@ std::unique_ptr<Backend> gpus(int count) {
   for (int i = 0; i < count; ++i) ordinals.push_back(3 - i);  // ranks are not ordinals
   return make_tensor_parallel_backend({.ordinals = ordinals, .activations = ActivationMode::f32});
 }
-
-std::vector<float> normals(std::size_t count, std::uint32_t seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal;
-  std::vector<float> values(count);
-  for (float& value : values) value = normal(random);
-  return values;
-}
-
-/// Device memory with a shape.
-struct Array {
-  Array(Backend& on, std::int64_t rows, std::int64_t columns)
-      : backend(on),
-        buffer(on.allocate(static_cast<std::size_t>(rows * columns) * 4)),
-        tensor(buffer->data(), DType::f32, {rows, columns}) {}
-  std::vector<float> get() const {
-    std::vector<float> values(static_cast<std::size_t>(tensor.elements()));
-    backend.synchronize();
-    backend.download(values.data(), tensor.data, values.size() * 4);
-    return values;
-  }
-  Backend& backend;
-  std::unique_ptr<DeviceBuffer> buffer;
-  Tensor tensor;
-};
 
 struct View {
   View(Backend& backend, std::int64_t columns, const Weight& reader) {

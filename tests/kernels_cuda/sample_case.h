@@ -295,6 +295,23 @@ inline Ask ask_for(float temperature, int top_k, float top_p, float min_p, std::
   return ask;
 }
 
+/// A row for each way to draw; every row and request has a seed of its own, from *seed on.
+inline void add_rows_of_each_rule(Shape shape, int vocab, std::uint32_t* seed, std::vector<std::vector<float>>* rows,
+                                  std::vector<Ask>* asks) {
+  const auto add = [&](float temperature, int top_k, float top_p, float min_p) {
+    ++*seed;
+    rows->push_back(logits_of(shape, vocab, *seed));
+    asks->push_back(ask_for(temperature, top_k, top_p, min_p, *seed));
+  };
+  add(0.0f, 0, 1.0f, 0.0f);
+  add(1.0f, 0, 1.0f, 0.0f);
+  add(0.7f, 20, 1.0f, 0.0f);
+  add(1.3f, 0, 0.9f, 0.0f);
+  add(0.6f, 40, 0.8f, 0.02f);
+  add(1.0f, 0, 1.0f, 0.1f);
+  add(2.0f, 1100, 0.95f, 0.001f);
+}
+
 /// Rows with biases, bans and penalties; the last two leave one token, unknown and known to the counts.
 inline void add_ruled_rows(std::vector<std::vector<float>>* rows, std::vector<Ask>* asks) {
   for (int r = 0; r < 10; ++r) {

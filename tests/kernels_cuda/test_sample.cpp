@@ -12,17 +12,7 @@ TEST_CASE("sample agrees with fp64 and the host for every rule, shape and width"
       for (const Shape shape : {Shape::spread, Shape::peaked, Shape::stepped, Shape::flat}) {
         std::vector<std::vector<float>> rows;
         std::vector<Ask> asks;
-        const auto add = [&](float temperature, int top_k, float top_p, float min_p) {
-          rows.push_back(logits_of(shape, vocab, ++seed));
-          asks.push_back(ask_for(temperature, top_k, top_p, min_p, seed));
-        };
-        add(0.0f, 0, 1.0f, 0.0f);
-        add(1.0f, 0, 1.0f, 0.0f);
-        add(0.7f, 20, 1.0f, 0.0f);
-        add(1.3f, 0, 0.9f, 0.0f);
-        add(0.6f, 40, 0.8f, 0.02f);
-        add(1.0f, 0, 1.0f, 0.1f);
-        add(2.0f, 1100, 0.95f, 0.001f);
+        add_rows_of_each_rule(shape, vocab, &seed, &rows, &asks);
         // Weights of flat rows are exactly 1.
         for (const int pad : {0, 4 - vocab % 4}) {  // most often not aligned, aligned
           if (pad > 0 && vocab < 1025) continue;

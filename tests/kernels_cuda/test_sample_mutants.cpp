@@ -61,17 +61,7 @@ std::vector<Call> calls() {
     for (const Shape shape : {Shape::spread, Shape::stepped, Shape::flat, Shape::peaked}) {
       for (const int pad : {0, 4 - vocab % 4}) {
         Call call{{.arch = arch, .schedules = 1, .pad = pad}, {}, {}, shape == Shape::flat ? 1e-12 : kRounding};
-        const auto add = [&](float temperature, int top_k, float top_p, float min_p) {
-          ++seed;
-          call.add(shape, vocab, seed, ask_for(temperature, top_k, top_p, min_p, seed));
-        };
-        add(0.0f, 0, 1.0f, 0.0f);
-        add(1.0f, 0, 1.0f, 0.0f);
-        add(0.7f, 20, 1.0f, 0.0f);
-        add(1.3f, 0, 0.9f, 0.0f);
-        add(0.6f, 40, 0.8f, 0.02f);
-        add(1.0f, 0, 1.0f, 0.1f);
-        add(2.0f, 1100, 0.95f, 0.001f);
+        add_rows_of_each_rule(shape, vocab, &seed, &call.rows, &call.asks);
         all.push_back(std::move(call));
       }
     }
