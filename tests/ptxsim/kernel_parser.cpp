@@ -1,12 +1,13 @@
 // The body of an entry point: declarations, labels, instructions, operands.
 #include "tests/ptxsim/kernel_parser.h"
 
+#include <set>
+
 #include "tests/ptxsim/special_registers.h"
 
 namespace inferd::ptxsim {
 namespace {
 
-constexpr size_t kDynamicSharedAlign = 128;
 constexpr int kMaxRegisters = 1 << 16;
 
 std::vector<std::string> split_opcode(const std::string& text) {
@@ -33,7 +34,7 @@ bool begins_number(const Token& token) {
 }  // namespace
 
 void KernelParser::run() {
-  lay_out_shared();
+  place_shared();
   in_.expect("{");
   scopes_.emplace_back();
   while (!scopes_.empty()) statement();
@@ -54,29 +55,20 @@ void KernelParser::run() {
 }
 
 // Static shared variables come first in the block's shared memory, so that the dynamic part can follow them.
-void KernelParser::lay_out_shared() {
-  size_t& bytes = kernel_.static_shared_bytes;
-  const auto place = [&](const Declaration& declared) {
-    bytes = align_up(bytes, declared.align);
-    symbols_[declared.name] = bytes;
-    bytes += declared.bytes;
-  };
+void KernelParser::place_shared() {
+  std::vector<Declaration> used = context_.shared;
   const size_t start = in_.position();
-  size_t end = start;
-  std::vector<std::string> used;
-  int depth = 0;
-  do {
-    const Token token = in_.next();
-    depth += token.is("{") ? 1 : token.is("}") ? -1 : 0;
-    if (token.is(".shared")) place(parse_declaration(in_));
+  if (!context_.module_shared.empty()) {
+    std::set<std::string_view> words;
+    while (!in_.at_end()) words.insert(in_.next().text);
     for (const Declaration& declared : context_.module_shared) {
-      if (token.is(declared.name) && symbols_.count(declared.name) == 0) place(declared);
+      if (words.count(declared.name) != 0) used.push_back(declared);
     }
-    end = in_.position();
-  } while (depth > 0 && end > 0);
-  bytes = align_up(bytes, kDynamicSharedAlign);
-  for (const std::string& name : context_.dynamic_shared) symbols_[name] = bytes;
+  }
   in_.seek(start);
+  const auto place = [&](const Declaration& declared, size_t offset) { symbols_[declared.name] = offset; };
+  kernel_.static_shared_bytes = lay_out_shared(used, place);
+  for (const std::string& name : context_.dynamic_shared) symbols_[name] = kernel_.static_shared_bytes;
 }
 
 void KernelParser::statement() {
@@ -91,7 +83,7 @@ void KernelParser::statement() {
     declare_registers();
   } else if (token.is(".shared")) {
     in_.next();
-    parse_declaration(in_);  // placed by lay_out_shared()
+    parse_declaration(in_);  // placed by place_shared()
     in_.expect(";");
   } else if (token.is(".local")) {
     declare_local();

@@ -10,12 +10,27 @@
 
 namespace inferd::ptxsim {
 
+/// Bytes of a block's shared memory before its dynamic part, if these variables lie there, one behind the other.
+/// `place(variable, offset)` is told where each is.
+template <class F>
+size_t lay_out_shared(const std::vector<Declaration>& variables, F&& place) {
+  constexpr size_t kDynamicSharedAlign = 128;
+  size_t bytes = 0;
+  for (const Declaration& declared : variables) {
+    bytes = align_up(bytes, declared.align);
+    place(declared, bytes);
+    bytes += declared.bytes;
+  }
+  return align_up(bytes, kDynamicSharedAlign);
+}
+
 class KernelParser {
  public:
   struct Context {
     TokenStream& in;
     const std::map<std::string, GlobalVariable>& globals;
     std::deque<Constant>& constants;
+    const std::vector<Declaration>& shared;          // static shared variables of the kernel
     const std::vector<std::string>& dynamic_shared;  // names of extern shared arrays
     const std::vector<Declaration>& module_shared;   // static shared variables of module scope
   };
@@ -31,7 +46,7 @@ class KernelParser {
     int line;
   };
 
-  void lay_out_shared();
+  void place_shared();
   void statement();
   void declare_registers();
   void declare_local();

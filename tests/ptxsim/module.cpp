@@ -25,14 +25,4 @@ std::string Kernel::describe(const Instruction& instruction) const {
   return where + "(ptx line " + std::to_string(instruction.ptx_line) + ") `" + instruction.text + "`";
 }
 
-const Kernel& Module::kernel(const std::string& name) const {
-  const auto found = kernels_.find(name);
-  if (found == kernels_.end()) throw ParseError("the module has no kernel '" + name + "'");
-  return found->second;
-}
-
-Kernel& Module::kernel(const std::string& name) {
-  return const_cast<Kernel&>(static_cast<const Module*>(this)->kernel(name));
-}
-
 }  // namespace inferd::ptxsim

@@ -44,25 +44,34 @@ struct GlobalVariable {
   bool writable = true;
 };
 
+struct Outline;
+
+/// Kernels are decoded when they are first asked for: a program runs few of those it loads.
 class Module {
  public:
-  /// Parses PTX as nvcc emits it (64-bit addresses, entry points only). Throws ParseError.
-  static Module parse(std::string_view text);
+  /// Parses PTX as nvcc emits it (64-bit addresses, entry points only), without the bodies of its kernels. Throws
+  /// ParseError.
+  static Module parse(std::string text);
 
-  /// Throws ParseError naming the kernel if there is none of that name.
-  const Kernel& kernel(const std::string& name) const;
+  /// The decoded kernel. Throws ParseError, naming the kernel if there is none of that name.
   Kernel& kernel(const std::string& name);
-  const std::map<std::string, Kernel>& kernels() const { return kernels_; }
+  /// Parameters, launch bounds and static shared memory of a kernel, without decoding it. Throws likewise.
+  const Kernel& declared(const std::string& name);
+  std::vector<std::string> kernel_names() const;
+  bool has_kernel(const std::string& name) const { return kernels_.count(name) != 0; }
   const std::map<std::string, GlobalVariable>& globals() const { return globals_; }
   /// "sm_80" as .target says.
   const std::string& target() const { return target_; }
 
  private:
   friend class ModuleParser;
+  Kernel& find(const std::string& name);
+
   std::map<std::string, Kernel> kernels_;
   std::map<std::string, GlobalVariable> globals_;
   std::string target_;
   std::shared_ptr<std::deque<Constant>> constants_ = std::make_shared<std::deque<Constant>>();
+  std::shared_ptr<Outline> outline_;  // what decoding needs
 };
 
 /// Gives `instruction` its handler from its opcode. Throws ParseError naming the PTX line if the opcode is not known.

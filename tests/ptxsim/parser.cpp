@@ -1,4 +1,4 @@
-// The module level of PTX: directives, variables, and the frame of each entry point.
+// The module level of PTX: directives, variables, and the frame of each entry point, whose body is decoded on demand.
 #include <algorithm>
 
 #include "tests/ptxsim/kernel_parser.h"
@@ -36,13 +36,28 @@ Declaration parse_declaration(TokenStream& in) {
   return result;
 }
 
+struct Outline {
+  struct Body {
+    std::string_view text;  // with its braces, into Outline::text
+    int line = 0;
+    std::vector<Declaration> shared;  // its static shared variables
+  };
+  std::string text;
+  std::map<std::string, Body> bodies;       // by kernel
+  std::vector<std::string> dynamic_shared;  // names of extern shared arrays
+  std::vector<Declaration> module_shared;   // static shared variables of module scope
+};
+
 class ModuleParser {
  public:
-  explicit ModuleParser(std::string_view text) : in_(tokenize(text)) {}
+  explicit ModuleParser(std::string text)
+      : outline_(std::make_shared<Outline>(Outline{std::move(text), {}, {}, {}})),
+        in_(tokenize_outline(outline_->text)) {}
 
   Module run() {
     while (!in_.at_end()) statement();
     for (auto& [name, kernel] : module_.kernels_) kernel.files = files_;
+    module_.outline_ = std::move(outline_);
     return std::move(module_);
   }
 
@@ -109,9 +124,9 @@ class ModuleParser {
     const Declaration declared = parse_declaration(in_);
     in_.expect(";");
     if (extern_) {
-      dynamic_shared_.push_back(declared.name);
+      outline_->dynamic_shared.push_back(declared.name);
     } else {
-      module_shared_.push_back(declared);
+      outline_->module_shared.push_back(declared);
     }
     extern_ = false;
   }
@@ -129,8 +144,19 @@ class ModuleParser {
         in_.accept(",");
       }
     }
-    while (!in_.peek().is("{")) launch_directive(kernel);
-    KernelParser({in_, module_.globals_, *module_.constants_, dynamic_shared_, module_shared_}, kernel).run();
+    Outline::Body body;
+    while (in_.peek().kind != Token::Kind::body) {
+      if (in_.accept(".shared")) {
+        body.shared.push_back(parse_declaration(in_));
+      } else {
+        launch_directive(kernel);
+      }
+    }
+    const Token whole = in_.next();
+    body.text = whole.text;
+    body.line = whole.line;
+    kernel.static_shared_bytes = lay_out_shared(body.shared, [](const Declaration&, size_t) {});
+    outline_->bodies[kernel.name] = std::move(body);
     module_.kernels_[kernel.name] = std::move(kernel);
   }
 
@@ -146,14 +172,41 @@ class ModuleParser {
     }
   }
 
+  std::shared_ptr<Outline> outline_;
   TokenStream in_;
   Module module_;
   std::map<int, std::string> files_;
-  std::vector<std::string> dynamic_shared_;
-  std::vector<Declaration> module_shared_;
   bool extern_ = false;
 };
 
-Module Module::parse(std::string_view text) { return ModuleParser(text).run(); }
+Module Module::parse(std::string text) { return ModuleParser(std::move(text)).run(); }
+
+Kernel& Module::find(const std::string& name) {
+  const auto found = kernels_.find(name);
+  if (found == kernels_.end()) throw ParseError("the module has no kernel '" + name + "'");
+  return found->second;
+}
+
+Kernel& Module::kernel(const std::string& name) {
+  Kernel& known = find(name);
+  if (!known.code.empty()) return known;
+  const Outline::Body& body = outline_->bodies.at(name);
+  TokenStream in(tokenize(body.text, body.line));
+  Kernel decoded = known;
+  KernelParser({in, globals_, *constants_, body.shared, outline_->dynamic_shared, outline_->module_shared}, decoded)
+      .run();
+  return known = std::move(decoded);
+}
+
+// Which variables of module scope a kernel uses is known only from its body.
+const Kernel& Module::declared(const std::string& name) {
+  return outline_->module_shared.empty() ? find(name) : kernel(name);
+}
+
+std::vector<std::string> Module::kernel_names() const {
+  std::vector<std::string> names;
+  for (const auto& [name, kernel] : kernels_) names.push_back(name);
+  return names;
+}
 
 }  // namespace inferd::ptxsim

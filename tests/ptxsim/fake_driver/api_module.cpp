@@ -1,6 +1,5 @@
 // Modules, functions, launches.
 #include <algorithm>
-#include <cstdio>
 #include <cstring>
 
 #include "tests/ptxsim/fake_driver/driver_state.h"
@@ -21,14 +20,7 @@ void load(Driver& d, CUmodule* out, const void* image) {
   if (image == nullptr) throw ApiFailure{kInvalidValue};
   auto loaded = std::make_unique<LoadedModule>();
   loaded->device = &d.current();
-  const std::string text = find_ptx(d.settings, image);
-  try {
-    loaded->module = std::make_unique<Module>(Module::parse(text));
-  } catch (const ParseError& error) {
-    d.last_violation = error.what();
-    std::fprintf(stderr, "fake CUDA driver: %s\n", error.what());
-    throw ApiFailure{kInvalidPtx};
-  }
+  loaded->module = std::make_unique<Module>(Module::parse(find_ptx(d.settings, image)));
   const std::string& target = loaded->module->target();
   if (target.size() < 5 || std::atoi(target.c_str() + 3) > d.settings.arch) throw ApiFailure{kNoBinaryForGpu};
   *out = reinterpret_cast<CUmodule>(loaded.release());
@@ -62,7 +54,7 @@ CUresult cuModuleGetFunction(CUfunction* function, CUmodule handle, const char* 
   return api("cuModuleGetFunction", [&](Driver&) {
     if (handle == nullptr || name == nullptr) throw ApiFailure{kInvalidValue};
     LoadedModule& module = *reinterpret_cast<LoadedModule*>(handle);
-    if (module.module->kernels().count(name) == 0) throw ApiFailure{kNotFound};
+    if (!module.module->has_kernel(name)) throw ApiFailure{kNotFound};
     const auto [found, added] = module.functions.try_emplace(name, LoadedModule::Function{&module, name});
     *function = reinterpret_cast<CUfunction>(&found->second);
   });
@@ -71,7 +63,7 @@ CUresult cuFuncSetAttribute(CUfunction handle, int attribute, int value) {
   return api("cuFuncSetAttribute", [&](Driver& d) {
     LoadedModule::Function& function = function_of(handle);
     if (attribute != kFuncMaxDynamicShared) return;  // the others are preferences
-    const size_t fixed = function.owner->module->kernel(function.name).static_shared_bytes;
+    const size_t fixed = function.owner->module->declared(function.name).static_shared_bytes;
     if (value < 0 || fixed + size_t(value) > max_shared_bytes(d.settings.arch)) throw ApiFailure{kInvalidValue};
     function.max_dynamic_shared = value;
   });
@@ -79,7 +71,8 @@ CUresult cuFuncSetAttribute(CUfunction handle, int attribute, int value) {
 CUresult cuFuncGetAttribute(int* value, int attribute, CUfunction handle) {
   return api("cuFuncGetAttribute", [&](Driver&) {
     const LoadedModule::Function& function = function_of(handle);
-    const Kernel& kernel = function.owner->module->kernel(function.name);
+    Module& module = *function.owner->module;
+    const Kernel& kernel = attribute == kFuncLocalBytes ? module.kernel(function.name) : module.declared(function.name);
     switch (attribute) {
       case kFuncMaxThreads:
         *value = int(kernel.max_threads);
@@ -104,7 +97,7 @@ CUresult cuFuncGetAttribute(int* value, int attribute, CUfunction handle) {
 CUresult cuOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, CUfunction handle, int threads, size_t shared) {
   return api("cuOccupancyMaxActiveBlocksPerMultiprocessor", [&](Driver& d) {
     const LoadedModule::Function& function = function_of(handle);
-    const size_t bytes = function.owner->module->kernel(function.name).static_shared_bytes + shared + 1024;
+    const size_t bytes = function.owner->module->declared(function.name).static_shared_bytes + shared + 1024;
     if (threads <= 0) throw ApiFailure{kInvalidValue};
     *blocks = std::min(
         {2048 / threads, int((max_shared_bytes(d.settings.arch) + 1024) / bytes), 65536 / (threads * kRegistersGuess)});

@@ -1,5 +1,6 @@
 // The state of the fake CUDA driver: devices, streams with their queued work, events, graphs, modules.
 #pragma once
+#include <cstdio>
 #include <deque>
 #include <functional>
 #include <map>
@@ -161,6 +162,10 @@ CUresult api(const char* name, F&& body) {
     return kSuccess;
   } catch (const ApiFailure& failure) {
     return failure.code;
+  } catch (const ParseError& error) {
+    d.last_violation = error.what();
+    std::fprintf(stderr, "fake CUDA driver: %s\n", error.what());
+    return kInvalidPtx;
   } catch (const std::bad_alloc&) {
     return kOutOfMemory;
   } catch (const std::exception& error) {

@@ -1,5 +1,6 @@
 // Reading INFERD_FAKE_CUDA, and finding the PTX of a fatbin.
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <stdexcept>
@@ -107,14 +108,17 @@ std::string find_ptx(const Settings& settings, const void* image) {
   std::ifstream manifest(settings.manifest);
   if (!manifest) throw ApiFailure{kInvalidImage};
   int best = -1;
-  std::string best_path;
+  std::string best_path, same;
   for (std::string line; std::getline(manifest, line);) {
     std::istringstream fields(line);
     std::string fatbin, ptx;
     int arch = 0;
     if (!(fields >> fatbin >> arch >> ptx) || arch > settings.arch || arch <= best) continue;
-    const std::string file = read_file(fatbin);
-    if (file.size() < size || std::memcmp(file.data(), bytes, size) != 0) continue;
+    std::error_code none;
+    if (fatbin != same &&
+        (std::filesystem::file_size(fatbin, none) != size || std::memcmp(read_file(fatbin).data(), bytes, size) != 0))
+      continue;
+    same = fatbin;
     best = arch;
     best_path = ptx;
   }

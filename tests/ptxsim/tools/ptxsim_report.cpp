@@ -58,14 +58,14 @@ int run(int argc, char** argv) {
     std::fprintf(stderr, "usage: ptxsim_report [--coverage P] [--conflicts R] [--sectors P] PTX PROFILE...\n");
     return 64;
   }
-  const Module module = Module::parse(read_file(files[0]));
+  Module module = Module::parse(read_file(files[0]));
   Profile profile;
   for (size_t i = 1; i < files.size(); ++i) profile.add(Profile::parse(read_file(files[i])));
   std::vector<KernelReport> reports;
   std::string bad;
-  for (const auto& [name, kernel] : module.kernels()) {
+  for (const std::string& name : module.kernel_names()) {
     if (profile.all().count(name) == 0) continue;
-    reports.push_back(report_kernel(kernel, profile));
+    reports.push_back(report_kernel(module.kernel(name), profile));
     bad += complaints(reports.back(), limits);
   }
   std::fputs(format_report(reports).c_str(), stdout);
