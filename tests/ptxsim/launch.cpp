@@ -118,6 +118,7 @@ LaunchStatistics launch(Module& module, const std::string& kernel_name, Dim3 gri
   Block block(launch);
   const int threads = int(block_shape.count());
   block.local.resize(size_t(align_up_to_warp(threads)) * kernel.local_bytes, 0xcd);
+  block.warps.reserve(size_t(align_up_to_warp(threads) / kWarpSize));
   for (int w = 0; w * kWarpSize < threads; ++w) {
     const int lanes = std::min(kWarpSize, threads - w * kWarpSize);
     block.warps.emplace_back(block, w, lanes == kWarpSize ? kAllLanes : (1u << lanes) - 1);

@@ -26,7 +26,8 @@ void SharedMemory::reset(size_t bytes, bool checked) {
   data_ = storage_.data() + (kAlign - reinterpret_cast<uintptr_t>(storage_.data()) % kAlign) % kAlign;
   bytes_ = bytes;
   std::memset(data_, 0xff, bytes);
-  if (checked) words_.assign((bytes + 3) / 4, Word{});
+  ++block_;
+  if (checked && words_.size() < (bytes + 3) / 4) words_.resize((bytes + 3) / 4);
 }
 
 // Two accesses are ordered if one thread made both or a barrier lies between them.
@@ -72,27 +73,27 @@ void SharedMemory::touch_word(Word& word, uint8_t mask, const Warp& warp, int la
 void SharedMemory::touch(const Warp& warp, int lane, uint32_t offset, uint32_t bytes, Kind kind,
                          const Instruction& ins) {
   for (uint32_t at = offset & ~3u; at < offset + bytes; at += 4) {
-    Word& word = words_[at / 4];
+    Word& touched = word(at);
     const uint8_t mask = covered(at, offset, bytes);
-    if (word.pending & mask) {
+    if (touched.pending & mask) {
       warp.fail(Violation::Kind::copy_not_waited, ins, lane,
                 "shared offset " + std::to_string(at) + " belongs to a cp.async that nobody has waited for");
     }
-    if (kind != Kind::write && (mask & ~word.initialised) != 0) {
+    if (kind != Kind::write && (mask & ~touched.initialised) != 0) {
       warp.fail(Violation::Kind::uninitialised, ins, lane,
                 "reads shared memory nobody wrote, offset " + std::to_string(at));
     }
-    touch_word(word, mask, warp, lane, at, kind, ins);
+    touch_word(touched, mask, warp, lane, at, kind, ins);
   }
 }
 
 void SharedMemory::begin_copy(const Warp& warp, int lane, uint32_t offset, uint32_t bytes, const Instruction& ins) {
   touch(warp, lane, offset, bytes, Kind::write, ins);
-  for (uint32_t at = offset; at < offset + bytes; at += 4) words_[at / 4].pending = 0xf;
+  for (uint32_t at = offset; at < offset + bytes; at += 4) word(at).pending = 0xf;
 }
 
 void SharedMemory::end_copy(const Warp& warp, int lane, uint32_t offset, uint32_t bytes, const Instruction& ins) {
-  for (uint32_t at = offset; at < offset + bytes; at += 4) words_[at / 4].pending = 0;
+  for (uint32_t at = offset; at < offset + bytes; at += 4) word(at).pending = 0;
   touch(warp, lane, offset, bytes, Kind::write, ins);
 }
 

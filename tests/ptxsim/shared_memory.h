@@ -40,7 +40,16 @@ class SharedMemory {
     Access write, read, earlier_read;  // the last two readers differ in thread
     uint8_t initialised = 0;           // mask of bytes
     uint8_t pending = 0;               // mask of bytes an unfinished cp.async will write
+    uint32_t block = 0;                // the record is of this block, or of nothing yet
   };
+  Word& word(uint32_t offset) {
+    Word& found = words_[offset / 4];
+    if (found.block != block_) {
+      found = {};
+      found.block = block_;
+    }
+    return found;
+  }
   static bool ordered(const Access& before, const Warp& warp, int thread);
   [[noreturn]] void race(const Warp& warp, int lane, uint32_t offset, Kind kind, const Access& other,
                          const Instruction& ins) const;
@@ -49,6 +58,7 @@ class SharedMemory {
 
   std::vector<uint8_t> storage_;
   std::vector<Word> words_;
+  uint32_t block_ = 0;  // number of the block since the launch began
   uint8_t* data_ = nullptr;
   size_t bytes_ = 0;
 };

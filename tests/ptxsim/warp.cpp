@@ -20,7 +20,10 @@ Warp::Warp(Block& b, int warp_id, LaneMask lanes) : block(&b), id(warp_id), exis
 void Warp::restart() {
   live = exist;
   groups.assign(1, {0, exist, LaneGroup::Wait::none});
-  for (CopyQueue& queue : copies) queue = {};
+  for (CopyQueue& queue : copies) {
+    queue.copies.clear();
+    queue.committed = 0;
+  }
   ++clock;
 }
 

@@ -1,7 +1,6 @@
 // The state of a running launch: the block at work and its warps.
 #pragma once
 #include <array>
-#include <deque>
 #include <string>
 #include <vector>
 
@@ -32,7 +31,7 @@ struct AsyncCopy {
 
 /// cp.async of one lane: copies in order of issue; `committed` counts commit_group so far.
 struct CopyQueue {
-  std::deque<AsyncCopy> copies;
+  std::vector<AsyncCopy> copies;
   int committed = 0;
 };
 

@@ -16,11 +16,21 @@ LoadedModule::Function& function_of(CUfunction handle) {
   return *reinterpret_cast<LoadedModule::Function*>(handle);
 }
 
+// Modules of one file are one, unless kernels can leave something in them.
+std::shared_ptr<Module> module_of(Driver& d, const void* image) {
+  const std::string path = find_ptx(d.settings, image);
+  if (path.empty()) return std::make_shared<Module>(Module::parse(static_cast<const char*>(image)));
+  if (const auto known = d.modules.find(path); known != d.modules.end()) return known->second;
+  auto parsed = std::make_shared<Module>(Module::parse(read_file(path)));
+  if (parsed->globals().empty()) d.modules[path] = parsed;
+  return parsed;
+}
+
 void load(Driver& d, CUmodule* out, const void* image) {
   if (image == nullptr) throw ApiFailure{kInvalidValue};
   auto loaded = std::make_unique<LoadedModule>();
   loaded->device = &d.current();
-  loaded->module = std::make_unique<Module>(Module::parse(find_ptx(d.settings, image)));
+  loaded->module = module_of(d, image);
   const std::string& target = loaded->module->target();
   if (target.size() < 5 || std::atoi(target.c_str() + 3) > d.settings.arch) throw ApiFailure{kNoBinaryForGpu};
   *out = reinterpret_cast<CUmodule>(loaded.release());

@@ -78,7 +78,7 @@ struct Stream {
 
 struct LoadedModule {
   Device* device = nullptr;
-  std::unique_ptr<Module> module;
+  std::shared_ptr<Module> module;
   struct Function {
     LoadedModule* owner;
     std::string name;
@@ -135,6 +135,7 @@ class Driver {
   std::map<uint64_t, std::unique_ptr<uint8_t[]>> pinned;
   std::string last_violation;
   Profile profile;
+  std::map<std::string, std::shared_ptr<Module>> modules;  // by file of PTX: those that hold no variables
   bool initialised = false;
 
  private:
@@ -148,8 +149,9 @@ extern thread_local Device* current_device;
 
 /// Largest shared memory of a block on an architecture.
 size_t max_shared_bytes(int arch);
-/// The PTX behind a module image: PTX text itself, or by the manifest. Throws ApiFailure.
+/// The file with the PTX of a fatbin, by the manifest; empty for an image that is PTX text itself. Throws ApiFailure.
 std::string find_ptx(const Settings& settings, const void* image);
+std::string read_file(const std::string& path);  // throws ApiFailure
 
 /// Wraps the body of an API function: lock, injected errors, exceptions to codes.
 template <class F>

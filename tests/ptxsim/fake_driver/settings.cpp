@@ -1,4 +1,6 @@
 // Reading INFERD_FAKE_CUDA, and finding the PTX of a fatbin.
+#include <algorithm>
+#include <array>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -41,12 +43,18 @@ void parse_failure(Settings& s, const std::string& text) {
   if (!sticky.empty() && !s.fail_sticky) throw std::invalid_argument("INFERD_FAKE_CUDA: fail=" + text);
 }
 
-std::string read_file(const std::string& path) {
+// Whether a file holds these bytes and no others.
+bool holds(const std::string& path, const uint8_t* bytes, size_t size) {
+  std::error_code none;
+  if (std::filesystem::file_size(path, none) != size) return false;
   std::ifstream in(path, std::ios::binary);
-  if (!in) throw ApiFailure{kInvalidImage};
-  std::ostringstream all;
-  all << in.rdbuf();
-  return all.str();
+  std::array<char, size_t{64} << 10> buffer;
+  for (size_t at = 0; at < size;) {
+    const size_t n = std::min(buffer.size(), size - at);
+    if (!in.read(buffer.data(), std::streamsize(n)) || std::memcmp(buffer.data(), bytes + at, n) != 0) return false;
+    at += n;
+  }
+  return true;
 }
 
 // A fatbin says itself how long it is: magic, version, header size, size of what follows.
@@ -102,7 +110,7 @@ std::string find_ptx(const Settings& settings, const void* image) {
   if (magic != kFatbinMagic) {
     const std::string text(static_cast<const char*>(image));
     if (text.find(".version") == std::string::npos) throw ApiFailure{kInvalidImage};
-    return text;
+    return {};
   }
   const size_t size = fatbin_bytes(bytes);
   std::ifstream manifest(settings.manifest);
@@ -114,16 +122,22 @@ std::string find_ptx(const Settings& settings, const void* image) {
     std::string fatbin, ptx;
     int arch = 0;
     if (!(fields >> fatbin >> arch >> ptx) || arch > settings.arch || arch <= best) continue;
-    std::error_code none;
-    if (fatbin != same &&
-        (std::filesystem::file_size(fatbin, none) != size || std::memcmp(read_file(fatbin).data(), bytes, size) != 0))
-      continue;
+    if (fatbin != same && !holds(fatbin, bytes, size)) continue;
     same = fatbin;
     best = arch;
     best_path = ptx;
   }
   if (best < 0) throw ApiFailure{kNoBinaryForGpu};
-  return read_file(best_path);
+  return best_path;
+}
+
+std::string read_file(const std::string& path) {
+  std::ifstream in(path, std::ios::binary | std::ios::ate);
+  if (!in) throw ApiFailure{kInvalidImage};
+  std::string text(size_t(in.tellg()), '\0');
+  in.seekg(0);
+  in.read(text.data(), std::streamsize(text.size()));
+  return text;
 }
 
 }  // namespace inferd::ptxsim::fake

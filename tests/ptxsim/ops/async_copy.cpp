@@ -60,15 +60,15 @@ void run_commit(Warp& w, const Instruction&, LaneMask m) {
 
 // Completes the copies of a lane's groups before `end`.
 void complete(Warp& w, int lane, int end) {
-  std::deque<AsyncCopy>& copies = w.copies[size_t(lane)].copies;
-  while (!copies.empty() && copies.front().group >= 0 && copies.front().group < end) {
-    const AsyncCopy copy = copies.front();
-    copies.pop_front();
-    if (!copy.done) perform(w, copy);
+  std::vector<AsyncCopy>& copies = w.copies[size_t(lane)].copies;
+  auto next = copies.begin();
+  for (; next != copies.end() && next->group >= 0 && next->group < end; ++next) {
+    if (!next->done) perform(w, *next);
     if (w.launch().options.checked) {
-      w.block->shared.end_copy(w, lane, copy.shared_offset, copy.bytes, *copy.instruction);
+      w.block->shared.end_copy(w, lane, next->shared_offset, next->bytes, *next->instruction);
     }
   }
+  copies.erase(copies.begin(), next);
 }
 
 void run_wait_group(Warp& w, const Instruction& i, LaneMask m) {
