@@ -136,7 +136,7 @@ void linear(Launcher& launcher, const LinearArgs& args) {
     params.sums = raw.out;
     params.epilogue = epilogue;
     launcher.run(Kernel::linear_finish_gated,
-                 {static_cast<unsigned>((columns + 255) / 256), static_cast<unsigned>(num_tokens)}, params);
+                 {static_cast<unsigned>(num_tokens), static_cast<unsigned>((columns + 255) / 256)}, params);
   } else {
     multiply(launcher, weight, x, num_tokens, epilogue, workspace + scratch.ordered, workspace + scratch.bytes);
   }

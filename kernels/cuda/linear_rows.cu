@@ -25,9 +25,9 @@ extern "C" __global__ void __launch_bounds__(256) linear_permute(const __grid_co
 }
 
 extern "C" __global__ void __launch_bounds__(256) linear_finish_gated(const __grid_constant__ FinishGatedParams p) {
-  const int column = blockIdx.x * 256 + threadIdx.x;
+  const int column = blockIdx.y * 256 + threadIdx.x;
   if (column >= p.epilogue.half) return;
-  const std::int64_t token = blockIdx.y;
+  const std::int64_t token = blockIdx.x;
   const float* sums = p.sums + token * 2 * p.epilogue.half;
   store_gated(p.epilogue, token, column, sums[column], sums[p.epilogue.half + column]);
 }

@@ -293,6 +293,9 @@ WeightFormat weight_format_of(DType dtype) {
   }
 }
 
+// Row tiles are counted in the second dimension of a grid.
+constexpr std::int64_t kMaxRows = std::int64_t{65535} * kRowTile;
+
 WeightPacker::WeightPacker(std::span<const WeightSource> sources, bool gated, bool int8)
     : sources_(sources.begin(), sources.end()), gated_(gated) {
   INFERD_CHECK(!sources_.empty());
@@ -304,7 +307,10 @@ WeightPacker::WeightPacker(std::span<const WeightSource> sources, bool gated, bo
   for (const WeightSource& source : sources_) {
     INFERD_CHECK(source.dtype == dtype_);
     check_weight_source(source, columns_);
-    if (source.rows > std::numeric_limits<std::int32_t>::max() - rows_) throw MemoryError("a matrix has too many rows");
+    if (source.rows > kMaxRows - rows_) {
+      throw MemoryError("a matrix of " + std::to_string(source.rows) + " rows and " + std::to_string(rows_) +
+                        " before them: the GPU kernels take at most " + std::to_string(kMaxRows));
+    }
     rows_ += source.rows;
   }
   const WeightLayout layout = weight_layout(format_);

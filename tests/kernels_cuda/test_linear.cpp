@@ -1,5 +1,7 @@
 // The linear op on the PTX interpreter: stacked parts, orders of columns, gating, epilogues and activations out.
 #include <algorithm>
+#include <map>
+#include <numeric>
 
 #include "kernels/cuda/activation.h"
 #include "kernels/cuda/cuda_ops.h"
@@ -179,7 +181,7 @@ void check_late_gate(int arch, ActivationFunction function, std::size_t half, bo
   }
   params.epilogue.out = put(out, "out");
   if (inputs) params.epilogue.residual = params.epilogue.out;
-  sim.run(Kernel::linear_finish_gated, {static_cast<unsigned>((half + 255) / 256), kTokens}, params);
+  sim.run(Kernel::linear_finish_gated, {kTokens, static_cast<unsigned>((half + 255) / 256)}, params);
   Product product{std::vector<double>(sums.begin(), sums.end()), std::vector<double>(sums.size(), 0.0)};
   const Product expected = reference(product, 2 * half);
   const std::vector<float> found = sim.get<float>(params.epilogue.out, out.size());
@@ -189,6 +191,20 @@ void check_late_gate(int arch, ActivationFunction function, std::size_t half, bo
     HOLDS((column == half ? found[i] == -5.0f : std::fabs(found[i] - expected.sums[at]) <= expected.error[at]));
   }
 }
+
+/// Notes the grids of launches, and runs nothing.
+class GridRecorder final : public Launcher {
+ public:
+  GridRecorder(int arch, std::size_t workspace_bytes) {
+    arch_ = arch;
+    multiprocessors_ = 132;
+    workspace_ = reinterpret_cast<std::byte*>(std::size_t{1} << 40);
+    workspace_bytes_ = workspace_bytes;
+  }
+  void launch(Kernel kernel, Grid grid, unsigned, const void*, std::size_t) override { grids[kernel] = grid; }
+
+  std::map<Kernel, Grid> grids;
+};
 
 void check_late_gates(int arch, int schedules) {
   using F = ActivationFunction;
@@ -273,6 +289,41 @@ TEST_CASE("the f32 mode reads the f32 form") {
 
 TEST_CASE("late gates of every function, for every remainder") {
   for (const int arch : built_archs()) check_late_gates(arch, 6);
+}
+
+TEST_CASE("tokens are not limited by what a grid's second dimension holds") {
+  constexpr std::int64_t kTokens = 70000, kColumns = 128, kHalf = 300;
+  const std::uint32_t forms = kF32Form | kBf16Form | kF16Form;
+  for (const int arch : built_archs()) {
+    SimLauncher sim(arch);
+    const StoredMatrix gate(DType::q4_k, kHalf, 256, 1), up(DType::q6_k, kHalf, 256, 2);
+    const StoredMatrix dense_gate(DType::f32, kHalf, kColumns, 3), dense_up(DType::f16, kHalf, kColumns, 4);
+    std::vector<std::int32_t> order(kColumns);
+    std::iota(order.rbegin(), order.rend(), 0);
+    const StoredMatrix ordered_gate(DType::f16, kHalf, kColumns, 5), ordered_up(DType::q8_0, kHalf, kColumns, 6);
+    WeightSource ordered = ordered_gate.source();
+    ordered.column_order = order.data();
+    for (const std::vector<WeightSource>& sources : {std::vector{gate.source(), up.source()},
+                                                     {dense_gate.source(), dense_up.source()},
+                                                     {ordered, ordered_up.source()}}) {
+      const CudaWeight weight = sim_weight(sim, sources, {.gated = true});
+      GridRecorder recorder(arch, linear_workspace_bytes(kTokens, 2 * kHalf));
+      void* somewhere = reinterpret_cast<void*>(std::size_t{1} << 41);
+      LinearArgs args;
+      args.x = {somewhere, kTokens, weight.columns(), weight.activation_forms()};
+      args.num_tokens = kTokens;
+      args.weight = &weight;
+      args.epilogue = Epilogue::silu_gated;
+      args.out_activation = {somewhere, kTokens, kHalf, forms};
+      linear(recorder, args);
+      CHECK(recorder.grids.count(Kernel::linear_finish_gated) == 1);
+      for (const auto& [kernel, grid] : recorder.grids) {
+        CAPTURE(kernel_info(kernel).entry);
+        CHECK((grid.x > 0 && grid.y > 0 && grid.z > 0));
+        CHECK((grid.y <= 65535 && grid.z <= 65535));
+      }
+    }
+  }
 }
 
 TEST_CASE("no tokens, no launch") {

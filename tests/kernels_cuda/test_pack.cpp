@@ -184,5 +184,8 @@ TEST_CASE("types and shapes that cannot be packed are refused") {
   CHECK_THROWS_AS(pack(DType::f16, 1, 0, 0), CheckpointError);
   CHECK_THROWS_AS(pack(DType::f16, 1, 64, 128), CheckpointError);
   CHECK_THROWS_AS(pack(DType::f16, std::int64_t{1} << 40, 64, 64), MemoryError);
+  CHECK_NOTHROW(pack(DType::f16, 1048559, 64, 64));
+  CHECK_THROWS_WITH(pack(DType::f16, 1048560, 64, 64),
+                    "a matrix of 1 rows and 1048560 before them: the GPU kernels take at most 1048560");
   CHECK_THROWS_AS(pack(DType::f16, 1, std::int64_t{1} << 40, std::int64_t{1} << 40), MemoryError);
 }
