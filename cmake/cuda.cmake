@@ -2,6 +2,8 @@
 # says. The PTX that tests interpret is byte for byte what the shipped cubins were assembled from.
 option(INFERD_CUDA "Build the CUDA kernels where nvcc is found" ON)
 set(INFERD_CUDA_ARCHS "75;80;86;89;90" CACHE STRING "Compute capabilities to build the CUDA kernels for")
+# A build of the tests has some forty programs, and the images are 100 MB.
+option(INFERD_CUDA_SHARED_IMAGES "Put the images of the CUDA kernels into a shared library, not into each program" OFF)
 
 set(INFERD_NVCC "")
 if(INFERD_CUDA)
@@ -86,5 +88,12 @@ const std::vector<int>& image_archs() { return kArchs; }
 ")
   file(CONFIGURE OUTPUT ${INFERD_CUDA_DIR}/manifest.txt CONTENT "${manifest}")
   set_source_files_properties(${generated} PROPERTIES OBJECT_DEPENDS "${fatbins}")
-  target_sources(${target} PRIVATE ${generated})
+  if(INFERD_CUDA_SHARED_IMAGES)
+    add_library(inferd_cuda_images SHARED ${generated})
+    inferd_target_settings(inferd_cuda_images)
+    set_target_properties(inferd_cuda_images PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR})
+    target_link_libraries(${target} PRIVATE inferd_cuda_images)
+  else()
+    target_sources(${target} PRIVATE ${generated})
+  endif()
 endfunction()

@@ -1,7 +1,7 @@
 """Whole models on a GPU beside transformers on the same one: log-probabilities of given texts, and speed.
   python3 scripts/gpu_e2e.py --out DIR 0.5B 7B       (torch with CUDA, transformers; INFERD_BIN: the daemon)
 
-Makes random Qwen2-shaped checkpoints in DIR, serves each, and prints a table. Ends with 1 if a log-probability is off by
+Makes random Qwen2-shaped checkpoints in a temporary folder, serves each, and prints a table; logs go to DIR. Ends with 1 if a log-probability is off by
 more than 5e-2 of the largest logit of its row. The shape "tiny" is for trying this script without a GPU: transformers runs
 on the CPU then, inferd on whatever it finds as libcuda.so.1 (the fake driver of the tests).
 """
@@ -14,6 +14,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 
@@ -153,7 +154,7 @@ def main():
     print("| model | loads in s | worst log-probability error | what | transformers tok/s | inferd tok/s | ratio |")
     print("|---|---|---|---|---|---|---|")
     for name in arguments.shapes:
-        folder = pathlib.Path(arguments.out) / f"qwen2-{name}"
+        folder = pathlib.Path(tempfile.mkdtemp(prefix=f"qwen2-{name}-"))
         model = make_model(name, folder)
         server = Server(folder, pathlib.Path(arguments.out) / f"serve-{name}.log")
         sizes = SMALL if name == "tiny" else FULL

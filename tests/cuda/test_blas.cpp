@@ -326,7 +326,7 @@ TEST_CASE("the workspace is there from the start, and counted") {
   CHECK(taken(*blas, 512) >= kMore / 10 * 9);  // some of it was there for attention
 }
 
-TEST_CASE("two GPUs multiply their parts with a cuBLASLt each") {
+TEST_CASE("two GPUs multiply their parts with a cuBLASLt each", "[fake]") {
   if (!FakeBlas::there()) return;
   cuda::test::use_fake_gpu("devices=2,seed=3");
   const auto backend = make_tensor_parallel_backend({.ordinals = {1, 0}, .batch_invariant = false, .panels = kAlways});

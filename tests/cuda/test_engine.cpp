@@ -179,7 +179,7 @@ TEST_CASE("the GPU draws the tokens that the host would, a step ahead or not") {
   CHECK(stopped > 0);
 }
 
-TEST_CASE("the same answers alone and together on two GPUs, and no adapters") {
+TEST_CASE("the same answers alone and together on two GPUs, and no adapters", "[fake]") {
   cuda::test::use_fake_gpu(kGpus);
   const auto backend = make_tensor_parallel_backend({.ordinals = {0, 1}});
   for (const char* path : {"gguf/llama2.Q4_0.gguf", "models/qwen3"}) {

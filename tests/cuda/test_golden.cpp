@@ -124,11 +124,11 @@ TEST_CASE("GGUF files agree with the reference") {
   }
 }
 
-TEST_CASE("decoders divided between two GPUs agree with the reference") {
+TEST_CASE("decoders divided between two GPUs agree with the reference", "[fake]") {
   Gpu(2).check_folders({"llama2", "llama3", "qwen1", "qwen2", "qwen3", "glm4", "chatglm3", "llama3_awq"});
 }
 
-TEST_CASE("GGUF files divided between two GPUs agree with the reference") {
+TEST_CASE("GGUF files divided between two GPUs agree with the reference", "[fake]") {
   const Gpu gpu(2);
   const auto folder = golden_dir() / "gguf";
   for (const char* name : {"llama2.F16", "llama2.Q4_0", "qwen2.Q8_0"}) {
@@ -139,7 +139,7 @@ TEST_CASE("GGUF files divided between two GPUs agree with the reference") {
   }
 }
 
-TEST_CASE("models that cannot be divided between two GPUs are refused, with the reason") {
+TEST_CASE("models that cannot be divided between two GPUs are refused, with the reason", "[fake]") {
   const Gpu gpu(2);
   const auto refusal = [&](const std::string& name) {
     const FatalError error = error_of([&] { TestModel(*gpu.exact, golden_dir() / name); });

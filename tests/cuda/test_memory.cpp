@@ -37,7 +37,7 @@ std::vector<std::byte> pattern(std::size_t bytes) {
 
 }  // namespace
 
-TEST_CASE("device memory starts as zeros, is given back, and says what was missing") {
+TEST_CASE("device memory starts as zeros, is given back, and says what was missing", "[fake]") {
   const Gpu gpu;
   CHECK(gpu.context.info().arch() == 80);
   CHECK(gpu.context.label() == "GPU 0, Simulated GPU 0 (sm_80)");
@@ -117,7 +117,7 @@ TEST_CASE("memory to be filled is not what a copy still reads, and grows with wh
   }
 }
 
-TEST_CASE("a kernel of this binary runs on the GPU") {
+TEST_CASE("a kernel of this binary runs on the GPU", "[fake]") {
   const Gpu gpu;
   Staging staging(gpu.stream);
   DriverLauncher launcher(gpu.stream);
@@ -139,7 +139,7 @@ TEST_CASE("a kernel of this binary runs on the GPU") {
   }
 }
 
-TEST_CASE("a GPU is refused if it is not there, or no kernel was built for it") {
+TEST_CASE("a GPU is refused if it is not there, or no kernel was built for it", "[fake]") {
   const Gpu gpu;
   const FatalError absent = error_of([&] { Context(gpu.driver, 1); });
   CHECK(absent.code == ExitCode::bad_config);
@@ -152,7 +152,7 @@ TEST_CASE("a GPU is refused if it is not there, or no kernel was built for it") 
   CHECK(has(arch_problem(70), "this GPU is sm_70; built: sm_" + std::to_string(first)));
 }
 
-TEST_CASE("a kernel that reaches beyond its memory loses the GPU for good") {
+TEST_CASE("a kernel that reaches beyond its memory loses the GPU for good", "[fake]") {
   const Gpu gpu;
   DriverLauncher launcher(gpu.stream);
   const DeviceMemory in(gpu.stream, 64), index(gpu.stream, 4), out(gpu.stream, 32);

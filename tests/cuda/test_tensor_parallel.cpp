@@ -149,7 +149,7 @@ Block make_block(Backend& backend, DType type, std::int64_t inner, bool gated, D
   return Block(backend, std::move(ins), StoredMatrix(out_type, kHidden, inner, 30));
 }
 
-TEST_CASE("two GPUs compute what the whole matrices do, in every kind of format") {
+TEST_CASE("two GPUs compute what the whole matrices do, in every kind of format", "[fake]") {
   const auto backend = gpus(2);
   CHECK(backend->ranks() == 2);
   CHECK(backend->name() == "cuda (2 GPUs: GPU 3, Simulated GPU 3 (sm_80); GPU 2, Simulated GPU 2 (sm_80), sm_80)");
@@ -160,7 +160,7 @@ TEST_CASE("two GPUs compute what the whole matrices do, in every kind of format"
   }
 }
 
-TEST_CASE("gate and up are divided each for itself") {
+TEST_CASE("gate and up are divided each for itself", "[fake]") {
   const auto backend = gpus(2);
   check_block(*backend, make_block(*backend, DType::q8_0, 512, true, DType::q4_0));
   // Of two types: the products of both wait for each other in the workspace.
@@ -170,7 +170,7 @@ TEST_CASE("gate and up are divided each for itself") {
   check_block(*backend, Block(*backend, std::move(ins), StoredMatrix(DType::f16, kHidden, 512, 3)));
 }
 
-TEST_CASE("three and four GPUs: the same bits for a row in any company") {
+TEST_CASE("three and four GPUs: the same bits for a row in any company", "[fake]") {
   for (const int count : {3, 4}) {
     INFO(count);
     const auto backend = gpus(count);
@@ -190,7 +190,7 @@ TEST_CASE("three and four GPUs: the same bits for a row in any company") {
   }
 }
 
-TEST_CASE("columns in an order of their own follow their blocks") {
+TEST_CASE("columns in an order of their own follow their blocks", "[fake]") {
   const auto backend = gpus(2);
   // Blocks 1, 3 and 6, 9 ... take inputs of the first half, the others those of the second, shuffled within.
   constexpr std::int64_t kInner = 512, kGroup = 32;
@@ -231,7 +231,7 @@ TEST_CASE("columns in an order of their own follow their blocks") {
   CHECK(has(mixed.what(), "stored in an order of their own"));
 }
 
-TEST_CASE("what cannot be divided is named") {
+TEST_CASE("what cannot be divided is named", "[fake]") {
   const StoredMatrix blocks(DType::q4_k, 6, 768, 1), odd(DType::f16, 6, 5, 1);
   const FatalError halves = error_of([&] { slice_columns(blocks.source(), 0, 2); });
   CHECK(halves.code == ExitCode::bad_config);
@@ -244,7 +244,7 @@ TEST_CASE("what cannot be divided is named") {
   CHECK(error_of([&] { slice_columns(blocks.source(), 0, 3); }).code == ExitCode::ok);
 }
 
-TEST_CASE("GPUs that cannot work together are refused") {
+TEST_CASE("GPUs that cannot work together are refused", "[fake]") {
   cuda::test::use_fake_gpu("devices=4,seed=3");
   CHECK(has(error_of([] { make_tensor_parallel_backend({.ordinals = {1}}); }).what(), "two or more different GPUs"));
   CHECK(has(error_of([] { make_tensor_parallel_backend({.ordinals = {1, 1}}); }).what(), "two or more different GPUs"));
@@ -253,7 +253,7 @@ TEST_CASE("GPUs that cannot work together are refused") {
                     }).what()) == "cuda:4: this machine has 4 GPUs");
 }
 
-TEST_CASE("memory is counted on the GPU that has the least") {
+TEST_CASE("memory is counted on the GPU that has the least", "[fake]") {
   const auto both = gpus(2);
   const std::size_t before = both->available_bytes();
   const auto one = make_cuda_backend({.ordinal = 2});  // rank 1

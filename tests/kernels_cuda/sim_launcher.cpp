@@ -2,6 +2,7 @@
 #include "tests/kernels_cuda/sim_launcher.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <fstream>
 #include <sstream>
 #include <stdexcept>
@@ -26,7 +27,14 @@ std::vector<int> built_archs() {
     const int arch = std::stoi(text);
     if (gpu == nullptr || arch <= gpu->arch()) archs.push_back(arch);
   }
-  return archs;
+  const char* wanted = std::getenv("INFERD_TEST_ARCH");
+  const int only = wanted != nullptr ? std::atoi(wanted) : 0;
+  if (only == 0) return archs;
+  std::vector<int> some;
+  for (const int arch : archs) {
+    if (only > 0 ? arch == only : arch != -only) some.push_back(arch);
+  }
+  return some.empty() ? archs : some;
 }
 
 ptxsim::Module& module_of(Kernel kernel, int arch) {

@@ -62,7 +62,8 @@ class SimLauncher final : public Launcher {
   std::vector<std::uint64_t> allocations_;
 };
 
-/// The architectures whose PTX this build has, e.g. {80, 90}; on a GPU those that run there.
+/// The architectures whose PTX this build has, e.g. {80, 90}; on a GPU those that run there. INFERD_TEST_ARCH=90: that
+/// one alone; =-90: the others; all of them if none is left.
 std::vector<int> built_archs();
 
 /// The kernel as ptxas gets it; parsed once a process.
