@@ -104,7 +104,7 @@ glibc() { getconf GNU_LIBC_VERSION 2>/dev/null || echo "unknown here"; }
 # folder of its own.
 find_libraries() {
   local folder
-  folder=$(ldconfig -p 2>/dev/null | awk '$1 == "libcuda.so.1" {sub("/[^/]*$", "", $NF); print $NF; exit}')
+  folder=$( (ldconfig -p || /sbin/ldconfig -p || true) 2>/dev/null | awk '$1 == "libcuda.so.1" {sub("/[^/]*$", "", $NF); print $NF; exit}')
   if [ -z "$folder" ]; then
     for folder in /usr/local/nvidia/lib64 /usr/local/nvidia/lib ""; do [ ! -e "$folder/libcuda.so.1" ] || break; done
   fi

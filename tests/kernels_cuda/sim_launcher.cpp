@@ -57,6 +57,12 @@ LaunchWatch& launch_watch() {
 }
 
 ptxsim::KernelReport report(Kernel kernel, int arch) {
+  if (GpuDevice::get() != nullptr) {
+    ptxsim::KernelReport unknown;
+    unknown.kernel = kernel_info(kernel).entry;
+    unknown.coverage = 1;
+    return unknown;
+  }
   return ptxsim::report_kernel(module_of(kernel, arch).kernel(kernel_info(kernel).entry), profile_of(arch));
 }
 

@@ -79,7 +79,8 @@ struct LaunchWatch {
 };
 LaunchWatch& launch_watch();
 
-/// What all launches of this process executed of a kernel, per architecture: last test case of a program.
+/// What all launches of this process executed of a kernel, per architecture: last test case of a program. On a GPU,
+/// where nothing is counted, a report without faults.
 ptxsim::KernelReport report(Kernel kernel, int arch);
 /// On a GPU always empty. Empty if at least `share` of the kernel's instructions ran on every architecture, else the
 /// lines that did not.
