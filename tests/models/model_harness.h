@@ -67,7 +67,8 @@ class VariantFolder {
     for (const auto& entry : std::filesystem::directory_iterator(folder)) {
       const std::string file = entry.path().filename().string();
       if (file == "config.json") continue;
-      std::filesystem::create_symlink(entry.path(), path_ / (file == config ? "config.json" : file));
+      std::filesystem::create_symlink(std::filesystem::absolute(entry.path()),
+                                      path_ / (file == config ? "config.json" : file));
     }
   }
   ~VariantFolder() {
