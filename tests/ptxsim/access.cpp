@@ -15,13 +15,16 @@ void check_alignment(Warp& warp, const Instruction& ins, int lane, uint64_t addr
             "address " + std::to_string(address) + " is not aligned to " + std::to_string(bytes) + " bytes");
 }
 
+SharedMemory::Kind kind_of(Purpose purpose) {
+  using Kind = SharedMemory::Kind;
+  return purpose == Purpose::read ? Kind::read : purpose == Purpose::write ? Kind::write : Kind::atomic;
+}
+
 uint8_t* resolve_shared(Warp& warp, const Instruction& ins, int lane, uint64_t offset, int bytes, Purpose purpose) {
   check_shared_bounds(warp, ins, lane, offset, bytes);
   SharedMemory& shared = warp.block->shared;
   if (warp.launch().options.checked) {
-    using Kind = SharedMemory::Kind;
-    const Kind kind = purpose == Purpose::read ? Kind::read : purpose == Purpose::write ? Kind::write : Kind::atomic;
-    shared.touch(warp, lane, uint32_t(offset), uint32_t(bytes), kind, ins);
+    shared.touch(warp, lane, uint32_t(offset), uint32_t(bytes), kind_of(purpose), ins);
   }
   return shared.data() + offset;
 }
@@ -69,22 +72,15 @@ uint8_t* resolve_lane(Warp& warp, const Instruction& ins, int lane, uint64_t add
   }
 }
 
-// The common case: all lanes inside one known region, aligned, nothing to record.
+// The common case: all lanes inside one known region, aligned, nothing to record but in shared memory.
 bool resolve_together(Warp& warp, const Instruction& ins, const uint64_t* addresses, LaneMask lanes, int bytes,
                       Space space, Purpose purpose, LanePointers& pointers) {
-  uint64_t low = ~uint64_t{0}, high = 0, bits = 0;
-  each_lane(lanes, [&](int l) {
-    low = std::min(low, addresses[l]);
-    high = std::max(high, addresses[l]);
-    bits |= addresses[l];
-  });
-  if ((bits & uint64_t(bytes - 1)) != 0) return false;
   uint64_t base = 0, size = 0;
   uint8_t* storage = nullptr;
+  SharedMemory& shared = warp.block->shared;
   if (space == Space::shared) {
-    if (warp.launch().options.checked) return false;
-    size = warp.block->shared.bytes();
-    storage = warp.block->shared.data();
+    size = shared.bytes();
+    storage = shared.data();
   } else {
     const Region* region = warp.launch().last_region[size_t(ins.index)];
     if (region == nullptr || !region->initialised.empty() || (purpose != Purpose::read && !region->writable))
@@ -93,8 +89,24 @@ bool resolve_together(Warp& warp, const Instruction& ins, const uint64_t* addres
     size = region->bytes;
     storage = region->storage;
   }
-  if (low < base || high - base >= size || uint64_t(bytes) > size - (high - base)) return false;
-  each_lane(lanes, [&](int l) { pointers.at[l] = storage + (addresses[l] - base); });
+  if (size < uint64_t(bytes)) return false;
+  // The top bit of `outside` is set if any offset is beyond the last one that fits: vector code has no unsigned
+  // compare.
+  const uint64_t last = size - uint64_t(bytes);
+  uint64_t outside = 0, bits = 0;
+  each_lane(lanes, [&](int l) {
+    const uint64_t offset = addresses[l] - base;
+    outside |= offset | (last - offset);
+    bits |= addresses[l];
+    pointers.at[l] = storage + offset;
+  });
+  if ((outside >> 63) != 0 || (bits & uint64_t(bytes - 1)) != 0) return false;
+  if (space == Space::shared && warp.launch().options.checked) {
+    for (LaneMask m = lanes; m != 0; m &= m - 1) {
+      const int l = std::countr_zero(m);
+      shared.touch(warp, l, uint32_t(addresses[l]), uint32_t(bytes), kind_of(purpose), ins);
+    }
+  }
   return true;
 }
 

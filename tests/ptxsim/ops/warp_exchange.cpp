@@ -10,9 +10,9 @@ namespace {
 
 enum class Shuffle { up, down, butterfly, index };
 
-// shfl.sync.mode.b32 d{|p}, a, b, c, mask. variant: [0] Shuffle, [1] has p
+// shfl.sync.mode.b32 d{|p}, a, b, c, mask. variant: [1] has p
+template <Shuffle mode>
 void run_shuffle(Warp& w, const Instruction& i, LaneMask m) {
-  const Shuffle mode = Shuffle(i.variant[0]);
   const size_t first = i.variant[1] != 0 ? 2 : 1;
   uint32_t* d = w.lanes32(i[0]);
   uint32_t source[kWarpSize];
@@ -152,7 +152,9 @@ Handler choose(Instruction& ins) {
     const bool known = find_name<Shuffle>(
         op, {{"up", Shuffle::up}, {"down", Shuffle::down}, {"bfly", Shuffle::butterfly}, {"idx", Shuffle::index}},
         mode);
-    return known && op.has("sync") && ins.operands.size() >= 5 ? run_shuffle : nullptr;
+    constexpr Handler kHandlers[] = {run_shuffle<Shuffle::up>, run_shuffle<Shuffle::down>,
+                                     run_shuffle<Shuffle::butterfly>, run_shuffle<Shuffle::index>};
+    return known && op.has("sync") && ins.operands.size() >= 5 ? kHandlers[mode] : nullptr;
   }
   if (root == "vote") {
     const bool known = find_name<Vote>(
