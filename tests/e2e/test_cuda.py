@@ -13,7 +13,7 @@ BERT = os.path.join(ROOT, "tests", "golden", "models", "bert")
 MODELS = ("--model", f"qwen={QWEN}", "--model", f"bert={BERT}", "--context-length", "256")
 
 
-def serving(*arguments, environment):  # the interpreter reads all kernels when it starts
+def serving(*arguments, environment):  # the interpreter is slow where other tests run beside it
     return Daemon(*arguments, environment=environment, timeout_s=240)
 
 
