@@ -130,7 +130,6 @@ TEST_CASE("sample draws from vocabularies of 160000") {
   CHECK(tally.skipped * 2 <= tally.rows);  // a token in so many weighs little more than the rounding
 }
 
-// Loops over a row exist in copies, for aligned rows and others; never-taken branches among them count as not run.
 TEST_CASE("sample was run whole") {
   CHECK(uncovered(cuda::Kernel::sample_tokens) == "");
   CHECK(uncovered(cuda::Kernel::sample_logprobs) == "");
