@@ -565,6 +565,7 @@ extern "C" __global__ void __launch_bounds__(1024, 1) sample_tokens(const __grid
   int known = -1;
   __syncthreads();
   const int num_counts = rules.num_counts;
+#pragma unroll 1
   for (int i = threadIdx.x; i < num_counts; i += kThreads) {
     if (rules.counts[i].token != token) continue;
     s.raw = rules.counts[i].raw;

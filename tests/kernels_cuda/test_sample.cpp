@@ -130,6 +130,18 @@ TEST_CASE("sample draws from vocabularies of 160000") {
   CHECK(tally.skipped * 2 <= tally.rows);  // a token in so many weighs little more than the rounding
 }
 
+TEST_CASE("sample draws from a flat tail of which top_p or top_k keeps a part") {
+  Tally tally;
+  for (const int arch : built_archs()) {
+    std::vector<std::vector<float>> rows;
+    std::vector<Ask> asks;
+    add_tailed_rows(20001, &rows, &asks);
+    // A fifth of the whole is off by 2^-20.
+    check_all({.arch = arch, .schedules = 1}, rows, asks, &tally, 1e-6);
+  }
+  CHECK(tally.skipped * 2 <= tally.rows);
+}
+
 TEST_CASE("sample was run whole") {
   CHECK(uncovered(cuda::Kernel::sample_tokens) == "");
   CHECK(uncovered(cuda::Kernel::sample_logprobs) == "");
