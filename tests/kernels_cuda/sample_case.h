@@ -366,4 +366,12 @@ inline void add_tailed_rows(int vocab, std::vector<std::vector<float>>* rows, st
   }
 }
 
+/// Rows of 40000 tokens with one that is no number, which is not what its thread looks at last.
+inline std::vector<std::vector<float>> rows_with_a_nan() {
+  std::vector<std::vector<float>> rows(6, logits_of(Shape::spread, 40000, 9));
+  const std::size_t places[] = {0, 1021, 7171, 7300, 32767, 39999};
+  for (std::size_t r = 0; r < rows.size(); ++r) rows[r][places[r]] = std::nanf("");
+  return rows;
+}
+
 }  // namespace inferd::cuda::test

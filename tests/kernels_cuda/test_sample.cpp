@@ -70,6 +70,17 @@ TEST_CASE("sample says which rows cannot be drawn from, and leaves padding and o
   }
 }
 
+TEST_CASE("sample sees one NaN among many tokens, wherever it is") {
+  for (const int arch : built_archs()) {
+    const auto rows = rows_with_a_nan();
+    const std::vector<Ask> asks(rows.size(), ask_for(0.8f, 5, 0.9f, 0.0f, 20));
+    for (const Got& got : sample({.arch = arch, .schedules = 1}, rows, asks)) {
+      REQUIRE(got.status == SampleStatus::not_finite);
+      REQUIRE(got.token == 0);
+    }
+  }
+}
+
 TEST_CASE("sample takes the lowest id of equal logits, zeros of both signs among them") {
   for (const int arch : built_archs()) {
     std::vector<float> row(2000, -1.0f);

@@ -108,6 +108,13 @@ std::vector<Call> scores() {
   add(Shape::spread, 5, 0, {20, 5, 4});
   add(Shape::stepped, 40000, 1, {20});
   add(Shape::flat, 40000, 0, {20});
+  Call tailed{{.arch = mutant_arch(), .schedules = 1}, {}, {}};
+  add_tailed_rows(6001, &tailed.rows, &tailed.asks);
+  for (Ask& ask : tailed.asks) {
+    ask.params.temperature = 0.0f;
+    ask.top_logprobs = 20;
+  }
+  all.insert(all.begin(), std::move(tailed));
   return all;
 }
 
@@ -120,6 +127,13 @@ Call undrawable() {
   call.rows[2][150] = -kInfinity;
   call.rows[3].assign(300, -kInfinity);
   for (int id = 0; id < 300; ++id) call.asks[4].params.logit_bias.push_back({id, -100.0f});
+  call.good = sample(call.setting, call.rows, call.asks);
+  return call;
+}
+
+Call with_nans() {
+  Call call{{.arch = mutant_arch(), .schedules = 1}, rows_with_a_nan(), {}};
+  call.asks.assign(call.rows.size(), ask_for(0.8f, 5, 0.9f, 0.0f, 20));
   call.good = sample(call.setting, call.rows, call.asks);
   return call;
 }
@@ -144,6 +158,7 @@ TEST_CASE("faults in sampling are noticed") {
   std::vector<Call> drawn = draws(), scored = scores();
   for (std::vector<Call>* calls : {&drawn, &scored}) {
     calls->push_back(undrawable());
+    calls->push_back(with_nans());
     calls->push_back(equals());
   }
   const auto all_right = [](std::vector<Call>& calls) {
