@@ -88,10 +88,7 @@ __device__ void visit_segment(const Row& row, int segment, const Visit& visit, f
       x[0] = four.x, x[1] = four.y, x[2] = four.z, x[3] = four.w;
     } else {
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const float here = row.logits[min(id + i, row.vocab - 1)];
-        x[i] = id + i < row.vocab ? here : behind;
-      }
+      for (int i = 0; i < 4; ++i) x[i] = id + i < row.vocab ? row.logits[id + i] : behind;
     }
 #pragma unroll
     for (int i = 0; i < 4; ++i) visit(x[i], id + i);
@@ -329,9 +326,11 @@ struct Best {
   Mass wanted;  // that was looked for
 };
 
-/// Narrows the measure to the shortest run of its best tokens whose sum reaches `wanted`. It ends in the bin `border`,
-/// before which the sum is `above`.
-__device__ void narrow(Shared& s, const Row& row, Measure& measure, int border, Mass above, Mass wanted) {
+/// Narrows the measure to the shortest run of its best tokens whose sum reaches `wanted`. It ends in the bin s.border,
+/// before which the sum is s.above.
+__device__ void narrow(Shared& s, const Row& row, Measure& measure, Mass wanted) {
+  const int border = s.border;
+  Mass above = s.above;
   std::uint32_t order = 0;  // its bits that are known
 #pragma unroll 1
   for (int shift = 21; shift >= 0; shift = shift == 21 ? 10 : shift - 10) {
@@ -390,12 +389,11 @@ __device__ Best find_best(Shared& s, const Row& row, Measure measure, Mass wante
   const bool fits = !measure.counting || wanted <= kList, all = s.border < 0;
   if (all && !fits) return {0, measure.lowest, measure.last_id, wanted};
   int border = all ? kBins - 1 : s.border;
-  const Mass above = s.above;
 #pragma unroll 1
   for (;; border = kBins - 1) {
     const int count = fits ? list_tokens(s, row, measure, border) : kList + 1;
     if (count <= kList) return {count, measure.lowest, measure.last_id, wanted};
-    narrow(s, row, measure, border, above, wanted);
+    narrow(s, row, measure, wanted);
     if (!measure.counting || !fits) return {0, measure.lowest, measure.last_id, wanted};
   }
 }
