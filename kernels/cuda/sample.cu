@@ -157,7 +157,7 @@ struct Measure {
 
   __device__ float weight(float x) const { return ptx::exp2((x - max) * scale); }
   __device__ bool has(float x, int id) const {
-    return (x > lowest && !only_lowest) || (x == lowest && id <= last_id);
+    return ((x > lowest) & !only_lowest) | ((x == lowest) & (id <= last_id));  // no branches
   }
   /// High and low part, the high one in units of 2^21; 32 of them may be added up.
   __device__ uint2 parts(float x, int id) const {
@@ -166,7 +166,10 @@ struct Measure {
     const float w = weight(x);
     if (w < least) return make_uint2(0, 0);
     if (w < 0x1p-16f) return make_uint2(0, static_cast<std::uint32_t>(w * kWholeMass));
-    const float scaled = w * kHalfMass;
+    return parts_of(w);
+  }
+  static __device__ uint2 parts_of(float weight) {
+    const float scaled = weight * kHalfMass;
     const auto high = static_cast<std::uint32_t>(scaled);
     return make_uint2(high, static_cast<std::uint32_t>((scaled - static_cast<float>(high)) * kHalfMass));
   }
@@ -178,7 +181,7 @@ __device__ void clear_bins(Shared& s) {
   __syncthreads();
   *reinterpret_cast<uint2*>(&s.low[2 * threadIdx.x]) = make_uint2(0, 0);
   *reinterpret_cast<uint2*>(&s.high[2 * threadIdx.x]) = make_uint2(0, 0);
-  if (threadIdx.x == 0) s.border = -1;
+  if (threadIdx.x == 0) s.border = -1, s.above = 0;
   __syncthreads();
 }
 __device__ void add_to_bin(Shared& s, int bin, Mass mass, bool counting) {
@@ -188,8 +191,8 @@ __device__ void add_to_bin(Shared& s, int bin, Mass mass, bool counting) {
   const std::uint32_t high = static_cast<std::uint32_t>(mass >> 32) + (old + low < old ? 1 : 0);
   if (high != 0) atomicAdd(&s.high[bin], high);
 }
-/// Sets s.border to the first bin with which the bins' sum reaches `wanted`, s.above to the sum before it; -1 if they
-/// never reach it.
+/// Sets s.border to the first bin with which the bins' sum reaches `wanted`, s.above to the sum before it; -1 and 0 if
+/// they never reach it.
 __device__ void find_border(Shared& s, Mass wanted) {
   __syncthreads();
   const int bin = 2 * threadIdx.x;
@@ -323,8 +326,40 @@ struct Best {
   Mass wanted;  // that was looked for
 };
 
+/// Narrows the measure to the shortest run of its best tokens whose sum reaches `wanted`. It ends in the bin s.border,
+/// before which the sum is s.above.
+__device__ void narrow(Shared& s, const Row& row, Measure& measure, Mass wanted) {
+  const int border = s.border;
+  Mass above = s.above;
+  std::uint32_t order = 0;  // its bits that are known
+#pragma unroll 1
+  for (int shift = 21; shift >= 0; shift = shift == 21 ? 10 : shift - 10) {
+    const int bits = shift == 0 ? 10 : 11;
+    clear_bins(s);
+    visit_row(row, [&](float x, int id) {
+      const std::uint32_t here = order_of(x) >> shift;
+      if ((bin_of(measure.max - x) != border) | ((shift < 21) & (here >> bits != order))) return;
+      const Mass mass = measure.of(x, id);
+      if (mass != 0) add_to_bin(s, here & ((1 << bits) - 1), mass, measure.counting);
+    });
+    find_border(s, wanted - above);
+    above += s.above;
+    order = order << bits | s.border;
+  }
+  // Equal logits count the same: so many of them, lowest ids first.
+  Measure equal = measure;
+  equal.lowest = logit_of(order);
+  equal.last_id = equal.lowest == measure.lowest ? measure.last_id : 0x7fffffff;
+  equal.only_lowest = true;
+  const Mass each = equal.of(equal.lowest, 0);
+  equal.counting = true;
+  measure.last_id = locate(s, row, equal, (wanted - above + each - 1) / each - 1, false);
+  measure.lowest = equal.lowest;
+}
+
 /// Looks for the shortest run of best tokens among measure's whose sum reaches `wanted`, or `share` of the whole sum
-/// where it counts masses. A list may go on behind the run; a rank does not.
+/// where it counts masses; if there are fewer than it counts, for all. A list may go on behind the run; a rank does
+/// not.
 __device__ Best find_best(Shared& s, const Row& row, Measure measure, Mass wanted, double share) {
   // Most often the border is near the best token, and the many far ones need no bin. They weigh less than 2^-19.
   float reach = 20.0f / measure.scale;
@@ -349,43 +384,18 @@ __device__ Best find_best(Shared& s, const Row& row, Measure measure, Mass wante
       wanted = max(Mass{1}, min(whole, static_cast<Mass>(__double2ull_ru(share * __ull2double_rn(whole)))));
     }
     find_border(s, wanted);
-    if (s.border >= 0) break;
-    if (reach == INFINITY) return {0, measure.lowest, measure.last_id, wanted};  // there are no more
+    if (s.border >= 0 || reach == INFINITY) break;
   }
-  const int border = s.border;
-  Mass above = s.above;
-  if (!measure.counting || wanted <= kList) {
-    const int count = list_tokens(s, row, measure, border);
-    if (count <= kList) return {count, measure.lowest, measure.last_id, wanted};
-  }
-
-  std::uint32_t order = 0;  // its bits that are known
+  const bool fits = !measure.counting || wanted <= kList, all = s.border < 0;
+  if (all && !fits) return {0, measure.lowest, measure.last_id, wanted};
+  int border = all ? kBins - 1 : s.border;
 #pragma unroll 1
-  for (int shift = 21; shift >= 0; shift = shift == 21 ? 10 : shift - 10) {
-    const int bits = shift == 0 ? 10 : 11;
-    clear_bins(s);
-    visit_row(row, [&](float x, int id) {
-      const std::uint32_t here = order_of(x) >> shift;
-      if (bin_of(measure.max - x) != border || (shift < 21 && here >> bits != order)) return;
-      const Mass mass = measure.of(x, id);
-      if (mass != 0) add_to_bin(s, here & ((1 << bits) - 1), mass, measure.counting);
-    });
-    find_border(s, wanted - above);
-    above += s.above;
-    order = order << bits | s.border;
+  for (;; border = kBins - 1) {
+    const int count = fits ? list_tokens(s, row, measure, border) : kList + 1;
+    if (count <= kList) return {count, measure.lowest, measure.last_id, wanted};
+    narrow(s, row, measure, wanted);
+    if (!measure.counting || !fits) return {0, measure.lowest, measure.last_id, wanted};
   }
-  // Equal logits count the same: so many of them, lowest ids first.
-  const float lowest = logit_of(order);
-  Measure equal = measure;
-  equal.last_id = lowest == measure.lowest ? measure.last_id : 0x7fffffff;
-  equal.lowest = lowest;
-  equal.only_lowest = true;
-  const Mass each = equal.of(lowest, 0);
-  equal.counting = true;
-  measure.last_id = locate(s, row, equal, (wanted - above + each - 1) / each - 1, false);
-  measure.lowest = lowest;
-  const int count = measure.counting && wanted <= kList ? list_tokens(s, row, measure, kBins - 1) : 0;
-  return {count, lowest, measure.last_id, wanted};
 }
 
 /// Philox4x32-10 (Salmon et al., SC 2011): 53 bits for a position of a request with this seed.
@@ -506,9 +516,9 @@ extern "C" __global__ void __launch_bounds__(1024, 1) sample_logprobs(const __gr
   if (!finite) return;
   Measure measure{logit_of(best), kLog2E, 0.0f};
   Mass sum = 0, whole;
-  visit_row(row, [&](float x, int id) {
+  visit_row(row, [&](float x, int) {
     const float w = measure.weight(x);
-    sum += w < 0x1p-10f ? static_cast<std::uint32_t>(w * kWholeMass) : measure.of(x, id);
+    sum += w < 0x1p-10f ? static_cast<std::uint32_t>(w * kWholeMass) : Measure::joined(Measure::parts_of(w));
   });
   block_scan(s, sum, &whole);
   const float log_sum = logf(__ull2float_rn(whole) * (1.0f / kWholeMass));
@@ -516,8 +526,7 @@ extern "C" __global__ void __launch_bounds__(1024, 1) sample_logprobs(const __gr
   if (top == 0) return;
   measure.counting = true;
   const int wanted = min(top, kSampleTopLogprobs);
-  int count = find_best(s, row, measure, wanted, 0.0).count;
-  if (count == 0) count = list_tokens(s, row, measure, kBins - 1);  // a vocabulary of no more than that
+  const int count = find_best(s, row, measure, wanted, 0.0).count;
   const int mine = threadIdx.x;
   if (mine >= min(count, wanted)) return;
   const Rank rank = s.list[mine];
@@ -554,6 +563,7 @@ extern "C" __global__ void __launch_bounds__(1024, 1) sample_tokens(const __grid
   int known = -1;
   __syncthreads();
   const int num_counts = rules.num_counts;
+#pragma unroll 1
   for (int i = threadIdx.x; i < num_counts; i += kThreads) {
     if (rules.counts[i].token != token) continue;
     s.raw = rules.counts[i].raw;

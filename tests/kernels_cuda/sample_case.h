@@ -347,4 +347,31 @@ inline void add_ruled_rows(std::vector<std::vector<float>>* rows, std::vector<As
   }
 }
 
+/// One token far above thousands that weigh less than 2^-16 of it each, in which top_p and top_k end; equal ones and
+/// others. Draws from the end of what is kept.
+inline void add_tailed_rows(int vocab, std::vector<std::vector<float>>* rows, std::vector<Ask>* asks) {
+  std::int64_t seed = 1;
+  for (const float spread : {0.0f, 0.003f}) {
+    for (const int top_k : {0, vocab / 2}) {
+      std::vector<float> row = normals(static_cast<std::size_t>(vocab), 31, spread);
+      for (float& logit : row) logit -= 11.25f;
+      row[static_cast<std::size_t>(vocab / 3)] = 0.0f;
+      Ask ask = ask_for(1.0f, top_k, top_k > 0 ? 1.0f : 0.875f, 0.0f, 0);
+      ask.top_logprobs = 3;
+      while (uniform_draw(static_cast<std::uint64_t>(seed), 0) < 0.99) ++seed;
+      ask.params.seed = seed++;
+      rows->push_back(row);
+      asks->push_back(ask);
+    }
+  }
+}
+
+/// Rows of 40000 tokens with one that is no number, which is not what its thread looks at last.
+inline std::vector<std::vector<float>> rows_with_a_nan() {
+  std::vector<std::vector<float>> rows(6, logits_of(Shape::spread, 40000, 9));
+  const std::size_t places[] = {0, 1021, 7171, 7300, 32767, 39999};
+  for (std::size_t r = 0; r < rows.size(); ++r) rows[r][places[r]] = std::nanf("");
+  return rows;
+}
+
 }  // namespace inferd::cuda::test

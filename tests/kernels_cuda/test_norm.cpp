@@ -4,6 +4,7 @@
 #include "kernels/cuda/activation.h"
 #include "kernels/cuda/cuda_ops.h"
 #include "tests/catch.h"
+#include "tests/kernels_cuda/mutants.h"
 #include "tests/kernels_cuda/random_rows.h"
 #include "tests/kernels_cuda/sim_launcher.h"
 
@@ -23,6 +24,7 @@ struct Case {
   bool out = true;          // false: only the activation
   bool in_place = false;    // out is x
   float scale = 1.0f, centre = 2.0f;
+  int weight_offset = 0;  // floats that the weight lies behind an address of 16 bytes
   int rows = 3;
   int schedules = 6;
 };
@@ -62,7 +64,10 @@ void check(int arch, const Case& c) {
   NormArgs args;
   args.kind = c.kind;
   args.x = put(x, "x");
-  args.weight = sim.put(weight, DType::f32, {c.columns}, "weight");
+  std::vector<float> stored(static_cast<std::size_t>(c.weight_offset), 0.0f);
+  stored.insert(stored.end(), weight.begin(), weight.end());
+  args.weight = sim.put(stored, DType::f32, {c.weight_offset + c.columns}, "weight");
+  args.weight = Tensor(args.weight.as<float>() + c.weight_offset, DType::f32, {c.columns});
   if (c.added == Added::bias) args.bias = sim.put(added, DType::f32, {c.columns}, "bias");
   if (c.added == Added::residual) args.residual = put(added, "residual");
   // A residual is written in place, as the models do.
@@ -83,12 +88,12 @@ void check(int arch, const Case& c) {
       for (int i = 0; i < stride; ++i) {
         const auto at = static_cast<std::size_t>(r * stride + i);
         if (i >= c.columns) {
-          REQUIRE(out[at] == before[at]);
+          HOLDS(out[at] == before[at]);
           continue;
         }
         const double wanted = expected[static_cast<std::size_t>(r * c.columns + i)];
         // Sums of up to 32 in a row, then trees, in f32; cancellation against the mean of LayerNorm.
-        REQUIRE(std::fabs(out[at] - wanted) < 4e-6 * (1 + std::fabs(wanted)));
+        HOLDS(std::fabs(out[at] - wanted) < 4e-6 * (1 + std::fabs(wanted)));
         result.push_back(out[at]);
       }
     }
@@ -111,7 +116,33 @@ void check(int arch, const Case& c) {
   convert.out.data = sim.allocate(bytes, "expected", true);
   cuda::to_activation(sim, convert);
   const auto found = sim.get<std::uint8_t>(args.activation.data, bytes);
-  REQUIRE(found == sim.get<std::uint8_t>(convert.out.data, bytes));
+  HOLDS(found == sim.get<std::uint8_t>(convert.out.data, bytes));
+}
+
+/// What one kernel does to its widths, in every way.
+bool holds_for(const std::vector<int>& widths, int arch, int schedules) {
+  for (const NormKind kind : {NormKind::rms, NormKind::layer}) {
+    for (const int columns : widths) {
+      Case c{.kind = kind, .columns = columns, .rows = 2, .schedules = schedules};
+      c.centre = columns == 1 ? 0.0f : 2.0f;
+      c.forms = 5;
+      check(arch, c);
+      c.added = Added::bias;
+      c.pad = 4;
+      c.forms = 15;
+      check(arch, c);
+      c.added = Added::residual;
+      c.pad = 3;
+      c.forms = 8;
+      check(arch, c);
+      c.out = false;
+      c.pad = 0;
+      c.weight_offset = 1;
+      c.forms = 7;
+      check(arch, c);
+    }
+  }
+  return true;
 }
 
 }  // namespace
@@ -170,4 +201,18 @@ TEST_CASE("norm was run whole") {
                                     cuda::Kernel::norm_8192, cuda::Kernel::norm_wide}) {
     CHECK(uncovered(kernel) == "");
   }
+}
+
+TEST_CASE("faults in norms are noticed") {
+  std::vector<Suspect> suspects;
+  const auto add = [&](cuda::Kernel kernel, std::initializer_list<int> widths) {
+    const std::vector<int> all = widths;
+    suspects.push_back({kernel, [all] { return holds_for(all, mutant_arch(), 1); }});
+  };
+  add(cuda::Kernel::norm_1024, {1, 7, 8, 9, 64, 66, 67, 69, 100, 577, 1022, 1023, 1024});
+  if (all_mutants()) {
+    add(cuda::Kernel::norm_8192, {4098, 4099, 4104, 4105, 5005, 7999, 8180, 8190, 8192});
+    add(cuda::Kernel::norm_wide, {8200, 8201, 8218, 8219, 9004, 16384, 16389, 20006, 20007});
+  }
+  CHECK(unlisted_mutants("norm", suspects) == "");
 }

@@ -213,6 +213,56 @@ void check(int arch, const Case& c) {
   for (const Pages& each : pages) each.check_the_rest();
 }
 
+/// Lanes of one, two and four elements, in every style and cache.
+void check_lanes(int arch, int schedules) {
+  for (const auto& [dim, pad] : {std::pair(64, 1), {256, 1}, {32, 0}, {64, 0}, {96, 0}, {128, 0}, {256, 0}}) {
+    for (const RopeStyle style : {RopeStyle::half, RopeStyle::interleaved}) {
+      for (const DType kv : {DType::f16, DType::bf16, DType::f32, DType::q8_0}) {
+        Case c{.heads = 3, .kv_heads = 2, .head_dim = dim, .rotary_dim = dim, .style = style, .norms = true};
+        c.kv = kv;
+        c.qkv_pad = pad;
+        c.shift = true;
+        c.schedules = schedules;
+        check(arch, c);
+      }
+      Case c{.heads = 5, .head_dim = dim, .rotary_dim = dim / 4, .style = style};
+      c.qkv_pad = pad;
+      c.schedules = schedules;
+      check(arch, c);
+      c.rotary_dim = dim / 2;
+      c.second = c.scaled = true;
+      check(arch, c);
+      c.cached = false;
+      check(arch, c);
+      c.norms = true;
+      c.second = c.scaled = false;
+      c.rotary_dim = 0;
+      check(arch, c);
+    }
+  }
+}
+
+/// Heads, and what of them turns, that end in each of the slots of a lane, in memory that ends with the last head.
+void check_every_slot(int arch, int schedules) {
+  for (int slot = 0; slot < 8; ++slot) {
+    const int dim = 32 * slot + 1;
+    for (const RopeStyle style : {RopeStyle::half, RopeStyle::interleaved}) {
+      Case c{.heads = 2, .head_dim = dim, .rotary_dim = dim - 1, .style = style, .norms = true};
+      c.kv = slot % 2 == 0 ? DType::f32 : DType::f16;
+      c.schedules = schedules;
+      check(arch, c);
+      c.rotary_dim = dim / 4 * 2;
+      c.second = dim > 1;
+      c.cached = c.norms = false;
+      check(arch, c);
+    }
+    if (slot == 0) continue;
+    check(arch,
+          {.heads = 2, .head_dim = dim - 1, .rotary_dim = 6, .kv = DType::q8_0, .shift = true, .schedules = schedules});
+    check(arch, {.heads = 2, .head_dim = dim + 3, .rotary_dim = 0, .norms = true, .schedules = schedules});
+  }
+}
+
 void check_odd_runs(int arch, int schedules) {
   for (const int dim : {64, 128}) {
     SimLauncher sim(arch, 0, schedules);
@@ -339,6 +389,10 @@ TEST_CASE("qkv_post does each of its parts alone") {
   }
 }
 
+TEST_CASE("qkv_post of heads that end in each slot of a lane") {
+  for (const int arch : built_archs()) check_every_slot(arch, 2);
+}
+
 TEST_CASE("qkv_post keeps nothing of a row of padding") {
   for (const int arch : built_archs()) check_padding(arch, 6);
 }
@@ -373,36 +427,13 @@ TEST_CASE("qkv_post was run whole") {
   CHECK(uncovered(cuda::Kernel::qkv_post_1) == "");
 }
 
-TEST_CASE("faults in qkv_post are noticed", "[.mutants]") {
+TEST_CASE("faults in qkv_post are noticed") {
   const auto is_right = [] {
     const int arch = mutant_arch();
     check_padding(arch, 1);
     check_odd_runs(arch, 1);
-    // Lanes with one, two and four elements.
-    for (const auto& [dim, pad] : {std::pair(64, 1), {256, 1}, {32, 0}, {64, 0}, {96, 0}, {256, 0}}) {
-      for (const RopeStyle style : {RopeStyle::half, RopeStyle::interleaved}) {
-        for (const DType kv : {DType::f16, DType::bf16, DType::f32, DType::q8_0}) {
-          Case c{.heads = 3, .kv_heads = 2, .head_dim = dim, .rotary_dim = dim, .style = style, .norms = true};
-          c.kv = kv;
-          c.qkv_pad = pad;
-          c.shift = true;
-          c.schedules = 1;
-          check(arch, c);
-        }
-        Case c{.heads = 5, .head_dim = dim, .rotary_dim = dim / 4, .style = style};
-        c.qkv_pad = pad;
-        c.schedules = 1;
-        check(arch, c);
-        c.second = c.scaled = true;
-        check(arch, c);
-        c.cached = false;
-        check(arch, c);
-        c.norms = true;
-        c.second = c.scaled = false;
-        c.rotary_dim = 0;
-        check(arch, c);
-      }
-    }
+    check_every_slot(arch, 1);
+    check_lanes(arch, 1);
     return true;
   };
   CHECK(unlisted_mutants("rows", {{cuda::Kernel::qkv_post_1, is_right},

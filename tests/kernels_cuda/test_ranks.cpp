@@ -10,24 +10,28 @@ using namespace inferd::cuda::test;
 
 namespace {
 
+/// `offset`: floats that both lie behind an address of 16 bytes.
+void check_sum(int arch, int ranks, int count, int offset, int schedules) {
+  CAPTURE(arch, ranks, count, offset);
+  SimLauncher sim(arch, 0, schedules);
+  const std::vector<float> parts = normals(static_cast<std::size_t>(ranks * count + offset), 5);
+  const Tensor in = sim.put(parts, DType::f32, {ranks * count + offset}, "parts");
+  const Tensor out = sim.output(DType::f32, {count + offset}, "out");
+  cuda::sum_ranks(sim, in.as<float>() + offset, ranks, count, out.as<float>() + offset);
+  const auto found = sim.get<float>(out.as<float>() + offset, static_cast<std::size_t>(count));
+  const float* const from = parts.data() + offset;
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    float sum = from[i];
+    for (std::size_t rank = 1; rank < static_cast<std::size_t>(ranks); ++rank) sum += from[rank * found.size() + i];
+    HOLDS(found[i] == sum);
+  }
+}
+
 void check_sums(int arch, int schedules) {
   for (const int ranks : {1, 2, 3, 5, 8}) {
-    for (const int count : {1, 3, 4, 5, 1020, 1023, 1024, 1025, 1028, 2100}) {
-      CAPTURE(arch, ranks, count);
-      SimLauncher sim(arch, 0, schedules);
-      const std::vector<float> parts = normals(static_cast<std::size_t>(ranks * count), 5);
-      const Tensor in = sim.put(parts, DType::f32, {ranks, count}, "parts");
-      const Tensor out = sim.output(DType::f32, {count}, "out");
-      cuda::sum_ranks(sim, in.as<float>(), ranks, count, out.as<float>());
-      const auto found = sim.get<float>(out.data, static_cast<std::size_t>(count));
-      for (std::size_t i = 0; i < found.size(); ++i) {
-        float sum = parts[i];
-        for (std::size_t rank = 1; rank < static_cast<std::size_t>(ranks); ++rank) {
-          sum += parts[rank * found.size() + i];
-        }
-        HOLDS(found[i] == sum);
-      }
-    }
+    for (const int count : {1, 3, 4, 5, 1020, 1023, 1024, 1025, 1028, 2100})
+      check_sum(arch, ranks, count, 0, schedules);
+    for (const int count : {4, 1020, 1024}) check_sum(arch, ranks, count, 1, schedules);
   }
 }
 
@@ -72,7 +76,7 @@ TEST_CASE("both were run whole") {
   CHECK(uncovered(cuda::Kernel::join_ranks) == "");
 }
 
-TEST_CASE("faults in both are noticed", "[.mutants]") {
+TEST_CASE("faults in both are noticed") {
   const auto sums = [] {
     check_sums(mutant_arch(), 1);
     return true;

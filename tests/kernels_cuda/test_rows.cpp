@@ -70,7 +70,7 @@ TEST_CASE("gather_rows was run whole") {
   CHECK(uncovered(cuda::Kernel::take_tokens) == "");
 }
 
-TEST_CASE("faults in gather_rows and take_tokens are noticed", "[.mutants]") {
+TEST_CASE("faults in gather_rows and take_tokens are noticed") {
   const auto gathers = [] {
     for (const int columns : kColumns) check_gather(mutant_arch(), columns, 1);
     return true;

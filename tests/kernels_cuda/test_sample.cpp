@@ -70,6 +70,17 @@ TEST_CASE("sample says which rows cannot be drawn from, and leaves padding and o
   }
 }
 
+TEST_CASE("sample sees one NaN among many tokens, wherever it is") {
+  for (const int arch : built_archs()) {
+    const auto rows = rows_with_a_nan();
+    const std::vector<Ask> asks(rows.size(), ask_for(0.8f, 5, 0.9f, 0.0f, 20));
+    for (const Got& got : sample({.arch = arch, .schedules = 1}, rows, asks)) {
+      REQUIRE(got.status == SampleStatus::not_finite);
+      REQUIRE(got.token == 0);
+    }
+  }
+}
+
 TEST_CASE("sample takes the lowest id of equal logits, zeros of both signs among them") {
   for (const int arch : built_archs()) {
     std::vector<float> row(2000, -1.0f);
@@ -130,8 +141,19 @@ TEST_CASE("sample draws from vocabularies of 160000") {
   CHECK(tally.skipped * 2 <= tally.rows);  // a token in so many weighs little more than the rounding
 }
 
-// Loops over a row exist in copies, for aligned rows and others; never-taken branches among them count as not run.
+TEST_CASE("sample draws from a flat tail of which top_p or top_k keeps a part") {
+  Tally tally;
+  for (const int arch : built_archs()) {
+    std::vector<std::vector<float>> rows;
+    std::vector<Ask> asks;
+    add_tailed_rows(20001, &rows, &asks);
+    // A fifth of the whole is off by 2^-20.
+    check_all({.arch = arch, .schedules = 1}, rows, asks, &tally, 1e-6);
+  }
+  CHECK(tally.skipped * 2 <= tally.rows);
+}
+
 TEST_CASE("sample was run whole") {
-  CHECK(uncovered(cuda::Kernel::sample_tokens, 0.9) == "");
-  CHECK(uncovered(cuda::Kernel::sample_logprobs, 0.8) == "");
+  CHECK(uncovered(cuda::Kernel::sample_tokens) == "");
+  CHECK(uncovered(cuda::Kernel::sample_logprobs) == "");
 }

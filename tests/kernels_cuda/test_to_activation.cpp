@@ -8,6 +8,7 @@
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/quant_formats.h"
 #include "tests/catch.h"
+#include "tests/kernels_cuda/mutants.h"
 #include "tests/kernels_cuda/sim_launcher.h"
 
 using namespace inferd;
@@ -38,15 +39,15 @@ void check_int8(const cuda::ActivationPlanes& planes, SimLauncher& sim, const st
   if (has_nan(x)) largest = std::numeric_limits<float>::quiet_NaN();
   const float scale = largest / 127.0f;
   const float factor = largest >= cuda::kLeastInt8Row ? 127.0f / largest : 0.0f;
-  REQUIRE(same(static_cast<double>(sim.get<float>(planes.int8_scale + row, 1)[0]), static_cast<double>(scale)));
+  HOLDS(same(static_cast<double>(sim.get<float>(planes.int8_scale + row, 1)[0]), static_cast<double>(scale)));
   const auto stride = static_cast<std::size_t>(planes.stride);
   const auto codes = sim.get<std::int8_t>(planes.int8 + static_cast<std::size_t>(row) * stride, stride);
   for (std::size_t i = 0; i < stride; ++i) {
     CAPTURE(row, i);
     const float product = i < x.size() ? x[i] * factor : 0.0f;
-    REQUIRE(static_cast<int>(codes[i]) == (std::isnan(product) ? 0 : static_cast<int>(std::nearbyint(product))));
+    HOLDS(static_cast<int>(codes[i]) == (std::isnan(product) ? 0 : static_cast<int>(std::nearbyint(product))));
     if (i >= x.size() || factor == 0.0f || !std::isfinite(largest)) continue;
-    REQUIRE(std::fabs(static_cast<double>(x[i]) / static_cast<double>(scale) - codes[i]) <= 0.50002);
+    HOLDS(std::fabs(static_cast<double>(x[i]) / static_cast<double>(scale) - codes[i]) <= 0.50002);
   }
 }
 
@@ -56,11 +57,11 @@ void check_row(const cuda::ActivationPlanes& planes, SimLauncher& sim, const std
   const auto value = [&](std::size_t i) { return i < x.size() ? static_cast<double>(x[i]) : 0.0; };
   if (planes.f32 != nullptr) {
     const auto f32 = sim.get<float>(planes.f32 + at, stride);
-    for (std::size_t i = 0; i < stride; ++i) REQUIRE(same(f32[i], value(i)));
+    for (std::size_t i = 0; i < stride; ++i) HOLDS(same(f32[i], value(i)));
   }
   if (planes.bf16 != nullptr) {
     const auto bf16 = sim.get<std::uint16_t>(planes.bf16 + at, stride);
-    for (std::size_t i = 0; i < stride; ++i) REQUIRE(same(bf16_to_f32(bf16[i]), rounded(value(i), 8, -133)));
+    for (std::size_t i = 0; i < stride; ++i) HOLDS(same(bf16_to_f32(bf16[i]), rounded(value(i), 8, -133)));
   }
   if (planes.int8 != nullptr) check_int8(planes, sim, x, row);
   if (planes.f16 != nullptr) {
@@ -70,10 +71,10 @@ void check_row(const cuda::ActivationPlanes& planes, SimLauncher& sim, const std
     std::frexp(largest, &exponent);  // largest in [2^(exponent - 1), 2^exponent)
     if (std::isinf(largest) || has_nan(x)) exponent = 129;
     const double scale = largest == 0 ? 1.0 : std::ldexp(1.0, std::max(exponent - 14, -126));
-    REQUIRE(static_cast<double>(sim.get<float>(planes.f16_scale + row, 1)[0]) == scale);
+    HOLDS(static_cast<double>(sim.get<float>(planes.f16_scale + row, 1)[0]) == scale);
     const auto f16 = sim.get<std::uint16_t>(planes.f16 + at, stride);
     const auto sums = sim.get<float>(planes.f16_sums + at / 16, stride / 16);
-    for (std::size_t i = 0; i < stride; ++i) REQUIRE(same(f16_to_f32(f16[i]), rounded(value(i) / scale, 11, -24)));
+    for (std::size_t i = 0; i < stride; ++i) HOLDS(same(f16_to_f32(f16[i]), rounded(value(i) / scale, 11, -24)));
     for (std::size_t i = 0; i < stride / 16; ++i) {
       double sum = 0, size = 0;
       for (std::size_t j = 0; j < 16; ++j) {
@@ -81,16 +82,33 @@ void check_row(const cuda::ActivationPlanes& planes, SimLauncher& sim, const std
         size += std::fabs(static_cast<double>(f16_to_f32(f16[16 * i + j])));
       }
       if (std::isfinite(size)) {
-        REQUIRE(std::fabs(static_cast<double>(sums[i]) - sum) <= size * 0x1p-22);
+        HOLDS(std::fabs(static_cast<double>(sums[i]) - sum) <= size * 0x1p-22);
       }
     }
   }
 }
 
+/// Nobody wrote to the two rows from `first` on.
+void check_spare_rows(const cuda::ActivationPlanes& planes, SimLauncher& sim, std::int64_t first) {
+  const auto untouched = [&](const auto* plane, std::int64_t width) {
+    if (plane == nullptr) return true;
+    const std::size_t bytes = static_cast<std::size_t>(2 * width) * sizeof *plane;
+    const auto found = sim.get<std::uint8_t>(plane + first * width, bytes);
+    return std::all_of(found.begin(), found.end(), [](std::uint8_t byte) { return byte == 0xff; });
+  };
+  HOLDS(untouched(planes.f32, planes.stride));
+  HOLDS(untouched(planes.bf16, planes.stride));
+  HOLDS(untouched(planes.f16, planes.stride));
+  HOLDS(untouched(planes.f16_scale, 1));
+  HOLDS(untouched(planes.f16_sums, planes.stride / 16));
+  HOLDS(untouched(planes.int8, planes.stride));
+  HOLDS(untouched(planes.int8_scale, 1));
+}
+
 void check(int arch, std::int64_t columns, std::int64_t stride, std::uint32_t forms,
-           const std::vector<std::vector<float>>& rows) {
+           const std::vector<std::vector<float>>& rows, int schedules = 6) {
   CAPTURE(arch, columns, stride, forms);
-  SimLauncher sim(arch);
+  SimLauncher sim(arch, 0, schedules);
   const auto count = static_cast<std::int64_t>(rows.size());
   std::vector<float> x(static_cast<std::size_t>(count * stride), std::numeric_limits<float>::quiet_NaN());
   for (std::size_t r = 0; r < rows.size(); ++r) {
@@ -108,6 +126,7 @@ void check(int arch, std::int64_t columns, std::int64_t stride, std::uint32_t fo
   cuda::to_activation(sim, args);
   const auto planes = cuda::activation_planes(args.out.data, args.out.rows, columns, forms);
   for (std::size_t r = 0; r < rows.size(); ++r) check_row(planes, sim, rows[r], static_cast<std::int64_t>(r));
+  check_spare_rows(planes, sim, count);
 }
 
 std::vector<float> random_row(std::int64_t columns, float size, std::mt19937& random) {
@@ -117,40 +136,45 @@ std::vector<float> random_row(std::int64_t columns, float size, std::mt19937& ra
   return row;
 }
 
-}  // namespace
-
-TEST_CASE("Every form of a row is what activation.h says, and its padding zeros") {
+void check_widths(int arch, int schedules) {
   std::mt19937 random(1);
-  for (const int arch : built_archs()) {
-    for (const std::int64_t columns : {1, 7, 8, 9, 63, 64, 65, 100, 2047, 2048, 2049, 2120}) {
-      std::vector<std::vector<float>> rows;
-      for (const float size : {1.0f, 1e-6f, 3e4f}) rows.push_back(random_row(columns, size, random));
-      check(arch, columns, columns, 15, rows);               // rows of any alignment
-      check(arch, columns, (columns + 7) / 4 * 4, 4, rows);  // of 16 bytes
-      check(arch, columns, (columns + 7) / 4 * 4, 8, rows);
-    }
-    for (const std::uint32_t forms : {1u, 2u, 3u, 5u, 9u, 10u, 12u}) {
-      check(arch, 70, 72, forms, {random_row(70, 1, random), random_row(70, 2, random)});
-    }
+  for (const std::int64_t columns : {1, 7, 8, 9, 63, 64, 65, 66, 67, 69, 100, 2047, 2048, 2049, 2120}) {
+    std::vector<std::vector<float>> rows;
+    for (const float size : {1.0f, 1e-6f, 3e4f}) rows.push_back(random_row(columns, size, random));
+    check(arch, columns, columns, 15, rows, schedules);               // rows of any alignment
+    check(arch, columns, (columns + 7) / 4 * 4, 4, rows, schedules);  // of 16 bytes
+    check(arch, columns, (columns + 7) / 4 * 4, 8, rows, schedules);
+  }
+  for (const std::uint32_t forms : {1u, 2u, 3u, 5u, 9u, 10u, 12u}) {
+    check(arch, 70, 72, forms, {random_row(70, 1, random), random_row(70, 2, random)}, schedules);
   }
 }
 
-TEST_CASE("Rows at the ends of f32 stay finite, others keep what is not") {
+void check_ends(int arch, int schedules) {
   const float inf = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
-  for (const int arch : built_archs()) {
-    check(arch, 4, 4, 15,
-          {{0, 0, -0.0f, 0},
-           {1, -1, 0.5f, 2},
-           {16383.99f, 1, 0, -1e-9f},
-           {3.38e38f, -1, 1e30f, 0},
-           {1e-38f, -1e-40f, 0, 1e-45f},
-           {0x1p-113f, 0, 0, 0},
-           {0x1p-100f, 0x1p-101f, -0x1p-102f, 0},
-           {0x1.fffffep-101f, 0, -0x1.fffffep-101f, 0},
-           {1, nan, 2, 3},
-           {1, -nan, inf, 3},
-           {1, -inf, 1e38f, 3}});
-  }
+  check(arch, 4, 4, 15,
+        {{0, 0, -0.0f, 0},
+         {1, -1, 0.5f, 2},
+         {16383.99f, 1, 0, -1e-9f},
+         {3.38e38f, -1, 1e30f, 0},
+         {1e-38f, -1e-40f, 0, 1e-45f},
+         {0x1p-113f, 0, 0, 0},
+         {0x1p-100f, 0x1p-101f, -0x1p-102f, 0},
+         {0x1.fffffep-101f, 0, -0x1.fffffep-101f, 0},
+         {1, nan, 2, 3},
+         {1, -nan, inf, 3},
+         {1, -inf, 1e38f, 3}},
+        schedules);
+}
+
+}  // namespace
+
+TEST_CASE("Every form of a row is what activation.h says, and its padding zeros") {
+  for (const int arch : built_archs()) check_widths(arch, 6);
+}
+
+TEST_CASE("Rows at the ends of f32 stay finite, others keep what is not") {
+  for (const int arch : built_archs()) check_ends(arch, 6);
 }
 
 TEST_CASE("Halves between two int8 codes go to the even one") {
@@ -170,3 +194,12 @@ TEST_CASE("Halves between two int8 codes go to the even one") {
 }
 
 TEST_CASE("to_activation was run whole") { CHECK(uncovered(cuda::Kernel::to_activation) == ""); }
+
+TEST_CASE("faults in to_activation are noticed") {
+  const auto is_right = [] {
+    check_ends(mutant_arch(), 1);
+    check_widths(mutant_arch(), 1);
+    return true;
+  };
+  CHECK(unlisted_mutants("norm", {{cuda::Kernel::to_activation, is_right}}) == "");
+}
