@@ -71,10 +71,10 @@ TEST_CASE("a query's bits over fp8 do not depend on the batch, the chunks, the b
 
 TEST_CASE("decoding over fp8 takes few warp instructions for a byte of the cache") {
   for (const int arch : built_archs()) {
-    const bool converts = arch >= 89;  // two codes an instruction; else seven for four
-    check_codes_lint(DType::fp8, arch, {64, Kernel::attention_spans_fp8_64, converts ? 0.40 : 0.45});
-    check_codes_lint(DType::fp8, arch, {128, Kernel::attention_spans_fp8_128, converts ? 0.32 : 0.36});
-    check_codes_lint(DType::fp8, arch, {256, Kernel::attention_spans_fp8_256, converts ? 0.28 : 0.32});
+    const bool converts = arch >= 89;  // two codes an instruction; else four for two
+    check_codes_lint(DType::fp8, arch, {64, Kernel::attention_spans_fp8_64, converts ? 0.38 : 0.46});
+    check_codes_lint(DType::fp8, arch, {128, Kernel::attention_spans_fp8_128, converts ? 0.30 : 0.37});
+    check_codes_lint(DType::fp8, arch, {256, Kernel::attention_spans_fp8_256, converts ? 0.27 : 0.34});
   }
 }
 
