@@ -114,9 +114,8 @@ TEST_CASE("decoders with a q8_0 cache agree with the reference as nearly as its 
 
 TEST_CASE("decoders with a fp8 cache agree with a reference that rounds keys and values so") {
   const Gpu gpu, divided(2);
-  // Exact arithmetic may still meet a value halfway between two codes, which is what the second bar is for: activations
-  // of 11 bits move a value by up to 2^-11 of a row's largest, so of elements near that, 2^-7 of their step of 2^-3,
-  // one in a hundred goes to the next code.
+  // Activations of 11 bits move a value by up to 2^-11 of a row's largest, a hundredth of its step of 2^-3: one code in
+  // a hundred is the next one then. Exact arithmetic finds the reference's, which keeps away from values between two.
   constexpr GoldenBar bar{.error = 2e-3, .kv = DType::fp8};
   for (const char* name : {"qwen2", "qwen3", "llama3"}) {
     const auto folder = golden_dir() / "models" / name;
