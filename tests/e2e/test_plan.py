@@ -20,6 +20,8 @@ def test_a_model_on_the_host():
     assert "22.5 KiB a token" in done.stdout
     assert "12.0 KiB a token" in plan(SMOLLM2, "--gpu-memory", "0", "--kv-cache-type", "q8_0").stdout  # 17/32
     assert "11.6 KiB a token" in plan(SMOLLM2, "--gpu-memory", "8GiB", "--kv-cache-type", "fp8").stdout  # 66/128
+    weights = float(re.search(r"weights    ([0-9.]+) MiB", done.stdout)[1])
+    assert 0.9 < weights * 2**20 / os.path.getsize(SMOLLM2) < 1
 
 
 def test_a_fp8_cache_is_refused_where_serve_refuses_it():
@@ -28,8 +30,6 @@ def test_a_fp8_cache_is_refused_where_serve_refuses_it():
         assert done.returncode == 78 and "fp8 is kept on NVIDIA GPUs only" in done.stderr and "q8_0" in done.stderr
     done = plan(SMOLLM2, "--kv-cache-type", "fp9")
     assert done.returncode == 64 and "--kv-cache-type" in done.stderr and "fp8" in done.stderr
-    weights = float(re.search(r"weights    ([0-9.]+) MiB", done.stdout)[1])
-    assert 0.9 < weights * 2**20 / os.path.getsize(SMOLLM2) < 1
 
 
 def test_the_smaller_the_gpu_the_fewer_its_layers():
