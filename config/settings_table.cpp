@@ -50,7 +50,10 @@ constexpr SettingKey kKeys[] = {
      "what gpu_memory_fraction leaves",
      1 << 20, 64 * kTera, true},
     {"kv_cache_type", KeyType::choice, &S::kv_cache_type, "f16", "",
-     "number format of the KV cache; q8_0 is half of f16, at a small price in answers", 0, 0, false, "f16|f32|q8_0"},
+     "number format of the KV cache; q8_0 is half of f16, at a small price in answers; fp8 (e4m3, on GPUs) is a little "
+     "less "
+     "at a higher price",
+     0, 0, false, "f16|f32|q8_0|fp8"},
     {"prefix_cache", KeyType::boolean, &S::prefix_cache, "true", "",
      "reuse computed prompt beginnings between requests"},
     {"speculative", KeyType::choice, &S::speculative, "auto", "",

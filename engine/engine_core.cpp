@@ -55,6 +55,7 @@ BatchLimits batch_limits(const EngineOptions& options, const KvPlan& plan, const
 
 /// Guesses are checked on the host: where tokens are drawn on the device, they cost more than they bring.
 EngineOptions options_for(EngineOptions options, const Backend& backend, const Model& model, const Model* draft) {
+  check_kv_backends(options.kv_dtype, model.info().name, backend, model.host());
   SpeculationMode& mode = options.speculation.mode;
   if (mode == SpeculationMode::automatic && backend.samples(model.info().vocab_size)) mode = SpeculationMode::off;
   if (draft == nullptr) {

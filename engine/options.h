@@ -30,7 +30,7 @@ struct EngineOptions {
   std::int64_t max_concurrent_requests = 16;  // sequences in one step
   std::int64_t max_queued_requests = 256;     // waiting beyond those
   std::size_t kv_cache_bytes = 0;             // 0: auto: min(25% of available RAM, 8 requests of full context)
-  DType kv_dtype = DType::f16;                // f16 | f32 | q8_0
+  DType kv_dtype = DType::f16;                // f16 | f32 | q8_0 | fp8
   double queue_wait_s = 600.0;                // longest wait before the first step
   bool prefix_cache = true;
   std::int64_t max_logit_rows = 64;  // as given to the model (ModelOptions); also bounds sequences in one step

@@ -104,6 +104,9 @@ class Backend {
   /// those of one rank, except a weight's sources.
   virtual int ranks() const { return 1; }
 
+  /// Whether `attention` reads caches of this type, one of those KvLayer names.
+  virtual bool keeps_kv(DType dtype) const { return dtype != DType::fp8; }
+
   virtual std::unique_ptr<DeviceBuffer> allocate(std::size_t bytes) = 0;  // throws MemoryError
   virtual std::unique_ptr<Weight> load_weight(std::span<const WeightSource> parts, const WeightOptions& options) = 0;
   /// Takes an adapter's update of a [rows, columns] layer up; may be called between steps. Throws MemoryError, and

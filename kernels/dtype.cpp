@@ -52,6 +52,7 @@ constexpr std::array<DTypeInfo, kDTypeCount> kTypes{{
     {DType::g8_128, "G8_128", -1, 128, 133, true},
     {DType::nf4, "NF4", -1, 64, 36, true},
     {DType::fp4, "FP4", -1, 64, 36, true},
+    {DType::fp8, "FP8", -1, 1, 1, true},
 }};
 
 // Ids 4, 5, 31 to 33 and 36 to 38 were retired by the format; the names stay so that old files are refused by name.

@@ -55,9 +55,10 @@ enum class DType : std::uint8_t {
   // likewise, of bitsandbytes' 4-bit codes (quant_formats.h)
   nf4,
   fp4,
+  fp8,  // of KV caches only: e4m3, one f16 scale for a token's keys (or values) of a head; see kv_bytes
 };
 
-inline constexpr int kDTypeCount = static_cast<int>(DType::fp4) + 1;
+inline constexpr int kDTypeCount = static_cast<int>(DType::fp8) + 1;
 
 struct DTypeInfo {
   DType dtype;
@@ -81,6 +82,13 @@ std::string_view ggml_type_name(std::uint32_t ggml_type);
 inline std::size_t row_bytes(DType dtype, std::int64_t elements) {
   const DTypeInfo& info = dtype_info(dtype);
   return static_cast<std::size_t>(elements / info.block_elements) * static_cast<std::size_t>(info.block_bytes);
+}
+
+/// Bytes of the keys (or values) of `tokens` tokens and one head in a KV cache of this type. Those of fp8 are the codes
+/// and, behind them, a scale for each token.
+inline std::size_t kv_bytes(DType dtype, std::int64_t tokens, std::int64_t head_dim) {
+  const std::size_t scales = dtype == DType::fp8 ? 2 * static_cast<std::size_t>(tokens) : 0;
+  return row_bytes(dtype, tokens * head_dim) + scales;
 }
 
 }  // namespace inferd

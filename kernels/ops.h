@@ -46,7 +46,7 @@ struct BatchTensors {
 struct KvLayer {
   // Inside a block the order of a head's keys is the backend's own (the CPU's: [head_dim, block_size]), so blocks are
   // copied whole or not at all.
-  Tensor keys;          // [num_blocks, num_kv_heads, block_size, head_dim] f16 | bf16 | f32 | q8_0
+  Tensor keys;          // [num_blocks, num_kv_heads, block_size, head_dim] f16 | bf16 | f32 | q8_0 | fp8
   Tensor values;        // same shape
   int block_size = 16;  // a multiple of 16
 };
@@ -150,8 +150,8 @@ struct QkvPostArgs {
   int rotary_dim = 0;  // elements per head that rotate, even, ≤ head_dim; the rest pass through
   RopeStyle style = RopeStyle::half;
   Tensor q_scale;  // [T] f32 factor on q after rotation (Qwen-1 log-n) or absent
-  /// [num_kv_heads * head_dim] f32 or absent: what a q8_0 cache keeps keys without. Moving all keys of a head by one
-  /// vector moves all scores of a query by one number, which softmax does not see; not for models that cap scores.
+  /// [num_kv_heads * head_dim] f32 or absent: what q8_0 and fp8 caches keep keys without. Moving all keys of a head by
+  /// one vector moves all scores of a query by one number, which softmax does not see; not for models that cap scores.
   Tensor k_shift;
   KvLayer kv;    // or absent: its keys are
   Tensor slots;  // [T] i32, < 0: nothing is written; absent without kv

@@ -6,6 +6,7 @@
 
 #include "base/errors.h"
 #include "base/log.h"
+#include "engine/kv_cache/kv_cache.h"
 #include "engine/models/families.h"
 #include "engine/models/placement.h"
 #include "engine/quantize/quantized_checkpoint.h"
@@ -196,6 +197,9 @@ LoadedModel load_files(ServedModel& model, const ModelSpec& spec, const LoadCont
     options.host = &context.host();
     spdlog::info("model {}: the first {} of its {} layers stay on the CPU", log_safe(spec.name), options.host_layers,
                  config.num_layers);
+  }
+  if (!is_encoder(*checkpoint, config)) {
+    check_kv_backends(context.engine_options.kv_dtype, log_safe(spec.name), *context.backend, options.host);
   }
   LoadedModel loaded = load_model(*checkpoint, config, *context.backend, options);
   *draft = draft_files.load(context);

@@ -2,6 +2,7 @@
 #include "engine/kv_cache/kv_cache.h"
 
 #include <algorithm>
+#include <iterator>
 #include <limits>
 #include <string>
 
@@ -23,7 +24,7 @@ std::size_t half_block_bytes(const KvSpec& spec, DType dtype) {
   INFERD_CHECK(spec.num_layers > 0 && spec.num_kv_heads > 0 && spec.head_dim > 0);
   INFERD_CHECK(!__builtin_mul_overflow(static_cast<std::size_t>(spec.num_kv_heads) * kKvBlockTokens,
                                        static_cast<std::size_t>(spec.head_dim), &elements));
-  return row_bytes(dtype, static_cast<std::int64_t>(elements));
+  return kv_bytes(dtype, std::int64_t{spec.num_kv_heads} * kKvBlockTokens, spec.head_dim);
 }
 
 std::string text(std::int64_t number) { return std::to_string(number); }
@@ -50,7 +51,7 @@ std::size_t layers_block_bytes(const KvSpec& spec, DType dtype, int first, int e
 
 DType kv_layer_dtype(const KvSpec& spec, DType dtype, int layer) {
   const bool fine = std::binary_search(spec.fine_layers.begin(), spec.fine_layers.end(), layer);
-  return fine && dtype == DType::q8_0 ? DType::f16 : dtype;
+  return fine && (dtype == DType::q8_0 || dtype == DType::fp8) ? DType::f16 : dtype;
 }
 
 std::size_t kv_block_bytes(const KvSpec& spec, DType dtype) {
@@ -58,12 +59,25 @@ std::size_t kv_block_bytes(const KvSpec& spec, DType dtype) {
 }
 
 void check_kv_dtype(DType dtype, const std::string& model, int head_dim) {
-  if (dtype != DType::f16 && dtype != DType::f32 && dtype != DType::bf16 && dtype != DType::q8_0) {
-    throw ConfigError("kv_cache_type: expected f16, bf16, f32 or q8_0, found " + std::string(dtype_info(dtype).name));
+  constexpr DType kTypes[] = {DType::f16, DType::f32, DType::bf16, DType::q8_0, DType::fp8};
+  if (std::find(std::begin(kTypes), std::end(kTypes), dtype) == std::end(kTypes)) {
+    throw ConfigError("kv_cache_type: expected f16, bf16, f32, q8_0 or fp8, found " +
+                      std::string(dtype_info(dtype).name));
   }
   if (head_dim % dtype_info(dtype).block_elements != 0) {
     throw ConfigError("kv_cache_type: q8_0 needs heads of a multiple of 32 elements, but those of " + model + " have " +
                       text(head_dim));
+  }
+}
+
+void refuse_kv_on_cpu(const std::string& model, const std::string& where) {
+  throw ConfigError("kv_cache_type: fp8 is kept on NVIDIA GPUs only, but " + model + " has layers on " + where +
+                    "; q8_0 takes hardly more and is kept there too");
+}
+
+void check_kv_backends(DType dtype, const std::string& model, const Backend& backend, const Backend* host) {
+  for (const Backend* each : {&backend, host}) {
+    if (each != nullptr && !each->keeps_kv(dtype)) refuse_kv_on_cpu(model, each->name());
   }
 }
 

@@ -23,6 +23,12 @@ struct KvPlan {
 /// Throws ConfigError if a cache cannot have this type, or not for this model's heads.
 void check_kv_dtype(DType dtype, const std::string& model, int head_dim);
 
+/// Throws ConfigError: a cache of fp8 and layers of `model` on `where`, which is no GPU.
+[[noreturn]] void refuse_kv_on_cpu(const std::string& model, const std::string& where);
+
+/// Throws that if `backend`, or `host` (null if the model has nothing there), does not keep keys and values so.
+void check_kv_backends(DType dtype, const std::string& model, const Backend& backend, const Backend* host);
+
 /// The type a layer has in a cache of `dtype`.
 DType kv_layer_dtype(const KvSpec& spec, DType dtype, int layer);
 

@@ -34,8 +34,9 @@ struct KvSpec {
   int num_layers = 0;
   int num_kv_heads = 0;
   int head_dim = 0;
-  int host_layers = 0;                         // the first of them, which are ModelOptions::host's
-  std::vector<std::int32_t> fine_layers = {};  // ascending; they stay f16 in a q8_0 cache, which would not do for them
+  int host_layers = 0;  // the first of them, which are ModelOptions::host's
+  std::vector<std::int32_t> fine_layers =
+      {};  // ascending; they stay f16 in q8_0 and fp8 caches, which would not do for them
 };
 
 /// One layer boundary of a running forward: the engine checks cancels and feeds the watchdog here.

@@ -42,7 +42,7 @@ DecoderFootprint measure_decoder(const Checkpoint& checkpoint, const ModelConfig
   const ModelConfig own = rank_config(config, ranks);
   const std::int64_t kv_width = static_cast<std::int64_t>(own.num_kv_heads) * own.head_dim;
   const std::int64_t attention = static_cast<std::int64_t>(own.num_heads) * own.head_dim;
-  out.kv_per_token = 2 * row_bytes(kv_dtype, kv_width);
+  out.kv_per_token = 2 * kv_bytes(kv_dtype, own.num_kv_heads, own.head_dim);
   // f32 residual stream and q, k, v; activations of at most four bytes an element; products before their epilogue.
   std::int64_t row = 3 * config.hidden_size + 2 * attention + 2 * kv_width + 3 * own.intermediate_size;
   std::int64_t logits = config.vocab_size + 2 * config.hidden_size;

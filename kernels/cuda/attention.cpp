@@ -63,6 +63,7 @@ Kernel fma_kernel(DType dtype) {
   return dtype == DType::f32    ? Kernel::attention_fma_f32
          : dtype == DType::f16  ? Kernel::attention_fma_f16
          : dtype == DType::q8_0 ? Kernel::attention_fma_q8_0
+         : dtype == DType::fp8  ? Kernel::attention_fma_fp8
                                 : Kernel::attention_fma_bf16;
 }
 
@@ -85,6 +86,9 @@ constexpr MmaKernels kMmaKernels[] = {
     {64, DType::q8_0, Kernel::attention_tiles_q8_0_64, Kernel::attention_spans_q8_0_64},
     {128, DType::q8_0, Kernel::attention_tiles_q8_0_128, Kernel::attention_spans_q8_0_128},
     {256, DType::q8_0, Kernel::attention_tiles_q8_0_256, Kernel::attention_spans_q8_0_256},
+    {64, DType::fp8, Kernel::attention_tiles_fp8_64, Kernel::attention_spans_fp8_64},
+    {128, DType::fp8, Kernel::attention_tiles_fp8_128, Kernel::attention_spans_fp8_128},
+    {256, DType::fp8, Kernel::attention_tiles_fp8_256, Kernel::attention_spans_fp8_256},
 };
 
 /// The tensor-core kernels for a model's cache, or null: decided by what never changes, so that bits do not either.
@@ -97,7 +101,8 @@ const MmaKernels* mma_kernels(const Launcher& launcher, const AttentionArgs& arg
   return found != std::end(kMmaKernels) ? found : nullptr;
 }
 
-bool is_q8(const AttentionArgs& args) { return args.kv.keys.dtype == DType::q8_0; }
+/// Whether pages hold codes of 8 bits.
+bool is_q8(const AttentionArgs& args) { return args.kv.keys.dtype == DType::q8_0 || args.kv.keys.dtype == DType::fp8; }
 
 /// Blocks of `rows` rows for sequences of at most `queries` tokens.
 Grid row_grid(const AttentionParams& params, std::int64_t queries, int rows, int sequences, int spans) {

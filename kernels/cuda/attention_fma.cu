@@ -1,5 +1,6 @@
 // Attention by plain f32 arithmetic, for every head size and cache type; and the merging of spans.
 #include "kernels/cuda/dev/attention.cuh"
+#include "kernels/cuda/dev/fp8_pages.cuh"
 #include "kernels/cuda/dev/q8_pages.cuh"
 #include "kernels/cuda/dev/rows.cuh"
 
@@ -44,10 +45,12 @@ __device__ inline float4 four_of(const T* row, int d) {
   return widen(row + d);
 }
 __device__ inline float4 four_of(const Q8Row& row, int d) { return widen(row, d); }
+__device__ inline float4 four_of(const Fp8Row& row, int d) { return widen(row, d); }
 
-/// Likewise of q8_0 pages.
-template <>
-struct KvRows<Q8Row, true> {
+/// Likewise of pages with scales behind their codes.
+template <typename Row>
+  requires requires { Row::page_bytes(0, 0); }
+struct KvRows<Row, true> {
   const std::uint8_t* base;
   const std::int32_t* table;
   int num_kv_heads, kv_head;
@@ -57,12 +60,10 @@ struct KvRows<Q8Row, true> {
         table(p.block_tables + sequence * p.table_stride),
         num_kv_heads(p.num_kv_heads),
         kv_head(kv_head) {}
-  __device__ Q8Row row(int key, int head_dim) const {
+  __device__ Row row(int key, int head_dim) const {
     const std::int64_t block = table[key / kPageKeys];
-    const std::uint8_t* page = base + (block * num_kv_heads + kv_head) * q8_page_bytes(kPageKeys, head_dim);
-    const int first = key % kPageKeys * head_dim;
-    return {reinterpret_cast<const std::int8_t*>(page) + first,
-            reinterpret_cast<const __half*>(page + kPageKeys * head_dim) + first / kQ8Run};
+    const std::uint8_t* page = base + (block * num_kv_heads + kv_head) * Row::page_bytes(kPageKeys, head_dim);
+    return Row::of(page, kPageKeys, key % kPageKeys, head_dim);
   }
 };
 
@@ -334,6 +335,9 @@ extern "C" __global__ void __launch_bounds__(kThreads, 3) attention_fma_bf16(con
 }
 extern "C" __global__ void __launch_bounds__(kThreads, 3) attention_fma_q8_0(const __grid_constant__ AttentionParams p) {
   attend<Q8Row, true>(p);
+}
+extern "C" __global__ void __launch_bounds__(kThreads, 3) attention_fma_fp8(const __grid_constant__ AttentionParams p) {
+  attend<Fp8Row, true>(p);
 }
 extern "C" __global__ void __launch_bounds__(kThreads, 3) encoder_attention_fma(const __grid_constant__ AttentionParams p) {
   attend<float, false>(p);

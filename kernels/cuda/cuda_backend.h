@@ -23,6 +23,7 @@ class CudaBackend final : public Backend {
 
   std::string name() const override;
   std::size_t available_bytes() const override;
+  bool keeps_kv(DType) const override { return true; }
   std::unique_ptr<DeviceBuffer> allocate(std::size_t bytes) override;
   std::unique_ptr<Weight> load_weight(std::span<const WeightSource> parts, const WeightOptions& options) override;
   std::unique_ptr<LowRank> load_low_rank(std::span<const LowRankSource> parts, std::int64_t rows,

@@ -11,6 +11,7 @@ constexpr int kMaxHeadDim = 256;
 
 KvStored stored_as(DType dtype) {
   if (dtype == DType::q8_0) return kKvQ8;
+  if (dtype == DType::fp8) return kKvFp8;
   INFERD_CHECK(dtype == DType::f32 || dtype == DType::f16 || dtype == DType::bf16);
   return dtype == DType::f32 ? kKvF32 : dtype == DType::f16 ? kKvF16 : kKvBf16;
 }
@@ -55,6 +56,7 @@ void qkv_post(Launcher& launcher, const QkvPostArgs& args) {
     params.element = stored_as(args.kv.keys.dtype);
     params.block_size = args.kv.block_size;
     INFERD_CHECK(params.element != kKvQ8 || (args.head_dim % 32 == 0 && args.kv.block_size % 2 == 0));
+    INFERD_CHECK(params.element != kKvFp8 || args.kv.block_size % 4 == 0);
   }
   const bool changes_q = args.q_norm || args.rope || args.q_scale;
   const bool changes_k = args.k_norm || args.rope || cached;

@@ -2,6 +2,7 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include "kernels/cuda/dev/fp8_pages.cuh"
 #include "kernels/cuda/dev/q8_pages.cuh"
 #include "kernels/cuda/dev/qkv_post_params.h"
 #include "kernels/cuda/dev/rows.cuh"
@@ -32,6 +33,18 @@ __device__ void store_kv(void* base, std::int64_t at, std::int32_t element, cons
   }
 }
 
+/// n codes of a byte each, the first in the lowest bits, aligned to n.
+template <int n>
+__device__ void store_codes(void* code, std::uint32_t codes) {
+  if constexpr (n == 4) {
+    *static_cast<std::uint32_t*>(code) = codes;
+  } else if constexpr (n == 2) {
+    *static_cast<std::uint16_t*>(code) = static_cast<std::uint16_t>(codes);
+  } else {
+    *static_cast<std::uint8_t*>(code) = static_cast<std::uint8_t>(codes);
+  }
+}
+
 /// n neighbours of a run of 32 that lies in neighbouring lanes, all of which call this: codes to the nearest step of
 /// 1/127 of the run's largest magnitude. An infinity or NaN makes the scale, and so the whole run, NaN.
 template <int n>
@@ -56,13 +69,7 @@ __device__ void store_q8(std::int8_t* code, __half* scale, bool stored, const fl
     const int rounded_code = finite ? max(-127, min(127, __float2int_rn(v[j] * inverse))) : 0;
     codes |= (static_cast<std::uint32_t>(rounded_code) & 0xffu) << 8 * j;
   }
-  if constexpr (n == 4) {
-    *reinterpret_cast<std::uint32_t*>(code) = codes;
-  } else if constexpr (n == 2) {
-    *reinterpret_cast<std::uint16_t*>(code) = static_cast<std::uint16_t>(codes);
-  } else {
-    *code = static_cast<std::int8_t>(codes);
-  }
+  store_codes<n>(code, codes);
   if (threadIdx.x % (kQ8Run / n) == 0) *scale = rounded;
 }
 
@@ -85,6 +92,50 @@ __device__ void store_head_q8(const QkvPostParams& p, void* base, std::int64_t p
     const int place = row * p.head_dim + at;
     store_q8(codes + place, scales + place / kQ8Run, stored, v[k]);
   }
+}
+
+/// Likewise into their fp8 page: codes with one scale, that of the largest magnitude to e4m3's largest; bits do not
+/// depend on the architecture. An infinity or NaN makes the scale NaN; what is too large for f16 counts as its largest.
+template <int n, int slots>
+__device__ void store_head_fp8(const QkvPostParams& p, void* base, std::int64_t page, int row, const float* shift,
+                               float (&v)[slots][n]) {
+  std::uint8_t* codes = static_cast<std::uint8_t*>(base) + page * fp8_page_bytes(p.block_size, p.head_dim);
+  __half* scales = reinterpret_cast<__half*>(codes + p.block_size * p.head_dim);
+  std::uint32_t largest = 0;  // as bits, of which NaN has the largest
+#pragma unroll
+  for (int k = 0; k < slots; ++k) {
+    const int at = (32 * k + threadIdx.x % 32) * n;
+    if (at >= p.head_dim) continue;
+    float common[n] = {};
+    if (shift != nullptr) load_floats(common, shift + at);
+#pragma unroll
+    for (int j = 0; j < n; ++j) {
+      v[k][j] -= common[j];
+      largest = max(largest, __float_as_uint(v[k][j]) & 0x7fffffffu);
+    }
+  }
+#pragma unroll
+  for (int distance = 16; distance > 0; distance /= 2) {
+    largest = max(largest, __shfl_xor_sync(0xffffffffu, largest, distance));
+  }
+  const bool finite = largest < 0x7f800000u;
+  const float wanted = fminf(__fdiv_rn(__uint_as_float(largest), kE4m3Largest), kFp8LargestScale);
+  const __half scale = finite ? __float2half_rn(wanted) : __ushort_as_half(0x7e00);
+  const float step = __half2float(scale);
+  const float inverse = step > 0.0f ? __frcp_rn(step) : 0.0f;  // not of NaN
+#pragma unroll
+  for (int k = 0; k < slots; ++k) {
+    const int at = (32 * k + threadIdx.x % 32) * n;
+    if (at >= p.head_dim) continue;
+    std::uint32_t pairs = 0;
+#pragma unroll
+    for (int j = 0; j < n; j += 2) {
+      const float high = n == 1 ? 0.0f : v[k][n == 1 ? 0 : j + 1] * inverse;
+      pairs |= ptx::to_e4m3(v[k][j] * inverse, high) << 8 * j;
+    }
+    store_codes<n>(codes + row * p.head_dim + at, finite ? pairs : 0);
+  }
+  if (threadIdx.x % 32 == 0) scales[row] = scale;
 }
 
 /// Rotates the n elements from `at` on: (a, b) -> (a cos - b sin, b cos + a sin). `head` is the whole unrotated head.
@@ -195,8 +246,9 @@ __device__ void finish_heads(const QkvPostParams& p) {
   const int kv_head = head - p.num_heads - (is_value ? p.num_kv_heads : 0);
   const std::int64_t page = static_cast<std::int64_t>(slot / p.block_size) * p.num_kv_heads + kv_head;
   void* base = is_value ? p.values : p.keys;
-  if (p.element == kKvQ8) {
+  if (p.element == kKvQ8 || p.element == kKvFp8) {
     const float* shift = is_value || p.k_shift == nullptr ? nullptr : p.k_shift + kv_head * p.head_dim;
+    if (p.element == kKvFp8) return store_head_fp8(p, base, page, slot % p.block_size, shift, v);
     return store_head_q8(p, base, page, slot % p.block_size, shift, v);
   }
   const std::int64_t row = page * p.block_size + slot % p.block_size;

@@ -24,6 +24,7 @@ class TensorParallelBackend final : public Backend {
   std::string name() const override;
   int ranks() const override { return static_cast<int>(ranks_.size()); }
   std::size_t available_bytes() const override;  // of the rank that has the least
+  bool keeps_kv(DType) const override { return true; }
   std::unique_ptr<DeviceBuffer> allocate(std::size_t bytes) override;
   std::unique_ptr<Weight> load_weight(std::span<const WeightSource> parts, const WeightOptions& options) override;
   std::size_t activation_bytes(std::int64_t rows, std::int64_t columns, std::uint32_t forms) const override;

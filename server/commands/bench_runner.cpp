@@ -46,8 +46,8 @@ ModelCost cost_of(const Checkpoint& checkpoint, const ModelConfig& config, DType
       cost.layer_bytes += static_cast<double>(tensor.bytes);
     }
   }
-  const std::int64_t kv_columns = static_cast<std::int64_t>(config.num_kv_heads) * config.head_dim;
-  cost.kv_bytes = 2.0 * config.num_layers * static_cast<double>(row_bytes(kv_dtype, kv_columns));
+  cost.kv_bytes =
+      2.0 * config.num_layers * static_cast<double>(kv_bytes(kv_dtype, config.num_kv_heads, config.head_dim));
   cost.attention_flop_pair = 4.0 * config.num_layers * config.num_heads * config.head_dim;
   return cost;
 }

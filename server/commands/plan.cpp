@@ -49,8 +49,8 @@ std::optional<EarlyExit> parse(std::span<const std::string> args, PlanArguments*
   app.add_option("--max-batch-tokens", settings.max_batch_tokens, "rows of one step")
       ->check(CLI::Range(std::int64_t{1}, kMostTokens))
       ->capture_default_str();
-  app.add_option("--kv-cache-type", settings.kv_cache_type, "f16, f32 or q8_0")
-      ->check(CLI::IsMember({"f16", "f32", "q8_0"}))
+  app.add_option("--kv-cache-type", settings.kv_cache_type, "f16, f32, q8_0 or, on GPUs, fp8")
+      ->check(CLI::IsMember({"f16", "f32", "q8_0", "fp8"}))
       ->capture_default_str();
   app.add_option("--quantization", settings.quantization, "quantise unquantised weights while loading, as serve would")
       ->check(CLI::IsMember({"none", "int8", "int4"}));
@@ -244,6 +244,10 @@ int run_plan(std::span<const std::string> args) {
                                    : std::min(config.max_position_embeddings, kAutoContextTokens);
   const Placement placement = place(own, machine, settings, context);
   const bool on_gpu = placement.host_layers < config.num_layers;
+  if (placement.host_layers > 0 && options.kv_dtype == DType::fp8) {
+    refuse_kv_on_cpu(config.name, "the CPU (" + std::to_string(placement.host_layers) + " of " +
+                                      std::to_string(config.num_layers) + ")");
+  }
   print_devices(own, machine, placement);
   std::printf("\ngpu_layers: %d of %d\n", on_gpu ? config.num_layers - placement.host_layers : 0, config.num_layers);
   print_contexts(settings, config, pool_tokens(own, machine, placement, settings), on_gpu);

@@ -107,6 +107,7 @@ EngineOptions engine_options(const Settings& settings, bool gpu) {
   options.kv_cache_bytes = static_cast<std::size_t>(settings.kv_cache_memory);
   options.kv_dtype = settings.kv_cache_type == "f32"    ? DType::f32
                      : settings.kv_cache_type == "q8_0" ? DType::q8_0
+                     : settings.kv_cache_type == "fp8"  ? DType::fp8
                                                         : DType::f16;
   if (gpu) {  // nobody else wants what is left of it
     options.kv_memory_fraction = 1.0;

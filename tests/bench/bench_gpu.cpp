@@ -142,7 +142,7 @@ class Bench {
     queries = std::min(context, static_cast<int>(effort_.size(queries, 1)));
     const std::int64_t blocks_each = (context + 15) / 16, blocks = blocks_each * sequences;
     const auto tokens = static_cast<std::int64_t>(sequences) * queries;
-    const std::size_t half = row_bytes(cache, blocks * kv_heads * 16 * head_dim);
+    const std::size_t half = kv_bytes(cache, blocks * kv_heads * 16, head_dim);
     const auto keys = buffer(half), values = buffer(half);
     const std::int64_t width = static_cast<std::int64_t>(heads + 2 * kv_heads) * head_dim;
     const auto qkv = buffer(static_cast<std::size_t>(tokens * width) * 4);
@@ -177,7 +177,9 @@ class Bench {
     report(queries == 1 ? "decode attention" : "prefill attention",
            std::to_string(sequences) + " sequences, " + std::to_string(queries) + " of " + std::to_string(context) +
                ", heads " + std::to_string(heads) + "/" + std::to_string(kv_heads) + " of " + std::to_string(head_dim) +
-               (cache == DType::f16 ? "" : ", q8_0"),
+               (cache == DType::f16    ? ""
+                : cache == DType::q8_0 ? ", q8_0"
+                                       : ", fp8"),
            us, 2.0 * static_cast<double>(half), 4.0 * static_cast<double>(tokens) * heads * head_dim * seen);
   }
 
@@ -238,9 +240,11 @@ int run(const Effort& effort) {
   bench.attention(16, 1, 4096, 32, 32, 128);
   for (const int prompt : {512, 2048, 4096}) bench.attention(1, prompt, prompt, 32, 8, 128);
   bench.attention(1, 512, 8192, 32, 8, 128);
-  for (const int context : {4096, 32768}) bench.attention(1, 1, context, 32, 8, 128, DType::q8_0);
-  bench.attention(64, 1, 4096, 32, 8, 128, DType::q8_0);
-  bench.attention(1, 4096, 4096, 32, 8, 128, DType::q8_0);
+  for (const DType cache : {DType::q8_0, DType::fp8}) {
+    for (const int context : {4096, 32768}) bench.attention(1, 1, context, 32, 8, 128, cache);
+    bench.attention(64, 1, 4096, 32, 8, 128, cache);
+    bench.attention(1, 4096, 4096, 32, 8, 128, cache);
+  }
   run_cublaslt(effort);
   return 0;
 }

@@ -28,6 +28,7 @@ class ProfilingBackend final : public Backend {
 
   std::string name() const override { return inner_.name(); }
   std::size_t available_bytes() const override { return inner_.available_bytes(); }
+  bool keeps_kv(DType dtype) const override { return inner_.keeps_kv(dtype); }
   std::unique_ptr<DeviceBuffer> allocate(std::size_t bytes) override { return inner_.allocate(bytes); }
   std::unique_ptr<Weight> load_weight(std::span<const WeightSource> parts, const WeightOptions& options) override {
     return inner_.load_weight(parts, options);

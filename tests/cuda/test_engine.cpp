@@ -108,6 +108,25 @@ TEST_CASE("the same answers alone, together, in small chunks and on prefix hits 
       0);
 }
 
+TEST_CASE("the same answers alone, together, in small chunks, on prefix hits and after preemption in a fp8 cache") {
+  const auto backend = gpu_backend();
+  const std::string path = "models/qwen3";
+  std::size_t block_bytes = 0;
+  const std::vector<Answer> expected = answers_alone(*backend, path, &block_bytes, DType::fp8);
+  CHECK(block_bytes == 2 * 2 * 2 * 16 * (24 + 2));  // layers, keys and values, heads, tokens, a head's codes and scale
+  CHECK(check_together(*backend, path, options_with(16, 100 * block_bytes, DType::fp8), expected).cached_prompt_tokens >
+        0);
+  GpuCore alone(*backend, path, options_with(64, 100 * block_bytes, DType::fp8));
+  GpuCore narrow(*backend, path, options_with(64, 7 * block_bytes, DType::fp8));
+  std::vector<std::shared_ptr<TokenStream>> streams;
+  for (int i = 0; i < 3; ++i) streams.push_back(narrow.submit(some_request(i, 300, 40)));
+  for (int i = 0; i < 3; ++i) {
+    const Answer answer = narrow.finish(streams[static_cast<std::size_t>(i)]);
+    CHECK(equal_events(answer.events, alone.answer(some_request(i, 300, 40)).events));
+  }
+  CHECK(narrow.core.stats().preemptions > 0);
+}
+
 TEST_CASE("the same answers alone, in one great step, and after preemption") {
   const auto backend = gpu_backend();
   std::size_t block_bytes = 0;
@@ -126,8 +145,8 @@ TEST_CASE("the same answers alone, in one great step, and after preemption") {
 }
 
 /// Tokens are sampled on the host where guesses might be made.
-EngineOptions guessing(std::int64_t longest) {
-  EngineOptions options = options_with(64, 1 << 20);
+EngineOptions guessing(std::int64_t longest, DType kv = DType::f16) {
+  EngineOptions options = options_with(64, 1 << 20, kv);
   options.speculation.mode = SpeculationMode::ngram;
   options.speculation.max_tokens = longest;
   return options;
@@ -198,24 +217,26 @@ TEST_CASE("the same answers alone and together on two GPUs, and no adapters", "[
 
 TEST_CASE("guessing ahead changes no bit of an answer") {
   const auto backend = gpu_backend();
-  GpuCore plain(*backend, "models/qwen2", guessing(0));
-  GpuCore guesser(*backend, "models/qwen2", guessing(8));
-  for (int i = 0; i < 4; ++i) {
-    Request request = some_request(i, 300, 12);
-    for (std::size_t t = 0; t < request.prompt.size(); ++t) request.prompt[t] = request.prompt[t % 5];
-    for (std::size_t t = 0; t < 5 && t < request.prompt.size(); ++t) {
-      request.sampling.logit_bias.emplace_back(request.prompt[t], 20.0f);
+  for (const DType kv : {DType::f16, DType::fp8}) {
+    GpuCore plain(*backend, "models/qwen2", guessing(0, kv));
+    GpuCore guesser(*backend, "models/qwen2", guessing(8, kv));
+    for (int i = 0; i < 4; ++i) {
+      Request request = some_request(i, 300, 12);
+      for (std::size_t t = 0; t < request.prompt.size(); ++t) request.prompt[t] = request.prompt[t % 5];
+      for (std::size_t t = 0; t < 5 && t < request.prompt.size(); ++t) {
+        request.sampling.logit_bias.emplace_back(request.prompt[t], 20.0f);
+      }
+      CHECK(equal_events(guesser.answer(request).events, plain.answer(request).events));
     }
-    CHECK(equal_events(guesser.answer(request).events, plain.answer(request).events));
+    CHECK(guesser.core.stats().accepted_draft_tokens > 0);
   }
-  CHECK(guesser.core.stats().accepted_draft_tokens > 0);
 }
 
 TEST_CASE("two adapters and none in one batch: each as if it were alone") {
   const auto backend = gpu_backend();
-  for (const char* path : {"models/qwen2", "gguf/qwen2.Q4_0.gguf"}) {
+  for (const auto& [path, kv] : {std::pair("models/qwen2", DType::f16), {"gguf/qwen2.Q4_0.gguf", DType::fp8}}) {
     INFO(path);
-    GpuCore bench(*backend, path, options_with(64, 1 << 20));
+    GpuCore bench(*backend, path, options_with(64, 1 << 20, kv));
     const auto adapter = [](const char* name) { return read_lora_adapter(open_adapter(kGolden + "lora/" + name)); };
     const std::uint64_t ids[] = {0, bench.core.load_adapter(adapter("lora_qwen2")),
                                  bench.core.load_adapter(adapter("lora_qwen2_all"))};

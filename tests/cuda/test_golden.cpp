@@ -112,6 +112,27 @@ TEST_CASE("decoders with a q8_0 cache agree with the reference as nearly as its 
   check_q8_goldens(*gpu.automatic, kAutomatic);
 }
 
+TEST_CASE("decoders with a fp8 cache agree with a reference that rounds keys and values so") {
+  const Gpu gpu, divided(2);
+  // Activations of 11 bits move a value by up to 2^-11 of a row's largest, a hundredth of its step of 2^-3: one code in
+  // a hundred is the next one then. Exact arithmetic finds the reference's, which keeps away from values between two.
+  constexpr GoldenBar bar{.error = 2e-3, .kv = DType::fp8};
+  for (const char* name : {"qwen2", "qwen3", "llama3"}) {
+    const auto folder = golden_dir() / "models" / name;
+    check_golden_decoder(*gpu.exact, folder, folder / "expected.fp8.json", bar);
+    check_golden_decoder(*gpu.automatic, folder, folder / "expected.fp8.json",
+                         {.error = 0.1, .gap = 1.0, .kv = DType::fp8});
+    check_golden_decoder(*divided.exact, folder, folder / "expected.fp8.json",
+                         {.error = 2e-3, .cases = 2, .steps = 3, .kv = DType::fp8});
+  }
+}
+
+TEST_CASE("decoders with a fp8 cache agree with exact arithmetic as nearly as its steps allow") {
+  const Gpu gpu;
+  check_fp8_goldens(*gpu.exact, {.cases = 3, .steps = 6});
+  check_fp8_goldens(*gpu.automatic, kAutomatic);
+}
+
 TEST_CASE("GGUF files agree with the reference") {
   const Gpu gpu;
   for (const char* name : {"llama2.F16", "llama2.Q4_0", "llama2.Q5_1", "llama2.Q8_0", "llamaw.IQ", "llamaw.MIXED",

@@ -75,6 +75,21 @@ def test_a_q8_0_cache_on_the_gpu_and_divided_answers_as_on_the_cpu():
     assert said[0] == said[1] == said[2]
 
 
+def test_a_fp8_cache_answers_on_the_gpu_and_is_refused_on_the_cpu():
+    arguments = ("--model", f"qwen={QWEN}", "--context-length", "256", "--kv-cache-type", "fp8")
+    with serving(*arguments, "--device", "cuda", environment=gpu()) as daemon:
+        answers = [ask(daemon.url) for _ in range(2)]
+        assert [answer.status_code for answer in answers] == [200, 200]
+        assert answers[0].json()["choices"][0]["message"] == answers[1].json()["choices"][0]["message"]
+    for device in (("--device", "cpu"), ("--device", "cuda", "--gpu-layers", "1")):
+        ended = run_until_exit(*arguments, *device, environment=gpu())
+        assert ended.returncode == 78
+        assert "kv_cache_type: fp8 is kept on NVIDIA GPUs only, but qwen has layers on cpu (" in ended.stderr
+        assert "q8_0 takes hardly more and is kept there too" in ended.stderr
+    ended = run_until_exit("--model", QWEN, "--kv-cache-type", "fp9", environment=gpu())
+    assert ended.returncode == 78 and "kv_cache_type" in ended.stderr and "f16" in ended.stderr and "fp8" in ended.stderr
+
+
 def test_a_model_divided_between_two_gpus_answers_as_one():
     exact = ("--activations", "f32", "--kv-cache-type", "f32", "--context-length", "256", "--model", f"qwen={QWEN}")
     said = []

@@ -19,8 +19,17 @@ def test_a_model_on_the_host():
     # 30 layers of 3 key and 3 value heads of 64 f16.
     assert "22.5 KiB a token" in done.stdout
     assert "12.0 KiB a token" in plan(SMOLLM2, "--gpu-memory", "0", "--kv-cache-type", "q8_0").stdout  # 17/32
+    assert "11.6 KiB a token" in plan(SMOLLM2, "--gpu-memory", "8GiB", "--kv-cache-type", "fp8").stdout  # 66/128
     weights = float(re.search(r"weights    ([0-9.]+) MiB", done.stdout)[1])
     assert 0.9 < weights * 2**20 / os.path.getsize(SMOLLM2) < 1
+
+
+def test_a_fp8_cache_is_refused_where_serve_refuses_it():
+    for arguments in (("--gpu-memory", "0"), ("--gpu-memory", "2GiB", "--gpu-layers", "7")):
+        done = plan(SMOLLM2, "--kv-cache-type", "fp8", *arguments)
+        assert done.returncode == 78 and "fp8 is kept on NVIDIA GPUs only" in done.stderr and "q8_0" in done.stderr
+    done = plan(SMOLLM2, "--kv-cache-type", "fp9")
+    assert done.returncode == 64 and "--kv-cache-type" in done.stderr and "fp8" in done.stderr
 
 
 def test_the_smaller_the_gpu_the_fewer_its_layers():

@@ -52,6 +52,27 @@ TEST_CASE("q8_0 takes 34 bytes for 32 elements, and heads of whole runs of 32") 
   CHECK_THROWS_AS(plan_kv_cache(info(), {2, 4, 64}, options, 1 << 30), ConfigError);
 }
 
+TEST_CASE("fp8 takes a byte an element and two for a token's head, of any size, but not on a CPU") {
+  EngineOptions options;
+  options.kv_dtype = DType::fp8;
+  CHECK(plan_kv_cache(info(), {2, 4, 64}, options, 1 << 30).block_bytes == 2 * 2 * 4 * 16 * (64 + 2));
+  CHECK(plan_kv_cache(info(), {2, 4, 72}, options, 1 << 30).block_bytes == 2 * 2 * 4 * 16 * (72 + 2));
+  KvSpec fine{3, 4, 64};
+  fine.fine_layers = {1};
+  CHECK(plan_kv_cache(info(), fine, options, 1 << 30).block_bytes == 2 * 4 * 16 * (2 * (64 + 2) + 64 * 2));
+  const auto cpu = make_cpu_backend({.threads = 1});
+  for (const DType dtype : {DType::f16, DType::bf16, DType::f32, DType::q8_0}) {
+    CHECK_NOTHROW(check_kv_backends(dtype, "m", *cpu, cpu.get()));
+  }
+  try {
+    check_kv_backends(DType::fp8, "m", *cpu, nullptr);
+    FAIL("the CPU has no such cache");
+  } catch (const ConfigError& error) {
+    CHECK(std::string(error.what()) == "kv_cache_type: fp8 is kept on NVIDIA GPUs only, but m has layers on " +
+                                           cpu->name() + "; q8_0 takes hardly more and is kept there too");
+  }
+}
+
 TEST_CASE("an explicit context counts as the full one, and must fit") {
   EngineOptions options;
   options.context_length = 320;

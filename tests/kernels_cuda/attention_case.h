@@ -43,9 +43,35 @@ struct Q8Run {
   std::int8_t codes[32];
 };
 
-/// Makes of x what the cache keeps of it.
-inline void round_as_stored(std::vector<float>& x, DType type) {
-  if (type == DType::q8_0) {
+/// A head's row as fp8 has it: x ≈ scale * code, the largest at ±448.
+struct Fp8Head {
+  Fp8Head(const float* x, int dim) {
+    float largest = 0.0f;
+    for (int i = 0; i < dim; ++i) largest = std::max(largest, std::fabs(x[i]));
+    scale = ptxsim::float_to_f16(largest / 448.0f);
+    const double step = ptxsim::f16_to_float(scale);
+    for (int i = 0; i < dim; ++i) {
+      const double code = step > 0.0 ? x[i] / step : 0.0;
+      codes.push_back(
+          static_cast<std::uint8_t>(ptxsim::encode_float(code, ptxsim::kE4m3, ptxsim::Rounding::nearest_even, true)));
+    }
+  }
+  float value(std::size_t i) const {
+    return static_cast<float>(ptxsim::f16_to_float(scale) * ptxsim::decode_float(codes[i], ptxsim::kE4m3));
+  }
+  std::uint16_t scale;
+  std::vector<std::uint8_t> codes;
+};
+
+/// Makes of x [rows, dim] what the cache keeps of it.
+inline void round_as_stored(std::vector<float>& x, DType type, int dim) {
+  if (type == DType::fp8) {
+    const auto width = static_cast<std::size_t>(dim);
+    for (std::size_t at = 0; at < x.size(); at += width) {
+      const Fp8Head head(&x[at], dim);
+      for (std::size_t i = 0; i < width; ++i) x[at + i] = head.value(i);
+    }
+  } else if (type == DType::q8_0) {
     for (std::size_t at = 0; at < x.size(); at += 32) {
       const Q8Run run(&x[at]);
       for (int i = 0; i < 32; ++i) x[at + static_cast<std::size_t>(i)] = run.value(i);
@@ -66,7 +92,7 @@ struct AttentionSequence {
     const auto fill = [&](std::vector<float>& to, int heads, DType type) {
       to.resize(static_cast<std::size_t>(tokens) * heads * shape.dim);
       for (float& x : to) x = normal(engine);
-      round_as_stored(to, type);
+      round_as_stored(to, type, shape.dim);
     };
     fill(q, shape.heads, DType::f32);
     fill(k, shape.kv_heads, shape.type);
@@ -130,13 +156,13 @@ class AttentionStep {
  private:
   Tensor memory(std::initializer_list<std::int64_t> shape, const std::string& name) {
     Tensor tensor(nullptr, shape_.type, shape);
-    tensor.data = sim_.allocate(row_bytes(shape_.type, tensor.elements()), name);
+    tensor.data = sim_.allocate(kv_bytes(shape_.type, tensor.elements() / shape_.dim, shape_.dim), name);
     return tensor;
   }
 
   void store(const Tensor& to, int block, int kv_head, int offset, const float* from) {
     const std::size_t dim = static_cast<std::size_t>(shape_.dim), row = static_cast<std::size_t>(offset);
-    const std::size_t page = row_bytes(shape_.type, 16 * shape_.dim);
+    const std::size_t page = kv_bytes(shape_.type, 16, shape_.dim);
     std::byte* at = to.as<std::byte>() + (static_cast<std::size_t>(block) * shape_.kv_heads + kv_head) * page;
     if (shape_.type == DType::q8_0) {
       for (std::size_t d = 0; d < dim; d += 32) {
@@ -145,6 +171,11 @@ class AttentionStep {
         sim_.write(at + 16 * dim + (row * dim + d) / 16, &run.scale, 2);
       }
       return;
+    }
+    if (shape_.type == DType::fp8) {
+      const Fp8Head head(from, shape_.dim);
+      sim_.write(at + row * dim, head.codes.data(), dim);
+      return sim_.write(at + 16 * dim + row * 2, &head.scale, 2);
     }
     if (shape_.type == DType::f32) return sim_.write(at + row * dim * 4, from, dim * 4);
     std::vector<std::uint16_t> bits(dim);

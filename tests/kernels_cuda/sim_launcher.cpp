@@ -107,7 +107,8 @@ void SimLauncher::read(const void* device, void* host, std::size_t bytes) {
 
 Tensor SimLauncher::output(DType dtype, std::initializer_list<std::int64_t> shape, const std::string& name) {
   Tensor tensor(nullptr, dtype, shape);
-  tensor.data = allocate(row_bytes(dtype, tensor.elements()), name, true);
+  const std::int64_t width = tensor.dim(tensor.rank - 1);
+  tensor.data = allocate(kv_bytes(dtype, tensor.elements() / width, width), name, true);
   return tensor;
 }
 

@@ -119,8 +119,8 @@ Steps cached_steps(AttentionShape shape, int narrow) {
   return steps;
 }
 
-// Tolerances: test_attention.cpp, test_attention_mma.cpp, test_attention_q8.cpp.
-double on_tensor_cores(DType type) { return type == DType::f16 ? 2e-3 : type == DType::q8_0 ? 4e-3 : 1.6e-2; }
+// Tolerances: test_attention.cpp, test_attention_mma.cpp, attention_codes.h.
+double on_tensor_cores(DType type) { return type == DType::f16 ? 2e-3 : type == DType::bf16 ? 1.6e-2 : 4e-3; }
 constexpr double kPlain = 3e-5;
 
 Suspect cached(Kernel kernel, DType type, int dim, double tolerance, int narrow = 0) {
@@ -137,8 +137,9 @@ Suspect cached(Kernel kernel, DType type, int dim, double tolerance, int narrow 
 TEST_CASE("faults in attention on tensor cores are noticed") {
   std::vector<Suspect> suspects = {PAIR(f16, 64), PAIR(f16, 80), PAIR(bf16, 256), PAIR(q8_0, 64)};
   if (all_mutants()) {
-    const Suspect more[] = {PAIR(f16, 96),  PAIR(f16, 128),  PAIR(f16, 256),  PAIR(bf16, 64), PAIR(bf16, 80),
-                            PAIR(bf16, 96), PAIR(bf16, 128), PAIR(q8_0, 128), PAIR(q8_0, 256)};
+    const Suspect more[] = {PAIR(f16, 96),   PAIR(f16, 128), PAIR(f16, 256),  PAIR(bf16, 64),
+                            PAIR(bf16, 80),  PAIR(bf16, 96), PAIR(bf16, 128), PAIR(q8_0, 128),
+                            PAIR(q8_0, 256), PAIR(fp8, 64),  PAIR(fp8, 128),  PAIR(fp8, 256)};
     suspects.insert(suspects.end(), std::begin(more), std::end(more));
   }
   CHECK(unlisted_mutants("attention", suspects) == "");
@@ -149,6 +150,7 @@ TEST_CASE("faults in attention by plain arithmetic are noticed") {
                                    cached(Kernel::attention_fma_q8_0, DType::q8_0, 160, kPlain, 96),
                                    cached(Kernel::attention_combine, DType::f32, 136, kPlain, 24)};
   if (all_mutants()) {
+    suspects.push_back(cached(Kernel::attention_fma_fp8, DType::fp8, 136, kPlain, 24));
     suspects.push_back(cached(Kernel::attention_fma_f16, DType::f16, 136, kPlain, 24));
     suspects.push_back(cached(Kernel::attention_fma_bf16, DType::bf16, 136, kPlain, 24));
   }

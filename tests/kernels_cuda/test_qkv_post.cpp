@@ -25,6 +25,16 @@ struct Case {
   int schedules = 6;
 };
 
+/// All but NaN.
+const std::vector<std::uint8_t> kE4m3Codes = [] {
+  std::vector<std::uint8_t> codes;
+  for (int code = 0; code < 0x7f; ++code) {
+    codes.push_back(static_cast<std::uint8_t>(code));
+    codes.push_back(static_cast<std::uint8_t>(code | 0x80));
+  }
+  return codes;
+}();
+
 constexpr int kTokens = 5;
 const std::vector<int> kSlots = {33, 0, 17, 47, 16};
 
@@ -114,6 +124,30 @@ void check_run(Pages& pages, const Case& c, int slot, int kv_head, int run, cons
   }
 }
 
+/// A head's part of a row of fp8 pages: the scale is the largest / 448 in f16, no code further off than the nearest.
+void check_head(Pages& pages, const Case& c, int slot, int kv_head, const std::vector<double>& wanted, double noise) {
+  const std::size_t size = static_cast<std::size_t>(c.block_size), dim = static_cast<std::size_t>(c.head_dim);
+  const std::size_t page = static_cast<std::size_t>(slot / c.block_size * c.kv_heads + kv_head) *
+                           kv_bytes(DType::fp8, c.block_size, c.head_dim);
+  const std::size_t row = static_cast<std::size_t>(slot % c.block_size);
+  double largest = 0.0;
+  for (const double x : wanted) largest = std::max(largest, std::fabs(x));
+  const double scale = ptxsim::f16_to_float(pages.take<std::uint16_t>(page + size * dim + 2 * row));
+  const auto rounded = [](double x) { return ptxsim::f16_to_float(ptxsim::double_to_f16(x / 448.0)); };
+  HOLDS(scale >= rounded(std::max(largest - noise, 0.0)));
+  HOLDS(scale <= rounded(largest + noise));
+  for (std::size_t i = 0; i < dim; ++i) {
+    const std::uint8_t code = pages.take<std::uint8_t>(page + row * dim + i);
+    HOLDS((code & 0x7f) != 0x7f);
+    const double found = scale * ptxsim::decode_float(code, ptxsim::kE4m3);
+    double nearest = INFINITY;
+    for (const std::uint8_t other : kE4m3Codes) {
+      nearest = std::min(nearest, std::fabs(scale * ptxsim::decode_float(other, ptxsim::kE4m3) - wanted[i]));
+    }
+    HOLDS(std::fabs(found - wanted[i]) <= nearest + 2 * noise + 0x1p-20 * std::fabs(wanted[i]));
+  }
+}
+
 void check(int arch, const Case& c) {
   CAPTURE(arch, c.heads, c.kv_heads, c.head_dim, c.rotary_dim, int(c.style), c.norms, c.second, c.scaled, int(c.kv),
           c.cached, c.qkv_pad, c.shift, c.block_size);
@@ -162,7 +196,7 @@ void check(int arch, const Case& c) {
 
   const std::vector<double> expected = reference(c, qkv, stride, norms, tables, q_scale);
   const auto after = sim.get<float>(args.qkv.data, qkv.size());
-  const std::size_t pool = row_bytes(c.kv, std::int64_t{blocks} * c.kv_heads * c.block_size * dim);
+  const std::size_t pool = kv_bytes(c.kv, std::int64_t{blocks} * c.kv_heads * c.block_size, dim);
   Pages pages[2];
   if (c.cached) {
     pages[0].take_over(sim.get<std::uint8_t>(args.kv.keys.data, pool));
@@ -185,7 +219,7 @@ void check(int arch, const Case& c) {
           HOLDS(std::fabs(after[here] - wanted) < f32_error * largest);
         } else {
           HOLDS(after[here] == qkv[here]);
-          if (c.kv == DType::q8_0) continue;
+          if (c.kv == DType::q8_0 || c.kv == DType::fp8) continue;
           const int kv_head = h - c.heads - (is_key ? 0 : c.kv_heads);
           const int slot = kSlots[static_cast<std::size_t>(t)];
           const std::size_t at = static_cast<std::size_t>(
@@ -205,6 +239,16 @@ void check(int arch, const Case& c) {
                   f32_error * std::max(largest, c.shift ? 50.0 + dim * c.kv_heads : 0.0));
       }
     }
+    for (int h = c.heads; h < all && c.cached && c.kv == DType::fp8; ++h) {
+      const bool is_key = h < c.heads + c.kv_heads;
+      const int kv_head = h - c.heads - (is_key ? 0 : c.kv_heads);
+      const auto from = expected.begin() + std::ptrdiff_t{t * all + h} * dim;
+      std::vector<double> wanted(from, from + dim);
+      for (int i = 0; i < dim && is_key; ++i)
+        wanted[static_cast<std::size_t>(i)] -= shift[static_cast<std::size_t>(kv_head * dim + i)];
+      check_head(pages[is_key ? 0 : 1], c, kSlots[static_cast<std::size_t>(t)], kv_head, wanted,
+                 f32_error * std::max(largest, c.shift ? 50.0 + dim * c.kv_heads : 0.0));
+    }
     for (int i = all * dim; i < stride; ++i) {
       const std::size_t here = static_cast<std::size_t>(t * stride + i);
       HOLDS(after[here] == qkv[here]);
@@ -217,7 +261,7 @@ void check(int arch, const Case& c) {
 void check_lanes(int arch, int schedules) {
   for (const auto& [dim, pad] : {std::pair(64, 1), {256, 1}, {32, 0}, {64, 0}, {96, 0}, {128, 0}, {256, 0}}) {
     for (const RopeStyle style : {RopeStyle::half, RopeStyle::interleaved}) {
-      for (const DType kv : {DType::f16, DType::bf16, DType::f32, DType::q8_0}) {
+      for (const DType kv : {DType::f16, DType::bf16, DType::f32, DType::q8_0, DType::fp8}) {
         Case c{.heads = 3, .kv_heads = 2, .head_dim = dim, .rotary_dim = dim, .style = style, .norms = true};
         c.kv = kv;
         c.qkv_pad = pad;
@@ -298,6 +342,121 @@ void check_odd_runs(int arch, int schedules) {
   }
 }
 
+/// Keys of one head as they go into fp8 pages: the scales and the codes of the rows.
+struct Fp8Rows {
+  std::vector<float> scales;
+  std::vector<std::uint8_t> codes;
+};
+Fp8Rows store_fp8(int arch, int dim, const std::vector<float>& keys, int schedules) {
+  SimLauncher sim(arch, 0, schedules);
+  const int tokens = static_cast<int>(keys.size()) / dim, blocks = (tokens + 15) / 16;
+  std::vector<float> qkv(static_cast<std::size_t>(tokens * 3 * dim), 1.0f);
+  std::vector<int> slots;
+  for (int t = 0; t < tokens; ++t) {
+    slots.push_back(t);
+    std::copy_n(keys.begin() + std::ptrdiff_t{t} * dim, dim, qkv.begin() + std::ptrdiff_t{3 * t + 1} * dim);
+  }
+  QkvPostArgs args;
+  args.qkv = sim.put(qkv, DType::f32, {tokens, 3 * dim}, "qkv");
+  args.num_heads = args.num_kv_heads = 1;
+  args.head_dim = dim;
+  args.kv.keys = sim.output(DType::fp8, {blocks, 1, 16, dim}, "keys");
+  args.kv.values = sim.output(DType::fp8, {blocks, 1, 16, dim}, "values");
+  args.slots = sim.put(slots, DType::i32, {tokens}, "slots");
+  cuda::qkv_post(sim, args);
+  const std::size_t page = kv_bytes(DType::fp8, 16, dim), width = static_cast<std::size_t>(dim);
+  const auto all = sim.get<std::uint8_t>(args.kv.keys.data, static_cast<std::size_t>(blocks) * page);
+  Fp8Rows rows;
+  for (std::size_t t = 0; t < slots.size(); ++t) {
+    const std::uint8_t* at = &all[t / 16 * page];
+    std::uint16_t scale;
+    std::memcpy(&scale, at + 16 * width + t % 16 * 2, 2);
+    rows.scales.push_back(ptxsim::f16_to_float(scale));
+    rows.codes.insert(rows.codes.end(), at + t % 16 * width, at + (t % 16 + 1) * width);
+  }
+  return rows;
+}
+
+/// OCP's table of e4m3 (FN): s eeee mmm, bias 7, subnormals, no infinity.
+double e4m3_value(int code) {
+  const int exponent = code >> 3 & 15, fraction = code & 7;
+  const double magnitude = exponent == 0 ? std::ldexp(fraction, -9) : std::ldexp(8 + fraction, exponent - 10);
+  return code & 0x80 ? -magnitude : magnitude;
+}
+
+/// Every code, every number halfway between two, and their neighbours in f32, of both signs; a row each of a few, with
+/// 448 `up` times a power of two as its largest.
+void check_e4m3_rounding(int arch, int schedules) {
+  std::vector<std::pair<float, int>> cases;  // number, code
+  for (int code = 0; code < 0x7f; ++code) {
+    const auto value = static_cast<float>(e4m3_value(code));
+    cases.emplace_back(value, code);
+    if (code == 0x7e) continue;
+    const float half = (value + static_cast<float>(e4m3_value(code + 1))) / 2;
+    cases.emplace_back(half, code % 2 == 0 ? code : code + 1);
+    cases.emplace_back(std::nextafter(half, 0.0f), code);
+    cases.emplace_back(std::nextafter(half, 500.0f), code + 1);
+  }
+  for (const int dim : {33, 64, 256}) {
+    for (const int up : {0, -5, 6}) {
+      std::vector<float> keys;
+      std::vector<int> codes;
+      for (const auto& [number, code] : cases) {
+        for (const int sign : {0, 0x80}) {
+          if (keys.size() % static_cast<std::size_t>(dim) == 0) {
+            keys.push_back(std::ldexp(448.0f, up));
+            codes.push_back(0x7e);
+          }
+          keys.push_back(std::ldexp(sign != 0 ? -number : number, up));
+          codes.push_back(code | sign);
+        }
+      }
+      while (keys.size() % static_cast<std::size_t>(dim) != 0) {
+        keys.push_back(0.0f);
+        codes.push_back(0);
+      }
+      const Fp8Rows rows = store_fp8(arch, dim, keys, schedules);
+      for (const float scale : rows.scales) HOLDS(scale == std::ldexp(1.0f, up));
+      for (std::size_t i = 0; i < codes.size(); ++i) {
+        CAPTURE(arch, dim, keys[i]);
+        HOLDS(int{rows.codes[i]} == codes[i]);
+      }
+    }
+  }
+}
+
+void check_odd_fp8_rows(int arch, int schedules) {
+  for (const int dim : {64, 256}) {
+    const auto width = static_cast<std::size_t>(dim);
+    std::vector<float> keys = normals(7 * width, 7);
+    std::fill_n(keys.begin(), width, 0.0f);
+    for (std::size_t i = 0; i < width; ++i) {
+      keys[1 * width + i] *= 1e-9f;  // below the smallest scale
+      keys[2 * width + i] *= 5e-6f;  // scales of a bit or two
+    }
+    keys[3 * width + 17] = -INFINITY;
+    keys[4 * width + 5] = NAN;
+    keys[5 * width + 6] = -3e38f;
+    keys[6 * width + 1] = 70000.0f;  // beyond f16
+    const Fp8Rows rows = store_fp8(arch, dim, keys, schedules);
+    for (std::size_t r = 0; r < 7; ++r) {
+      const float scale = rows.scales[r];
+      if (r == 3 || r == 4) {
+        HOLDS(std::isnan(scale));
+        continue;
+      }
+      HOLDS(448.0f * scale < 65520.0f);  // a finite f16
+      HOLDS((scale == 0.0f) == (r < 2));
+      for (std::size_t i = 0; i < width; ++i) {
+        const std::uint8_t code = rows.codes[r * width + i];
+        const double wanted = r < 2 ? 0.0 : std::clamp<double>(keys[r * width + i], -448.0 * scale, 448.0 * scale);
+        HOLDS((code & 0x7f) != 0x7f);
+        HOLDS(std::fabs(scale * e4m3_value(code) - wanted) <= 0x1.01p-4 * std::fabs(wanted) + 0x1p-10 * scale);
+      }
+    }
+  }
+}
+
 void check_padding(int arch, int schedules) {
   SimLauncher sim(arch, 0, schedules);
   QkvPostArgs args;
@@ -348,6 +507,49 @@ TEST_CASE("qkv_post keeps keys and values to half a step in q8_0 pages, keys les
       check(arch, {.head_dim = dim, .rotary_dim = 0, .kv = DType::q8_0, .block_size = 32});
     }
     check(arch, {.rotary_dim = 0, .kv = DType::f16, .shift = true});  // which other types do not read
+  }
+}
+
+TEST_CASE("qkv_post keeps keys and values in fp8 pages, each as the nearest code, keys less their shift") {
+  for (const int arch : built_archs()) {
+    for (const int dim : {8, 16, 32, 64, 72, 80, 96, 112, 128, 160, 256}) {
+      for (const RopeStyle style : {RopeStyle::half, RopeStyle::interleaved}) {
+        for (const bool shift : {false, true}) {
+          check(arch, {.heads = 3,
+                       .kv_heads = 2,
+                       .head_dim = dim,
+                       .rotary_dim = dim,
+                       .style = style,
+                       .norms = true,
+                       .kv = DType::fp8,
+                       .shift = shift,
+                       .schedules = 2});
+        }
+      }
+      // One element a lane: rows that are not aligned.
+      check(arch, {.head_dim = dim, .rotary_dim = 6, .kv = DType::fp8, .qkv_pad = 1, .shift = true});
+      check(arch, {.head_dim = dim, .rotary_dim = 0, .kv = DType::fp8, .block_size = 32});
+    }
+  }
+}
+
+TEST_CASE("every architecture rounds to e4m3 as it is defined: to nearest, to even, in subnormals too") {
+  for (const int arch : built_archs()) check_e4m3_rounding(arch, 1);
+}
+
+TEST_CASE("rows of fp8 pages that are zero, tiny, huge, infinite or no number") {
+  for (const int arch : built_archs()) check_odd_fp8_rows(arch, 6);
+}
+
+TEST_CASE("every architecture writes the same fp8 pages") {
+  for (const int dim : {33, 64, 128}) {
+    const std::vector<float> keys = normals(static_cast<std::size_t>(100 * dim), 3, 2.0f);
+    const Fp8Rows first = store_fp8(built_archs().front(), dim, keys, 1);
+    for (const int arch : built_archs()) {
+      const Fp8Rows rows = store_fp8(arch, dim, keys, 1);
+      CHECK(rows.scales == first.scales);
+      CHECK(rows.codes == first.codes);
+    }
   }
 }
 
@@ -434,6 +636,8 @@ TEST_CASE("faults in qkv_post are noticed") {
     check_odd_runs(arch, 1);
     check_every_slot(arch, 1);
     check_lanes(arch, 1);
+    check_odd_fp8_rows(arch, 1);
+    check_e4m3_rounding(arch, 1);
     return true;
   };
   CHECK(unlisted_mutants("rows", {{cuda::Kernel::qkv_post_1, is_right},

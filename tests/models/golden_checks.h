@@ -101,4 +101,21 @@ inline void check_q8_goldens(Backend& backend, GoldenBar bar = {}) {
   }
 }
 
+/// Likewise with a cache of fp8, heads of any size. Half a step of e4m3 is up to 2^-4 of the element itself: sixteen
+/// times q8_0's bound, but of each element, of which a row's largest ones are the largest share; in the root mean
+/// square of normal rows 2.6% against 0.54%, so 4.8 times q8_0's bar.
+inline void check_fp8_goldens(Backend& backend, GoldenBar bar = {}) {
+  bar.kv = DType::fp8;
+  bar.error = std::max(bar.error, 0.24);
+  bar.gap = std::max(bar.gap, 4.8);
+  const auto folder = golden_dir();
+  for (const char* name : {"qwen3_moe", "glm4", "chatglm2", "bloom"}) {
+    check_golden_decoder(backend, folder / "models" / name, folder / "models" / name / "expected.json", bar);
+  }
+  for (const char* name : {"llamaw.MIXED", "qwen2w.Q6_K"}) {
+    const auto stem = folder / "gguf" / name;
+    check_golden_decoder(backend, stem.string() + ".gguf", stem.string() + ".expected.json", bar);
+  }
+}
+
 }  // namespace inferd::testing

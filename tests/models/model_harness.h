@@ -145,8 +145,8 @@ class Sequences {
     const KvSpec spec = model.kv_spec();
     for (int layer = 0; layer < spec.num_layers; ++layer) {
       const bool fine = std::binary_search(spec.fine_layers.begin(), spec.fine_layers.end(), layer);
-      const DType type = fine && kv_type == DType::q8_0 ? DType::f16 : kv_type;
-      const std::size_t bytes = row_bytes(type, std::int64_t{blocks} * spec.num_kv_heads * kBlock * spec.head_dim);
+      const DType type = fine && (kv_type == DType::q8_0 || kv_type == DType::fp8) ? DType::f16 : kv_type;
+      const std::size_t bytes = kv_bytes(type, std::int64_t{blocks} * spec.num_kv_heads * kBlock, spec.head_dim);
       const std::vector<std::byte> poison(bytes, std::byte{0xff});
       KvLayer kv;
       for (Tensor* tensor : {&kv.keys, &kv.values}) {

@@ -23,7 +23,8 @@ constexpr int fma_shared_floats(int head_dim) {
 struct AttentionParams {
   const float* q;  // [T, q_stride], q heads first
   std::int64_t q_stride;
-  // [blocks][kv_heads][kPageKeys][head_dim], q8_0: q8_pages.cuh; encoders: f32, first key of the first token
+  // [blocks][kv_heads][kPageKeys][head_dim], q8_0: q8_pages.cuh, fp8: fp8_pages.cuh; encoders: f32, first key of the
+  // first token
   const void* keys;
   const void* values;                // likewise
   std::int64_t kv_stride;            // encoders: elements between the keys of two tokens
@@ -61,8 +62,8 @@ constexpr int tile_rows(int head_dim, int arch) {
 }
 /// Keys and values share a buffer where two do not fit beside the queries.
 constexpr int kv_buffers(int head_dim) { return head_dim <= 128 ? 2 : 1; }
-/// q8_0 pages: such a buffer holds codes, and for each 16 of them 4 bytes with their scale; one tile of f16 is made of
-/// whichever comes next.
+/// q8_0 and fp8 pages (q8): such a buffer holds codes, and for each 16 of them 4 bytes with their scale; one tile of
+/// f16 is made of whichever comes next.
 constexpr int q8_staging_bytes(int head_dim) { return kMmaKeys * head_dim / 16 * 20; }
 constexpr int kv_shared_bytes(int head_dim, bool q8) {
   const int tile = kMmaKeys * head_dim * 2;

@@ -1,8 +1,9 @@
-// Tiles of keys and values from q8_0 pages. Their codes are copied as they are; each thread then widens the pieces that
+// Tiles of keys and values from q8_0 and fp8 pages. Their codes are copied as they are; each thread then widens the pieces that
 // it copied itself, so no barrier stands between. An element becomes code * scale, rounded once, to f16: a code times a
 // f16 scale has up to 18 bits, of which 11 stay, an error of an eighth of the half step that a code is off anyway.
 #pragma once
 
+#include "kernels/cuda/dev/fp8_pages.cuh"
 #include "kernels/cuda/dev/kv_tiles.cuh"
 #include "kernels/cuda/dev/q8_pages.cuh"
 
@@ -20,6 +21,33 @@ __device__ inline uint2 widen_codes(std::uint32_t codes, __half2 scale) {
   return make_uint2(pair(0x4140), pair(0x4342));
 }
 
+/// How 16 codes, a piece, become f16, and where the 4 bytes with their scale lie behind a page's codes. `piece` counts
+/// through the page; of those 4 bytes the scale is the half that scale_half says.
+struct Q8Codes {
+  static constexpr __device__ int page_bytes(int rows, int head_dim) { return q8_page_bytes(rows, head_dim); }
+  template <int kDim>
+  static __device__ int scale_word(int piece) {
+    return piece / 4 * 4;
+  }
+  static __device__ int scale_half(int, int piece_in_row) { return piece_in_row / 2 % 2; }
+  static __device__ uint2 widen(std::uint32_t codes, __half2 scale) { return widen_codes(codes, scale); }
+};
+struct Fp8Codes {
+  static constexpr __device__ int page_bytes(int rows, int head_dim) { return fp8_page_bytes(rows, head_dim); }
+  template <int kDim>
+  static __device__ int scale_word(int piece) {
+    return piece / (kDim / 8) * 4;
+  }
+  static __device__ int scale_half(int row, int) { return row % 2; }
+  static __device__ uint2 widen(std::uint32_t codes, __half2 scale) {
+    const uint2 units = ptx::e4m3_to_f16(codes);
+    const __half2 unit = __hmul2(scale, __float2half2_rn(ptx::kE4m3Unit));  // exact: kFp8LargestScale
+    const __half2 low = __hmul2(reinterpret_cast<const __half2&>(units.x), unit);
+    const __half2 high = __hmul2(reinterpret_cast<const __half2&>(units.y), unit);
+    return make_uint2(reinterpret_cast<const std::uint32_t&>(low), reinterpret_cast<const std::uint32_t&>(high));
+  }
+};
+
 /// A tile of keys (or values) as copied: for each piece of 16 codes these and, beside another, their scale.
 template <int kDim>
 struct Q8Staging {
@@ -28,7 +56,7 @@ struct Q8Staging {
 };
 
 /// A thread's pieces of a tile of keys (or values). Unrolled further, its loops take registers that attend_tiles lacks.
-template <int kDim>
+template <int kDim, typename Codes>
 struct Q8Pieces {
   static constexpr int kRow = kDim / 16;                        // pieces of a row
   static constexpr int kCount = kMmaKeys * kRow / kMmaThreads;  // of a thread
@@ -60,18 +88,19 @@ struct Q8Pieces {
 #pragma unroll 4
     for (int i = 0; i < kCount; ++i) {
       const std::int64_t block = table[min(first_page + i * kStep / kPageKeys, last_page)];
-      const std::uint8_t* page = base + (block * num_kv_heads + kv_head) * q8_page_bytes(kPageKeys, kDim);
+      const std::uint8_t* page = base + (block * num_kv_heads + kv_head) * Codes::page_bytes(kPageKeys, kDim);
       const int in_page = (row % kPageKeys + i * kStep % kPageKeys) * kRow + piece;
       const bool there = first + row + i * kStep < end;
       ptx::copy_16_async(to.codes + thread + i * kMmaThreads, page + in_page * 16, there ? 16 : 0);
-      ptx::copy_4_async(to.scales + thread + i * kMmaThreads, page + kPageKeys * kDim + in_page / 4 * 4, there ? 4 : 0);
+      const std::uint8_t* scale = page + kPageKeys * kDim + Codes::template scale_word<kDim>(in_page);
+      ptx::copy_4_async(to.scales + thread + i * kMmaThreads, scale, there ? 4 : 0);
     }
   }
   /// What this thread's copies brought, into SharedRows.
   __device__ void widen(const Q8Staging<kDim>& from, __half* to) const {
     const unsigned thread = ptx::recomputed(threadIdx.x);
     const int row = first_row(thread), piece = thread % kRow;
-    const __half* scales = reinterpret_cast<const __half*>(from.scales + thread) + piece / 2 % 2;
+    const __half* scales = reinterpret_cast<const __half*>(from.scales + thread) + Codes::scale_half(row, piece);
     __half* low = to + SharedRows<kDim>::at(row, piece);
     __half* high = to + SharedRows<kDim>::at(row, piece + kRow);
 #pragma unroll 2
@@ -79,7 +108,7 @@ struct Q8Pieces {
       const uint4 codes = from.codes[thread + i * kMmaThreads];
       const __half2 scale = __half2half2(scales[2 * i * kMmaThreads]);
       const auto store = [&](__half* at, std::uint32_t first, std::uint32_t second) {
-        const uint2 a = widen_codes(first, scale), b = widen_codes(second, scale);
+        const uint2 a = Codes::widen(first, scale), b = Codes::widen(second, scale);
         ptx::store_4_shared(at + i * kStep * kDim, a.x, a.y, b.x, b.y);  // rows of one i lie alike: 8 divides kStep
       };
       store(low, codes.x, codes.y);
@@ -88,8 +117,8 @@ struct Q8Pieces {
   }
 };
 
-/// KvTiles of q8_0 pages: keys and values share a tile of f16 and, where two do not fit beside it, the staging.
-template <int kDim_>
+/// KvTiles of q8_0 or fp8 pages: keys and values share a tile of f16 and, where two do not fit beside it, the staging.
+template <int kDim_, typename Codes = Q8Codes>
 struct Q8Tiles {
   using Element = __half;
   static constexpr int kDim = kDim_;
@@ -99,7 +128,7 @@ struct Q8Tiles {
   // The first and the last 8 codes of a piece lie half a row apart, so that stores of neighbours meet no bank twice.
   static __device__ constexpr int chunk_at(int place) { return place % (kDim / 16) * 2 + place / (kDim / 16); }
 
-  Q8Pieces<kDim> key_pieces, value_pieces;
+  Q8Pieces<kDim, Codes> key_pieces, value_pieces;
   Q8Staging<kDim> *key_staging, *value_staging;
   __half *keys, *values;
 

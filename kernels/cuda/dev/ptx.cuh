@@ -156,6 +156,49 @@ inline __device__ void store_global(float4* to, float4 v) {
   asm volatile("st.global.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(to), "f"(v.x), "f"(v.y), "f"(v.z), "f"(v.w) : "memory");
 }
 
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 890
+constexpr float kE4m3Unit = 1.0f;
+#else
+constexpr float kE4m3Unit = 256.0f;
+#endif
+/// Four e4m3 codes as f16, in units of kE4m3Unit: exact. Before sm_89 a code's bits are those of a f16 of 2^-8 times
+/// the value, but for the sign; NaN, which nobody asks for, is 480 there.
+inline __device__ uint2 e4m3_to_f16(std::uint32_t codes) {
+  uint2 v;
+#if __CUDA_ARCH__ >= 890
+  std::uint16_t low, high;
+  asm("mov.b32 {%0, %1}, %2;" : "=h"(low), "=h"(high) : "r"(codes));
+  asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(v.x) : "h"(low));
+  asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(v.y) : "h"(high));
+#else
+  const std::uint32_t low = __byte_perm(codes, 0, 0x1404), high = __byte_perm(codes, 0, 0x3424);
+  v.x = (low >> 1 & 0x3f803f80u) | (low & 0x80008000u);
+  v.y = (high >> 1 & 0x3f803f80u) | (high & 0x80008000u);
+#endif
+  return v;
+}
+
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ < 890
+/// The code cvt.rn.satfinite gives a number.
+inline __device__ std::uint32_t to_e4m3(float x) {
+  const float magnitude = fminf(fabsf(x), 448.0f);
+  const std::uint32_t bits = __float_as_uint(magnitude);
+  const std::uint32_t normal = ((bits + 0x7ffffu + (bits >> 20 & 1)) >> 20) - (120 << 3);  // biases of 127 and 7
+  const std::uint32_t subnormal = __float_as_uint(magnitude + 0x1p14f) & 0xf;              // in units of 2^-9
+  return (magnitude < 0x1p-6f ? subnormal : normal) | (__float_as_uint(x) >> 24 & 0x80);
+}
+#endif
+/// Two numbers, none of them NaN, as e4m3: to nearest even, at most 448. `low` comes first in memory.
+inline __device__ std::uint32_t to_e4m3(float low, float high) {
+#if __CUDA_ARCH__ >= 890
+  std::uint16_t codes;
+  asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(codes) : "f"(high), "f"(low));
+  return codes;
+#else
+  return to_e4m3(low) | to_e4m3(high) << 8;
+#endif
+}
+
 /// 2^x, relative error 2^-22 (ex2.approx); 2^-inf = 0.
 inline __device__ float exp2(float x) {
   float y;

@@ -19,6 +19,13 @@ constexpr __host__ __device__ int q8_page_bytes(int rows, int head_dim) {
 struct Q8Row {
   const std::int8_t* codes;  // [head_dim]
   const __half* scales;      // [head_dim / kQ8Run]
+
+  static constexpr __device__ int page_bytes(int rows, int head_dim) { return q8_page_bytes(rows, head_dim); }
+  static __device__ Q8Row of(const std::uint8_t* page, int rows, int row, int head_dim) {
+    const int first = row * head_dim;
+    return {reinterpret_cast<const std::int8_t*>(page) + first,
+            reinterpret_cast<const __half*>(page + rows * head_dim) + first / kQ8Run};
+  }
 };
 
 /// Four neighbours as f32: exact.

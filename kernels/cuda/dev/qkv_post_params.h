@@ -17,7 +17,7 @@ struct QkvPostParams {
   std::int64_t rope_stride;  // elements
   std::int64_t second_stride;
   const float* q_scale;       // [T] or null
-  void* keys;                 // [block][kv head][block_size][head_dim], or null; q8_0: q8_pages.cuh
+  void* keys;                 // [block][kv head][block_size][head_dim], or null; q8_pages.cuh, fp8_pages.cuh
   void* values;               // likewise
   const std::int32_t* slots;  // [T]; < 0: a row of padding, of which nothing is kept
   std::int32_t element;       // of keys and values: KvStored
@@ -32,6 +32,6 @@ struct QkvPostParams {
   float eps;
 };
 
-enum KvStored : std::int32_t { kKvF32 = 0, kKvF16 = 1, kKvBf16 = 2, kKvQ8 = 3 };
+enum KvStored : std::int32_t { kKvF32 = 0, kKvF16 = 1, kKvBf16 = 2, kKvQ8 = 3, kKvFp8 = 4 };
 
 }  // namespace inferd::cuda

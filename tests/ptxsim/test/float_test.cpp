@@ -186,6 +186,35 @@ TEST_CASE("cvt from f32 to the narrow formats, every rounding") {
   REQUIRE(evaluate("cvt.rna.tf32.f32 %d, %a;", {0x3f800fff}) == 0x3f800000);
 }
 
+TEST_CASE("e4m3: every code and tie, both signs, saturation, and NaN, by OCP's table") {
+  for (uint32_t code = 0; code < 256; ++code) {
+    const uint32_t half = uint32_t(evaluate("cvt.u16.u32 %h0, %a; cvt.rn.f16x2.e4m3x2 %d, %h0;", {code << 8 | 0x38}));
+    const bool nan = (code & 0x7f) == 0x7f;
+    const uint32_t sign = code >> 7;
+    INFO(code);
+    REQUIRE((half & 0xffff) == 0x3c00);
+    REQUIRE(half >> 16 == (nan ? 0x7fff : sign << 15 | round_by_definition(kHalf, kE4.value(code & 0x7f), "rn")));
+  }
+  std::vector<Row> rows;
+  std::vector<uint32_t> want;
+  const auto add = [&](double x, uint32_t code) {
+    rows.push_back({bits(float(x)), bits(float(-x))});
+    want.push_back(code << 8 | code | 0x80);
+  };
+  for (uint32_t code = 0; code + 1 < kE4.codes; ++code) {
+    const auto half = float((kE4.value(code) + kE4.value(code + 1)) / 2);
+    add(kE4.value(code), code);
+    add(half, code + code % 2);
+    add(std::nextafter(half, 0.0f), code);
+    add(std::nextafter(half, 1e3f), code + 1);
+  }
+  for (const double large : {448.0, 463.9, 464.0, 480.0, 1e30, HUGE_VAL}) add(large, 0x7e);
+  const auto got = evaluate_all("cvt.rn.satfinite.e4m3x2.f32 %h0, %a, %b; cvt.u32.u16 %d, %h0;", rows);
+  for (size_t i = 0; i < rows.size(); ++i) REQUIRE(got[i] == want[i]);
+  const uint64_t nan = bits(std::nanf("")), minus_nan = bits(-std::nanf(""));
+  REQUIRE(evaluate("cvt.rn.satfinite.e4m3x2.f32 %h0, %a, %b; cvt.u32.u16 %d, %h0;", {nan, minus_nan}) == 0x7f7f);
+}
+
 TEST_CASE("every f16, bf16 and fp8 code widens exactly") {
   std::vector<Row> rows;
   for (uint32_t code = 0; code < 0x8000; code += 7) rows.push_back({code});
