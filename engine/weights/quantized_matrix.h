@@ -32,6 +32,11 @@ std::optional<QuantizedMatrix> read_quantized_matrix(const Checkpoint& checkpoin
                                                      const std::string& module, std::int64_t rows,
                                                      std::int64_t columns);
 
+/// Bytes that a tensor of the files takes as part of the rows above. Its own, but for bitsandbytes' matrices of 4 bits:
+/// what their rows take is counted with `module`.weight, 0 with their other parts. Throws CheckpointError if what the
+/// files say of such a matrix cannot be read.
+std::size_t loaded_bytes(const Checkpoint& checkpoint, const StoredTensor& tensor);
+
 /// Whether the files keep the matrix of `module` in parts instead of as one tensor `module`.weight.
 bool has_quantized_parts(const Checkpoint& checkpoint, const std::string& module);
 
