@@ -52,6 +52,7 @@ constexpr std::array<DTypeInfo, kDTypeCount> kTypes{{
     {DType::g8_128, "G8_128", -1, 128, 133, true},
     {DType::nf4, "NF4", -1, 64, 36, true},
     {DType::fp4, "FP4", -1, 64, 36, true},
+    {DType::f8_e4m3, "F8_E4M3", -1, 1, 1, false},
 }};
 
 // Ids 4, 5, 31 to 33 and 36 to 38 were retired by the format; the names stay so that old files are refused by name.

@@ -55,9 +55,10 @@ enum class DType : std::uint8_t {
   // likewise, of bitsandbytes' 4-bit codes (quant_formats.h)
   nf4,
   fp4,
+  f8_e4m3,  // of folders: sign, four bits of exponent, three of fraction
 };
 
-inline constexpr int kDTypeCount = static_cast<int>(DType::fp4) + 1;
+inline constexpr int kDTypeCount = static_cast<int>(DType::f8_e4m3) + 1;
 
 struct DTypeInfo {
   DType dtype;

@@ -183,6 +183,7 @@ QuantizedMatrix read_table_matrix(const Checkpoint& checkpoint, const std::strin
 
 std::size_t loaded_bytes(const Checkpoint& checkpoint, const StoredTensor& tensor) {
   constexpr std::string_view kEnd = ".weight";
+  if (tensor.dtype == DType::f8_e4m3) return tensor.bytes * 2;
   const std::size_t end = tensor.name.rfind(kEnd);
   if (end == std::string::npos) return tensor.bytes;
   const std::string weight = tensor.name.substr(0, end + kEnd.size());
