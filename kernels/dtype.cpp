@@ -53,6 +53,7 @@ constexpr std::array<DTypeInfo, kDTypeCount> kTypes{{
     {DType::nf4, "NF4", -1, 64, 36, true},
     {DType::fp4, "FP4", -1, 64, 36, true},
     {DType::fp8, "FP8", -1, 1, 1, true},
+    {DType::f8_e4m3, "F8_E4M3", -1, 1, 1, false},
 }};
 
 // Ids 4, 5, 31 to 33 and 36 to 38 were retired by the format; the names stay so that old files are refused by name.

@@ -56,9 +56,10 @@ enum class DType : std::uint8_t {
   nf4,
   fp4,
   fp8,  // of KV caches only: e4m3, one f16 scale for a token's keys (or values) of a head; see kv_bytes
+  f8_e4m3,  // of folders: sign, four bits of exponent, three of fraction
 };
 
-inline constexpr int kDTypeCount = static_cast<int>(DType::fp8) + 1;
+inline constexpr int kDTypeCount = static_cast<int>(DType::f8_e4m3) + 1;
 
 struct DTypeInfo {
   DType dtype;

@@ -219,6 +219,9 @@ void dequantize_plain(DType dtype, Bytes source, float* out, std::int64_t elemen
       return widen<std::int64_t>(source, out, elements);
     case DType::u8:
       return widen<std::uint8_t>(source, out, elements);
+    case DType::f8_e4m3:
+      for (std::int64_t i = 0; i < elements; ++i) out[i] = f8_e4m3_to_f32(source[i]);
+      return;
     case DType::boolean:
       for (std::int64_t i = 0; i < elements; ++i) out[i] = source[i] != 0 ? 1.0f : 0.0f;
       return;

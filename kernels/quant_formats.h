@@ -29,6 +29,17 @@ inline float f16_to_f32(std::uint16_t half) {
 /// bfloat16 is the upper half of a float.
 inline float bf16_to_f32(std::uint16_t value) { return std::bit_cast<float>(static_cast<std::uint32_t>(value) << 16); }
 
+/// e4m3 as folders store it, exact: subnormals in units of 2^-9, no infinities, NaN for all ones.
+inline float f8_e4m3_to_f32(std::uint8_t code) {
+  const std::uint32_t sign = static_cast<std::uint32_t>(code & 0x80u) << 24;
+  const std::uint32_t exponent = (code >> 3) & 15u, fraction = code & 7u;
+  if (exponent == 0) {
+    return std::bit_cast<float>(std::bit_cast<std::uint32_t>(static_cast<float>(fraction) * 0x1p-9f) | sign);
+  }
+  if (exponent == 15 && fraction == 7) return std::bit_cast<float>(sign | 0x7fc00000u);
+  return std::bit_cast<float>(sign | ((exponent + 120u) << 23) | (fraction << 20));
+}
+
 /// The eight 6-bit scales and minima in the 12 bytes of a Q4_K or Q5_K block.
 inline void unpack_k_scales(const std::uint8_t* packed, std::uint8_t scales[8], std::uint8_t minima[8]) {
   for (int b = 0; b < 4; ++b) {

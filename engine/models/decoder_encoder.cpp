@@ -146,6 +146,14 @@ std::vector<float> matrix_row(const StoredTensor& matrix, std::int64_t row) {
   return values;
 }
 
+/// The matrix that has the output rows of yes and no.
+const StoredTensor& judging_matrix(const Checkpoint& checkpoint, const ModelConfig& config, const DecoderRole& role) {
+  if (role.has_labels) return checkpoint.require("cls.output.weight", {2, config.hidden_size});
+  const TensorNames names(checkpoint);
+  return checkpoint.require(names.stored(config.tie_word_embeddings ? "model.embed_tokens.weight" : "lm_head.weight"),
+                            {config.vocab_size, config.hidden_size});
+}
+
 }  // namespace
 
 ScoreHead load_decoder_head(const Checkpoint& checkpoint, const ModelConfig& config, Backend& backend,
@@ -156,13 +164,10 @@ ScoreHead load_decoder_head(const Checkpoint& checkpoint, const ModelConfig& con
   }
   const std::int32_t yes = role.yes >= 0 ? role.yes : options.yes_token;
   const std::int32_t no = role.no >= 0 ? role.no : options.no_token;
-  if (yes < 0 || no < 0 || yes >= config.vocab_size || no >= config.vocab_size) {
+  const StoredTensor& matrix = judging_matrix(checkpoint, config, role);
+  if (yes < 0 || no < 0 || yes >= matrix.shape[0] || no >= matrix.shape[0]) {
     throw CheckpointError(log_safe(checkpoint.path()), "tokenizer", "the words yes and no as one token each", "none");
   }
-  const TensorNames names(checkpoint);
-  const StoredTensor& matrix =
-      checkpoint.require(names.stored(config.tie_word_embeddings ? "model.embed_tokens.weight" : "lm_head.weight"),
-                         {config.vocab_size, config.hidden_size});
   std::vector<float> difference = matrix_row(matrix, yes);
   const std::vector<float> other = matrix_row(matrix, no);
   for (std::size_t i = 0; i < difference.size(); ++i) difference[i] -= other[i];

@@ -15,15 +15,17 @@ struct DecoderRole {
   enum class Kind { generator, embedder, reranker } kind = Kind::generator;
   PoolingConfig pooling;           // embedder
   bool has_head = false;           // reranker: score.weight, else the words yes and no
-  std::int32_t yes = -1, no = -1;  // reranker without a head: ids of the words, if the files name them
+  bool has_labels = false;         // reranker: GGUF's cls.output.weight has the output rows of the words, and no others
+  std::int32_t yes = -1, no = -1;  // reranker without a head: the words' rows, or their ids, if the files name them
 };
 
 /// A pooling module or GGUF pooling type makes an embedder. A sequence classifier, a LogitScore module, GGUF's rank
-/// pooling, or a Qwen3 whose name contains "reranker" (its first files say it nowhere else) make a reranker. Throws
+/// pooling, or a Qwen3 whose name contains "reranker" (many of its files say it nowhere else) make a reranker. Throws
 /// CheckpointError for kinds inferd does not have.
 DecoderRole read_decoder_role(const Checkpoint& checkpoint, const ModelConfig& config);
 
-/// Loads the head of a reranking decoder: score.weight, or the difference of the output rows of yes and no.
+/// Loads the head of a reranking decoder: score.weight, or the difference of the output rows of yes and no, which are
+/// all that cls.output.weight has.
 ScoreHead load_decoder_head(const Checkpoint& checkpoint, const ModelConfig& config, Backend& backend,
                             const ModelOptions& options, const DecoderRole& role);
 

@@ -1,6 +1,7 @@
 // What a decoder's files say it is for.
 #include <algorithm>
 #include <string>
+#include <vector>
 
 #include "base/errors.h"
 #include "base/log.h"
@@ -12,13 +13,15 @@ namespace {
 
 constexpr std::int64_t kLongestInput = 8192;  // tokens: one step holds a whole input
 
-std::string lower_name(const Checkpoint& checkpoint) {
+/// Whether the model's file or folder, or the name in a GGUF file, is called a reranker.
+bool named_reranker(const Checkpoint& checkpoint) {
   std::string path = checkpoint.path();
   while (path.size() > 1 && path.back() == '/') path.pop_back();
   std::string name = path.substr(path.rfind('/') + 1);
+  if (checkpoint.metadata() != nullptr) name += " " + checkpoint.metadata()->string("general.name").value_or("");
   std::transform(name.begin(), name.end(), name.begin(),
                  [](unsigned char c) { return static_cast<char>(c >= 'A' && c <= 'Z' ? c + 32 : c); });
-  return name;
+  return name.find("reranker") != std::string::npos;
 }
 
 /// The settings of the module whose type ends in `kind`; nothing without such a module.
@@ -38,11 +41,28 @@ void set_embedder(const Checkpoint& checkpoint, const ModelConfig& config, Decod
   role->pooling = read_pooling_config(checkpoint, config);
 }
 
+/// The rows of cls.output.weight that stand for yes and no.
+void read_labels(const Checkpoint& checkpoint, const ModelConfig& config, DecoderRole* role) {
+  if (checkpoint.find("cls.output.weight") == nullptr) return;
+  const std::string key = config.model_type + ".classifier.output_labels";
+  const std::vector<std::string>* labels = checkpoint.metadata()->strings(key);
+  for (std::size_t i = 0; labels != nullptr && labels->size() == 2 && i < 2; ++i) {
+    if ((*labels)[i] == "yes") role->yes = static_cast<std::int32_t>(i);
+    if ((*labels)[i] == "no") role->no = static_cast<std::int32_t>(i);
+  }
+  if (role->yes < 0 || role->no < 0) {
+    throw CheckpointError(log_safe(checkpoint.path()), log_safe(key), "yes and no, the rows of cls.output.weight",
+                          labels == nullptr ? "none" : std::to_string(labels->size()) + " labels without these");
+  }
+  role->has_labels = true;
+}
+
 void read_gguf_role(const Checkpoint& checkpoint, const ModelConfig& config, DecoderRole* role) {
   constexpr std::int64_t kNone = 0, kRank = 4;
   const std::int64_t pooling = checkpoint.metadata()->integer(config.model_type + ".pooling_type").value_or(kNone);
-  if (pooling == kRank) {
+  if (pooling == kRank || (pooling == kNone && config.family == "qwen3" && named_reranker(checkpoint))) {
     role->kind = DecoderRole::Kind::reranker;
+    read_labels(checkpoint, config, role);
   } else if (pooling != kNone) {
     set_embedder(checkpoint, config, role);
   }
@@ -61,7 +81,7 @@ void read_folder_role(const Checkpoint& checkpoint, const ModelConfig& config, D
     role->no = static_cast<std::int32_t>(fields.require_integer({"false_token_id"}, 0, config.vocab_size - 1));
   } else if (module_path(checkpoint, ".Pooling")) {
     set_embedder(checkpoint, config, role);
-  } else if (config.family == "qwen3" && lower_name(checkpoint).find("reranker") != std::string::npos) {
+  } else if (config.family == "qwen3" && named_reranker(checkpoint)) {
     role->kind = DecoderRole::Kind::reranker;
   }
 }

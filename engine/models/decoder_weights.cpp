@@ -123,7 +123,7 @@ DecoderWeights load_decoder_weights(WeightLoader& loader, const ModelConfig& con
   }
   // Tied files may hold the matrix twice; old ones the frequencies, which follow from the configuration.
   loader.finish({"lm_head.weight", "rotary_emb.inv_freq", "rotary_pos_emb.inv_freq", "rope_freqs.weight",
-                 "rope_factors_long.weight", "rope_factors_short.weight", "score.weight"});
+                 "rope_factors_long.weight", "rope_factors_short.weight", "score.weight", "cls.output.weight"});
   return weights;
 }
 

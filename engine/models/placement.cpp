@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "engine/models/rank_config.h"
+#include "engine/weights/quantized_matrix.h"
 #include "engine/weights/tensor_roles.h"
 
 namespace inferd {
@@ -30,13 +31,14 @@ DecoderFootprint measure_decoder(const Checkpoint& checkpoint, const ModelConfig
   const std::size_t output_parts = config.vocab_size % ranks == 0 ? parts : 1;
   for (const StoredTensor& tensor : checkpoint.tensors()) {
     const int layer = layer_of(tensor.name);
+    const std::size_t bytes = loaded_bytes(checkpoint, tensor);
     if (layer >= 0 && layer < config.num_layers) {
       // Some vectors are divided, but they weigh nothing.
-      out.layers[static_cast<std::size_t>(layer)] += tensor.bytes / (tensor.shape.size() > 1 ? parts : 1);
+      out.layers[static_cast<std::size_t>(layer)] += bytes / (tensor.shape.size() > 1 ? parts : 1);
     } else if (is_output_matrix(tensor.name)) {
-      if (!config.tie_word_embeddings) out.output += tensor.bytes / output_parts;
+      if (!config.tie_word_embeddings) out.output += bytes / output_parts;
     } else {
-      (is_token_embedding(tensor.name) ? out.embedding : out.shared) += tensor.bytes;
+      (is_token_embedding(tensor.name) ? out.embedding : out.shared) += bytes;
     }
   }
   const ModelConfig own = rank_config(config, ranks);

@@ -45,6 +45,8 @@ class GgufReader {
   TokenId find_control(std::string_view text) const;
   /// Whether texts stand between two special tokens.
   bool is_encoder() const { return metadata_.string("general.architecture").value_or("").ends_with("bert"); }
+  /// Whether the file is an embedding Qwen3 from before converters knew of the end of text, where its vector is read.
+  bool is_early_embedder() const;
   /// The prefix and suffix that the add_* keys ask for; the arguments say what holds without them.
   void read_affixes(bool bos_default, bool eos_default);
   void glm_prefix();
@@ -113,6 +115,12 @@ void GgufReader::read_affixes(bool bos_default, bool eos_default) {
   const TokenId bos = parts.special.bos, eos = parts.special.eos;
   parts.pair = {{Kind::special, bos, 0}, {Kind::first, -1, 0},  {Kind::special, eos, 0},
                 {Kind::special, eos, 0}, {Kind::second, -1, 0}, {Kind::special, eos, 0}};
+}
+
+bool GgufReader::is_early_embedder() const {
+  constexpr std::int64_t kLast = 3;
+  return metadata_.string("general.architecture").value_or("") == "qwen3" &&
+         metadata_.integer("qwen3.pooling_type").value_or(0) == kLast && !metadata_.has("tokenizer.ggml.add_eos_token");
 }
 
 TokenId GgufReader::find_control(std::string_view text) const {
@@ -192,6 +200,8 @@ void GgufReader::read_byte_level() {
   build_byte_level(split, merges, &parts);
   read_affixes(split.add_bos || is_encoder(), is_encoder());
   if (split.glm_prefix) glm_prefix();
+  const TokenId end = is_early_embedder() ? find_control("<|endoftext|>") : -1;
+  if (end >= 0) parts.suffix = {end};
 }
 
 void GgufReader::read_sentencepiece(bool unigram) {

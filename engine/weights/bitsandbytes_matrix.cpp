@@ -99,14 +99,28 @@ std::vector<float> read_magnitudes(const Checkpoint& checkpoint, const std::stri
   return magnitudes;
 }
 
+/// What the files say of the matrix `weight`; null: it is not one of 4 bits.
+const StoredTensor* find_state(const Checkpoint& checkpoint, const std::string& weight, DType* dtype) {
+  for (const auto& [type, name] : {std::pair{DType::fp4, "fp4"}, {DType::nf4, "nf4"}}) {
+    *dtype = type;
+    if (const auto* found = checkpoint.find(weight + ".quant_state.bitsandbytes__" + name)) return found;
+  }
+  return nullptr;
+}
+
+/// The type its rows have: f32 where a block of ours would need two of the file's magnitudes.
+DType loaded_type(DType dtype, std::int64_t block, std::int64_t columns) {
+  return columns % kColumns == 0 && block % kColumns == 0 ? dtype : DType::f32;
+}
+
 /// Half of values are in the upper bits of their bytes: those with an even index.
 int code_at(const StoredTensor& packed, std::int64_t index) {
   const auto both = static_cast<std::uint8_t>(packed.data[index / 2]);
   return index % 2 == 0 ? both >> 4 : both & 15;
 }
 
-/// The values themselves, where a block of ours would need two of the file's magnitudes: its rows do not end with its
-/// blocks, which go on from row to row, or its blocks are short.
+/// The values themselves, where rows do not end with the file's blocks, which go on from row to row, or these are
+/// short.
 void write_values(QuantizedMatrix& matrix, const StoredTensor& packed, const QuantState& state,
                   const std::vector<float>& table, const std::vector<float>& magnitudes) {
   std::byte* out = matrix.data.data();
@@ -142,14 +156,14 @@ QuantizedMatrix read_table_matrix(const Checkpoint& checkpoint, const std::strin
                           "two codes a byte for " + shape_text(std::array{rows, columns}),
                           std::to_string(packed.bytes) + " bytes");
   }
-  const std::string state_name = weight + ".quant_state.bitsandbytes__";
-  const DType dtype = checkpoint.find(state_name + "fp4") != nullptr ? DType::fp4 : DType::nf4;
-  const StoredTensor& stored_state = require_any(checkpoint, state_name + (dtype == DType::fp4 ? "fp4" : "nf4"));
+  DType dtype = DType::nf4;
+  if (find_state(checkpoint, weight, &dtype) == nullptr) dtype = DType::nf4;
+  const StoredTensor& stored_state =
+      require_any(checkpoint, weight + ".quant_state.bitsandbytes__" + (dtype == DType::fp4 ? "fp4" : "nf4"));
   const bool nested = checkpoint.find(weight + ".nested_absmax") != nullptr;
   const QuantState state = read_state(stored_state, dtype, rows, columns, nested);
   QuantizedMatrix matrix;
-  const bool in_blocks = columns % kColumns == 0 && state.block % kColumns == 0;
-  matrix.dtype = in_blocks ? dtype : DType::f32;
+  matrix.dtype = loaded_type(dtype, state.block, columns);
   matrix.rows = rows;
   matrix.columns = columns;
   matrix.tensors = {&packed, &stored_state};
@@ -159,12 +173,36 @@ QuantizedMatrix read_table_matrix(const Checkpoint& checkpoint, const std::strin
   const std::int64_t blocks = (values + state.block - 1) / state.block;
   const std::vector<float> magnitudes = read_magnitudes(checkpoint, weight, state, blocks, matrix.tensors);
   matrix.data.resize(static_cast<std::size_t>(rows) * row_bytes(matrix.dtype, columns));
-  if (in_blocks) {
+  if (matrix.dtype == dtype) {
     write_blocks(matrix, packed, state, magnitudes);
   } else {
     write_values(matrix, packed, state, widened(table), magnitudes);
   }
   return matrix;
+}
+
+std::size_t loaded_bytes(const Checkpoint& checkpoint, const StoredTensor& tensor) {
+  constexpr std::string_view kEnd = ".weight";
+  if (tensor.dtype == DType::f8_e4m3) return tensor.bytes * 2;
+  const std::size_t end = tensor.name.rfind(kEnd);
+  if (end == std::string::npos) return tensor.bytes;
+  const std::string weight = tensor.name.substr(0, end + kEnd.size());
+  DType dtype = DType::nf4;
+  const StoredTensor* state = find_state(checkpoint, weight, &dtype);
+  if (state == nullptr) return tensor.bytes;
+  if (tensor.name != weight) return 0;
+  const std::string where = state->file + ": " + log_safe(state->name);
+  const Json json = read_object(*state);
+  const JsonFields fields(json, where);
+  const std::int64_t block = read_block(fields, where, "blocksize");
+  const std::vector<std::int64_t> shape = fields.integers({"shape"}, 1, std::int64_t{1} << 40);
+  std::int64_t values = 0;
+  if (shape.size() != 2 || __builtin_mul_overflow(shape[0], shape[1], &values) ||
+      tensor.bytes != (static_cast<std::size_t>(values) + 1) / 2) {
+    throw CheckpointError(where, "shape", "rows and columns of " + std::to_string(tensor.bytes) + " bytes",
+                          shape_text(shape));
+  }
+  return static_cast<std::size_t>(shape[0]) * row_bytes(loaded_type(dtype, block, shape[1]), shape[1]);
 }
 
 }  // namespace inferd

@@ -51,5 +51,8 @@ QuantizedMatrix read_table_matrix(const Checkpoint& checkpoint, const std::strin
                                   std::int64_t columns);
 QuantizedMatrix read_int8_matrix(const Checkpoint& checkpoint, const QuantizationConfig& config,
                                  const std::string& module, std::int64_t rows, std::int64_t columns);
+/// In F16: code times scale, rounded to the nearest.
+QuantizedMatrix read_float8_matrix(const Checkpoint& checkpoint, const QuantizationConfig& config,
+                                   const std::string& module, std::int64_t rows, std::int64_t columns);
 
 }  // namespace inferd

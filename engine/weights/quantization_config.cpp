@@ -66,14 +66,44 @@ QuantizationConfig read_awq(const JsonFields& fields, const std::string& file) {
   return config;
 }
 
-/// What a group of compressed-tensors says about weights must be something the tensors can be read by.
-void check_scheme(const Json& scheme, const std::string& file, const std::string& prefix) {
+/// Sizes of rectangles that share a scale, under `name`: outputs and inputs. All groups must have the same.
+void read_block(const JsonFields& fields, const std::string& file, const std::string& prefix, const char* name,
+                QuantizationConfig* config) {
+  const std::vector<std::int64_t> sizes = fields.integers({name}, 1, kMaxGroup);
+  if (sizes.empty() && config->block_rows == 0) return;
+  const bool other = config->block_rows > 0 && sizes != std::vector{config->block_rows, config->block_columns};
+  if (sizes.size() != 2 || other) {
+    throw CheckpointError(file, prefix + name, "two sizes, the same everywhere",
+                          std::to_string(sizes.size()) + (other ? ", others than before" : ""));
+  }
+  config->block_rows = sizes[0];
+  config->block_columns = sizes[1];
+}
+
+QuantizationConfig read_fp8(const JsonFields& fields, const std::string& file) {
+  QuantizationConfig config{.method = QuantMethod::fp8, .file = file, .bits = 8, .label = "FP8"};
+  const std::string format = fields.string({"fmt"}).value_or("e4m3");
+  if (format != "e4m3") refuse(file, "fmt", "\"e4m3\"", "\"" + format + "\"");
+  read_block(fields, file, "", "weight_block_size", &config);
+  return config;
+}
+
+/// What a group of compressed-tensors says about weights must be something the tensors can be read by. floats: the
+/// format may have FP8.
+void check_scheme(const Json& scheme, const std::string& file, const std::string& prefix, bool floats,
+                  QuantizationConfig* config) {
   const JsonFields fields(scheme, file, prefix);
   const std::string type = fields.string({"type"}).value_or("int");
-  if (type != "int") refuse(file, prefix + "type", "\"int\"", "\"" + type + "\"");
+  if (type != "int" && !(floats && type == "float")) {
+    refuse(file, prefix + "type", floats ? "\"int\" or \"float\"" : "\"int\"", "\"" + type + "\"");
+  }
   const std::int64_t bits = fields.require_integer({"num_bits"}, 1, 64);
-  if (bits != 4 && bits != 8) throw CheckpointError(file, prefix + "num_bits", "4 or 8", std::to_string(bits));
+  const bool is_float = type == "float";
+  if (bits != 8 && (bits != 4 || is_float)) {
+    throw CheckpointError(file, prefix + "num_bits", is_float ? "8" : "4 or 8", std::to_string(bits));
+  }
   const std::string strategy = fields.string({"strategy"}).value_or("channel");
+  if (is_float && strategy == "block") return read_block(fields, file, prefix, "block_structure", config);
   if (strategy != "tensor" && strategy != "channel" && strategy != "group") {
     refuse(file, prefix + "strategy", "\"tensor\", \"channel\" or \"group\"", "\"" + strategy + "\"");
   }
@@ -92,8 +122,9 @@ bool rounds_to_int8(const Json& group, const std::string& file, const std::strin
 QuantizationConfig read_compressed(const JsonFields& fields, const std::string& file) {
   QuantizationConfig config{.method = QuantMethod::compressed_tensors, .file = file};
   const std::string format = fields.string({"format"}).value_or("");
-  if (format != "pack-quantized" && format != "int-quantized" && format != "naive-quantized") {
-    refuse(file, "format", "\"int-quantized\" or \"pack-quantized\"", "\"" + format + "\"");
+  const bool floats = format == "float-quantized" || format == "naive-quantized";
+  if (format != "pack-quantized" && format != "int-quantized" && !floats) {
+    refuse(file, "format", "\"int-quantized\", \"pack-quantized\" or \"float-quantized\"", "\"" + format + "\"");
   }
   for (const char* extra : {"sparsity_config", "transform_config"}) {
     const Json* settings = fields.object(extra);
@@ -109,10 +140,12 @@ QuantizationConfig read_compressed(const JsonFields& fields, const std::string& 
     const std::string prefix = "config_groups." + log_safe(name) + ".";
     const Json* weights = JsonFields(group, file, prefix).object("weights");
     if (weights == nullptr) throw CheckpointError(file, prefix + "weights", "an object", "none");
-    check_scheme(*weights, file, prefix + "weights.");
+    check_scheme(*weights, file, prefix + "weights.", floats, &config);
     config.int8_activations = config.int8_activations && rounds_to_int8(group, file, prefix);
   }
-  config.label = format == "pack-quantized" ? "compressed-tensors, packed" : "compressed-tensors, int8";
+  config.label = format == "pack-quantized"    ? "compressed-tensors, packed"
+                 : format == "float-quantized" ? "compressed-tensors, FP8"
+                                               : "compressed-tensors, int8";
   return config;
 }
 
@@ -133,7 +166,8 @@ QuantizationConfig read_settings(const Json& settings, const std::string& file, 
   if (method == "awq") return read_awq(fields, file);
   if (method == "compressed-tensors") return read_compressed(fields, file);
   if (method == "bitsandbytes") return read_bitsandbytes(fields, file);
-  refuse(file, "quant_method", "gptq, awq, compressed-tensors or bitsandbytes", "\"" + method + "\"");
+  if (method == "fp8") return read_fp8(fields, file);
+  refuse(file, "quant_method", "gptq, awq, compressed-tensors, bitsandbytes or fp8", "\"" + method + "\"");
 }
 
 }  // namespace

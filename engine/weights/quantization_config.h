@@ -8,7 +8,7 @@
 
 namespace inferd {
 
-enum class QuantMethod { none, gptq, awq, compressed_tensors, bitsandbytes_int8, bitsandbytes_4bit };
+enum class QuantMethod { none, gptq, awq, compressed_tensors, bitsandbytes_int8, bitsandbytes_4bit, fp8 };
 
 struct QuantizationConfig {
   QuantMethod method = QuantMethod::none;
@@ -16,6 +16,8 @@ struct QuantizationConfig {
   int bits = 0;        // of a code; 0: as each matrix's shape tells
   /// Inputs that share a scale; -1: all; 0: as each matrix's shape tells.
   std::int64_t group_size = 0;
+  /// Outputs and inputs of FP8's rectangles of one scale; 0: as each matrix's shape tells.
+  std::int64_t block_rows = 0, block_columns = 0;
   bool zeros_less_one = false;  // GPTQ's first layout stores zero - 1
   /// Every layer's inputs are to be rounded to int8 without a zero, by one scale a token, or one known beforehand.
   bool int8_activations = false;

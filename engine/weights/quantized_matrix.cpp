@@ -25,7 +25,13 @@ std::optional<QuantizedMatrix> read_quantized_matrix(const Checkpoint& checkpoin
         return std::nullopt;
       }
       return read_table_matrix(checkpoint, module, rows, columns);
+    case QuantMethod::fp8:
+      if (weight == nullptr || weight->dtype != DType::f8_e4m3) return std::nullopt;
+      return read_float8_matrix(checkpoint, config, module, rows, columns);
     case QuantMethod::compressed_tensors:
+      if (weight != nullptr && weight->dtype == DType::f8_e4m3) {
+        return read_float8_matrix(checkpoint, config, module, rows, columns);
+      }
       if (weight == nullptr && checkpoint.find(module + ".weight_packed") != nullptr) {
         return read_packed_matrix(checkpoint, module, rows, columns);
       }

@@ -14,8 +14,8 @@ constexpr std::uint64_t kMaxHeaderBytes = 32u << 20;
 constexpr JsonLimits kHeaderLimits{.max_bytes = kMaxHeaderBytes, .max_depth = 4, .max_nodes = 1'500'000};
 constexpr std::size_t kMaxShards = 1024;
 
-constexpr DType kFileTypes[] = {DType::f64, DType::f32, DType::f16, DType::bf16, DType::i64,
-                                DType::i32, DType::i16, DType::i8,  DType::u8,   DType::boolean};
+constexpr DType kFileTypes[] = {DType::f64, DType::f32, DType::f16, DType::bf16,    DType::i64,    DType::i32,
+                                DType::i16, DType::i8,  DType::u8,  DType::boolean, DType::f8_e4m3};
 
 std::optional<DType> dtype_of(std::string_view name) {
   for (DType dtype : kFileTypes) {

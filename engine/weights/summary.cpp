@@ -42,7 +42,8 @@ std::int64_t parameters_in(const StoredTensor& tensor, const QuantizationConfig&
     return std::any_of(ends.begin(), ends.end(), [name](std::string_view end) { return name.ends_with(end); });
   };
   if (name.find(".weight.") != std::string_view::npos ||  // bitsandbytes' magnitudes and tables
-      ends_with_any({".qzeros", ".scales", ".g_idx", "_scale", "_zero_point", "_shape", "_g_idx", "_format", ".SCB"})) {
+      ends_with_any({".qzeros", ".scales", ".g_idx", "_scale", "_scale_inv", "_zero_point", "_shape", "_g_idx",
+                     "_format", ".SCB"})) {
     return 0;
   }
   if (ends_with_any({".qweight", ".weight_packed"})) {

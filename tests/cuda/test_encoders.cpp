@@ -12,12 +12,17 @@ double scale_of(const std::vector<float>& row) {
   return scale;
 }
 
+/// In a folder, or beside a file.
+Json expected_of(std::filesystem::path path) {
+  return read_golden(path.extension() == ".gguf" ? path.replace_extension("expected.json") : path / "expected.json");
+}
+
 /// The vectors of an expected.json, each input alone; then all in one batch, to the same bits.
 void check_vectors(Backend& backend, const std::filesystem::path& path, double bar) {
   INFO(path.string());
   TestModel model(backend, path);
   REQUIRE(model.loaded.encoder != nullptr);
-  const Json expected = read_golden(path / "expected.json");
+  const Json expected = expected_of(path);
   std::vector<std::vector<std::int32_t>> inputs;
   std::vector<std::vector<float>> alone;
   for (const Json& one : expected["embeddings"]) {
@@ -45,7 +50,7 @@ void check_scores(Backend& backend, const std::filesystem::path& path, double ba
     }
     return encode(backend, *model.loaded.encoder, inputs, types);
   };
-  const Json expected = read_golden(path / "expected.json");
+  const Json expected = expected_of(path);
   for (const Json& one : expected["pairs"]) {
     const double logit = one["logit"].get<double>();
     CHECK(std::fabs(score({one}).at(0).at(0) - logit) <= bar * std::max(1.0, std::fabs(logit)));
@@ -61,10 +66,10 @@ TEST_CASE("encoders of every family agree with the reference, alone and in a bat
   for (const auto& [mode, bar] : {std::pair{ActivationMode::f32, 2e-3}, {ActivationMode::automatic, 5e-2}}) {
     const auto backend = make_cuda_backend({.activations = mode});
     for (const char* name : {"models/bert", "models/bert_cls", "encoders/xlmr", "encoders/gte", "encoders/nomic",
-                             "encoders/qwen3_embedding"}) {
+                             "encoders/qwen3_embedding", "encoders/qwen3_gguf/embedding.gguf"}) {
       check_vectors(*backend, golden_dir() / name, bar);
     }
-    for (const char* name : {"bert_rerank", "gte_rerank", "qwen3_score"}) {
+    for (const char* name : {"bert_rerank", "gte_rerank", "qwen3_score", "qwen3_gguf/reranker_untied.gguf"}) {
       check_scores(*backend, golden_dir() / "encoders" / name, bar);
     }
   }

@@ -47,7 +47,7 @@ TEST_CASE("decoders with forwards of their own agree with the reference") {
 
 TEST_CASE("folders quantised by groups agree with the reference") {
   Gpu().check_folders({"llama3_gptq4_actorder", "qwen2_gptq8", "llama3_awq", "qwen2_w8a8", "qwen2_w4a16_asym",
-                       "qwen2_nf4", "llama3_fp4"});
+                       "qwen2_nf4", "llama3_fp4", "qwen2_gptq2", "qwen2_gptq3_asym"});
 }
 
 TEST_CASE("a folder made for int8 activations agrees with a reference that rounds them so") {

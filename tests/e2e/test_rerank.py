@@ -9,11 +9,13 @@ from daemon import ROOT, Daemon
 
 ENCODERS = os.path.join(ROOT, "tests", "golden", "encoders")
 NAMES = ["xlmr_rerank", "bert_rerank", "gte_rerank", "qwen3-reranker", "qwen3_score", "xlmr", "nomic", "qwen3_embedding",
-         "xlmr_rerank.gguf", "xlmr.gguf", "nomic.gguf"]
+         "xlmr_rerank.gguf", "xlmr.gguf", "nomic.gguf", "qwen3_gguf/embedding.gguf", "qwen3_gguf/embedding_early.gguf",
+         "qwen3_gguf/reranker.gguf", "qwen3_gguf/reranker_untied.gguf", "qwen3_gguf/reranker_plain.gguf"]
 
 
 def expected(name):
-    with open(os.path.join(ENCODERS, name.removesuffix(".gguf"), "expected.json"), encoding="utf-8") as file:
+    stem = name.removesuffix(".gguf")
+    with open(os.path.join(ENCODERS, stem + ".expected.json" if "qwen3_gguf" in name else stem + "/expected.json"), encoding="utf-8") as file:
         return json.load(file)
 
 
@@ -28,7 +30,8 @@ def rerank(http, model, query, documents, **more):
     return http.post("/v1/rerank", json={"model": model, "query": query, "documents": documents, **more})
 
 
-@pytest.mark.parametrize("name", ["xlmr_rerank", "xlmr_rerank.gguf", "bert_rerank", "gte_rerank", "qwen3-reranker", "qwen3_score"])
+@pytest.mark.parametrize("name", ["xlmr_rerank", "xlmr_rerank.gguf", "bert_rerank", "gte_rerank", "qwen3-reranker", "qwen3_score",
+                                  "qwen3_gguf/reranker.gguf", "qwen3_gguf/reranker_untied.gguf", "qwen3_gguf/reranker_plain.gguf"])
 def test_scores_equal_the_reference(encoders, name):
     raw = name == "bert_rerank"  # its config asks for scores without a sigmoid
     for case in expected(name)["pairs"]:
@@ -87,7 +90,8 @@ def test_rerankers_do_nothing_else(encoders):
         assert answer.status_code == 400 and "xlmr_rerank" in answer.json()["error"]["message"]
 
 
-@pytest.mark.parametrize("name", ["xlmr", "nomic", "qwen3_embedding", "xlmr.gguf", "nomic.gguf"])
+@pytest.mark.parametrize("name", ["xlmr", "nomic", "qwen3_embedding", "xlmr.gguf", "nomic.gguf",
+                                  "qwen3_gguf/embedding.gguf", "qwen3_gguf/embedding_early.gguf"])
 def test_embeddings_equal_the_reference(encoders, name):
     cases = expected(name)["embeddings"]
     answer = encoders.post("/v1/embeddings", json={"model": name, "input": [c["text"] for c in cases], "encoding_format": "float"})

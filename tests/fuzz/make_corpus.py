@@ -223,7 +223,7 @@ def main():
     for file in sorted((GOLDEN / "models").glob("*/*config*.json")):
         shutil.copyfile(file, out / "config_json" / f"{file.parent.name}.{file.stem}")
     for folder in ("llama3_awq", "llama3_gptq4_actorder", "qwen2_gptq4_v2", "qwen2_gptq8", "qwen2_bnb8", "qwen2_nf4",
-                   "llama3_fp4", "qwen2_w4a16", "qwen2_w4a16_asym", "qwen2_w8a8"):
+                   "llama3_fp4", "qwen2_w4a16", "qwen2_w4a16_asym", "qwen2_w8a8", "qwen2_fp8"):
         (out / "quantization" / folder).write_bytes(one_module(GOLDEN / "models" / folder))
     for file in sorted((GOLDEN / "models").glob("*/tokenizer.json")):
         shutil.copyfile(file, out / "tokenizer_json" / file.parent.name)

@@ -26,9 +26,16 @@ TEST_CASE("decoders with a q8_0 cache agree with the reference as nearly as its 
 }
 
 TEST_CASE("folders quantised by groups agree with the reference") {
-  for (const char* name : {"llama3_gptq4", "llama3_gptq4_actorder", "qwen2_gptq8", "qwen2_gptq4_v2", "llama3_awq",
-                           "qwen2_awq", "qwen2_w8a8", "qwen2_w4a16", "qwen2_w4a16_asym", "qwen2_w4a16_actorder",
-                           "qwen2_bnb8", "qwen2_nf4", "qwen2_nf4_narrow", "llama3_fp4"}) {
+  for (const char* name : {"llama3_gptq4",     "llama3_gptq4_actorder",
+                           "qwen2_gptq8",      "qwen2_gptq4_v2",
+                           "llama3_awq",       "qwen2_awq",
+                           "qwen2_w8a8",       "qwen2_w4a16",
+                           "qwen2_w4a16_asym", "qwen2_w4a16_actorder",
+                           "qwen2_bnb8",       "qwen2_nf4",
+                           "qwen2_nf4_narrow", "llama3_fp4",
+                           "qwen2_gptq2",      "qwen2_gptq2_asym",
+                           "qwen2_gptq3",      "qwen2_gptq3_asym",
+                           "qwen2_fp8",        "qwen2_fp8_channel"}) {
     const auto folder = golden_dir() / "models" / name;
     check_golden(folder, folder / "expected.json");
   }

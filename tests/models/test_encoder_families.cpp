@@ -1,4 +1,9 @@
 // Encoders beside plain BERT, and rerankers, against what transformers computes (tests/reference/make_encoders.py).
+#include <unistd.h>
+
+#include <fstream>
+#include <iterator>
+
 #include "base/errors.h"
 #include "engine/text/tokenizer.h"
 #include "tests/catch.h"
@@ -15,16 +20,15 @@ float largest(const std::vector<float>& values) {
   return scale;
 }
 
-/// The model is the folder of the expected values, or a file made of it.
-void check_embedder(const std::string& name, const std::string& suffix = "") {
-  INFO(name << suffix);
+/// model: the folder of the expected values, or a file made of it.
+void check_embedder_files(const std::filesystem::path& path, const Json& expected) {
+  INFO(path.string());
   const auto backend = test_backend();
-  TestModel model(*backend, folder_of(name + suffix));
+  TestModel model(*backend, path);
   REQUIRE(model.loaded.encoder != nullptr);
   EncoderModel& encoder = *model.loaded.encoder;
   CHECK(encoder.kind() == EncoderKind::embedding);
   const auto tokenizer = load_tokenizer(*model.checkpoint);
-  const Json expected = read_golden(folder_of(name) / "expected.json");
   std::vector<std::vector<std::int32_t>> inputs;
   for (const Json& one : expected["embeddings"]) {
     inputs.push_back(ids_of(one["input_ids"]));
@@ -40,17 +44,20 @@ void check_embedder(const std::string& name, const std::string& suffix = "") {
   for (std::size_t i = 0; i < inputs.size(); ++i) CHECK(together[i] == encode(*backend, encoder, {inputs[i]}).at(0));
 }
 
-void check_reranker(const std::string& name, bool pairs, const ModelOptions& options = {},
-                    const std::string& suffix = "") {
-  INFO(name << suffix);
+void check_embedder(const std::string& name, const std::string& suffix = "") {
+  check_embedder_files(folder_of(name + suffix), read_golden(folder_of(name) / "expected.json"));
+}
+
+void check_reranker_files(const std::filesystem::path& path, const Json& expected, bool pairs,
+                          const ModelOptions& options) {
+  INFO(path.string());
   const auto backend = test_backend();
-  TestModel model(*backend, folder_of(name + suffix), 256, options);
+  TestModel model(*backend, path, 256, options);
   REQUIRE(model.loaded.encoder != nullptr);
   EncoderModel& encoder = *model.loaded.encoder;
   CHECK(encoder.kind() == EncoderKind::reranker);
   CHECK(encoder.embedding_dim() == 1);
   const auto tokenizer = load_tokenizer(*model.checkpoint);
-  const Json expected = read_golden(folder_of(name) / "expected.json");
   std::vector<std::vector<std::int32_t>> inputs, types;
   for (const Json& one : expected["pairs"]) {
     inputs.push_back(ids_of(one["input_ids"]));
@@ -71,6 +78,23 @@ void check_reranker(const std::string& name, bool pairs, const ModelOptions& opt
     CHECK(two.at(0) == encode(*backend, encoder, {inputs[i - 1]}, {types[i - 1]}).at(0));
     CHECK(two.at(1) == encode(*backend, encoder, {inputs[i]}, {types[i]}).at(0));
   }
+}
+
+void check_reranker(const std::string& name, bool pairs, const ModelOptions& options = {},
+                    const std::string& suffix = "") {
+  check_reranker_files(folder_of(name + suffix), read_golden(folder_of(name) / "expected.json"), pairs, options);
+}
+
+std::filesystem::path qwen3_file(const std::string& name) { return folder_of("qwen3_gguf") / name; }
+
+/// Options with the words' ids, as a server finds them in the model's tokenizer.
+ModelOptions with_words(const std::filesystem::path& path) {
+  ModelOptions options;
+  const auto checkpoint = Checkpoint::open(path);
+  const auto tokenizer = load_tokenizer(*checkpoint);
+  options.yes_token = tokenizer->encode(MarkedText::untrusted("yes"), false).at(0);
+  options.no_token = tokenizer->encode(MarkedText::untrusted("no"), false).at(0);
+  return options;
 }
 
 TEST_CASE("XLM-RoBERTa counts positions from behind its padding, and reads unigram vocabularies") {
@@ -111,15 +135,53 @@ TEST_CASE("a decoder with a pooling module gives the vectors of its last tokens"
 }
 
 TEST_CASE("a decoder reranks by the words yes and no, or by a head") {
-  ModelOptions options;
-  const auto checkpoint = Checkpoint::open(folder_of("qwen3-reranker"));
-  const auto tokenizer = load_tokenizer(*checkpoint);
-  options.yes_token = tokenizer->encode(MarkedText::untrusted("yes"), false).at(0);
-  options.no_token = tokenizer->encode(MarkedText::untrusted("no"), false).at(0);
-  check_reranker("qwen3-reranker", false, options);
+  check_reranker("qwen3-reranker", false, with_words(folder_of("qwen3-reranker")));
   check_reranker("qwen3_score", false);
   const auto backend = test_backend();
   CHECK_THROWS_AS(TestModel(*backend, folder_of("qwen3-reranker")), CheckpointError);  // the words are not known
+}
+
+TEST_CASE("Qwen3-Embedding in GGUF: the last token is the end of text, also where early files say nothing of it") {
+  for (const char* name : {"embedding", "embedding_early"}) {
+    check_embedder_files(qwen3_file(std::string(name) + ".gguf"),
+                         read_golden(qwen3_file(std::string(name) + ".expected.json")));
+    const auto backend = test_backend();
+    TestModel model(*backend, qwen3_file(std::string(name) + ".gguf"));
+    CHECK(model.loaded.decoder == nullptr);
+    CHECK(model.loaded.encoder->normalizes());
+    CHECK(model.loaded.encoder->max_sequence_tokens() == 512);
+  }
+}
+
+TEST_CASE("Qwen3-Reranker in GGUF: by the rows of its classifier, or by the words where the file has none") {
+  for (const char* name : {"reranker", "reranker_untied"}) {  // the words are not asked of the tokenizer
+    check_reranker_files(qwen3_file(std::string(name) + ".gguf"),
+                         read_golden(qwen3_file(std::string(name) + ".expected.json")), false, {});
+  }
+  const auto plain = qwen3_file("reranker_plain.gguf");
+  check_reranker_files(plain, read_golden(qwen3_file("reranker_plain.expected.json")), false, with_words(plain));
+}
+
+TEST_CASE("a classifier whose labels are not yes and no is refused by name") {
+  std::ifstream in(qwen3_file("reranker.gguf"), std::ios::binary);
+  std::string bytes((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
+  const std::size_t key = bytes.find("qwen3.classifier.output_labels");
+  REQUIRE(key != std::string::npos);
+  bytes.replace(bytes.find("yes", key), 3, "yea");
+  const auto path = std::filesystem::temp_directory_path() / ("inferd-labels-" + std::to_string(::getpid()) + ".gguf");
+  std::ofstream(path, std::ios::binary) << bytes;
+  std::string message;
+  try {
+    const auto backend = test_backend();
+    TestModel model(*backend, path);
+  } catch (const CheckpointError& error) {
+    message = error.what();
+  }
+  std::filesystem::remove(path);
+  INFO(message);
+  for (const char* part : {"qwen3.classifier.output_labels", "yes and no", "2 labels"}) {
+    CHECK(message.find(part) != std::string::npos);
+  }
 }
 
 }  // namespace

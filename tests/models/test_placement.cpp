@@ -32,6 +32,35 @@ TEST_CASE("every tensor is weighed once, where it belongs") {
   }
 }
 
+TEST_CASE("matrices of 4 bits are weighed as they are loaded, widened ones too") {
+  // Four matrices of attention and three of the MLP: a scale of four bytes to 64 codes, or four bytes a value.
+  const auto check_layer = [](const std::string& name, std::size_t bytes_of_64) {
+    INFO(name);
+    const auto checkpoint = Checkpoint::open(golden_dir() / "models" / name);
+    const ModelConfig config = read_model_config(*checkpoint);
+    const auto wide = static_cast<std::size_t>(config.hidden_size);
+    const auto heads = static_cast<std::size_t>(config.num_heads * config.head_dim);
+    const auto kv = static_cast<std::size_t>(config.num_kv_heads * config.head_dim);
+    const std::size_t values = wide * (2 * heads + 2 * kv + 3 * static_cast<std::size_t>(config.intermediate_size));
+    std::size_t vectors = 0;
+    for (const StoredTensor& tensor : checkpoint->tensors()) {
+      if (tensor.name.starts_with("model.layers.0.") &&
+          (tensor.name.ends_with("norm.weight") || tensor.name.ends_with("bias"))) {
+        vectors += tensor.bytes;
+      }
+    }
+    CHECK(vectors > 0);
+    CHECK(footprint_of("models/" + name).layers.at(0) - vectors == values / 64 * bytes_of_64);
+  };
+  check_layer("qwen2_nf4", 32 + 4);
+  check_layer("llama3_fp4", 32 + 4);
+  check_layer("qwen2_nf4_narrow", 64 * 4);
+  const auto backend = test_backend();
+  const TestModel narrow(*backend, golden_dir() / "models/qwen2_nf4_narrow");
+  CHECK(footprint_of("models/qwen2_nf4_narrow").weights() <= narrow.loaded.decoder->info().resident_bytes);
+  CHECK(narrow.loaded.decoder->info().resident_bytes <= footprint_of("models/qwen2_nf4_narrow").weights() * 11 / 10);
+}
+
 TEST_CASE("the last layers and the output go to the GPU first, with room for their keys and values") {
   DecoderFootprint decoder;
   decoder.embedding = 1000;

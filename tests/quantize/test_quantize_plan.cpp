@@ -77,7 +77,8 @@ TEST_CASE("the plan adds up") {
 }
 
 TEST_CASE("what is quantised already is refused with what to do") {
-  for (const char* model : {"models/qwen2_awq", "models/qwen2_gptq8", "models/qwen2_w8a8", "models/qwen2_bnb8"}) {
+  for (const char* model :
+       {"models/qwen2_awq", "models/qwen2_gptq8", "models/qwen2_w8a8", "models/qwen2_bnb8", "models/qwen2_fp8"}) {
     const std::string message = config_refusal(model);
     CHECK(message.find("quantised already") != std::string::npos);
     CHECK(message.find("quantization: none") != std::string::npos);

@@ -1,10 +1,11 @@
 """Measures every GGUF block type: KL from float32 of inferd and of llama.cpp on the same file. Prints rows for docs/fidelity.md.
 
     python make_type_fidelity.py --ours MODEL_LOGITS --peer PEER_LOGITS --quantizer PEER_QUANTIZE --scratch DIR
-                                 [--types Q4_0,Q4_K] [--every N] [--passages N] [--threads N]      (torch, transformers, gguf, numpy)
+                                 [--model FILE] [--types Q4_0,Q4_K] [--every N] [--passages N] [--threads N]
+    (torch, transformers, gguf, numpy)
 
-For each type, SmolLM2's layers are widened and quantised anew by ggml's own quantisers (PEER_QUANTIZE): every matrix whose
-rows divide into blocks of the type; for blocks of 256 that is ffn_down alone. --every N takes the matrices of each Nth layer only: the
+For each type, the layers of the model (SmolLM2, or another file of models/) are widened and quantised anew by ggml's own quantisers (PEER_QUANTIZE): every matrix whose
+rows divide into blocks of the type; for blocks of 256 that is ffn_down alone in both models. --every N takes the matrices of each Nth layer only: the
 lattice types take ggml minutes. All else is F16, so what is measured is the type's
 arithmetic. The reference is transformers in float32 on the widened blocks of that very file.
 """
@@ -21,7 +22,6 @@ import torch
 from make_fidelity import ROOT, passages
 from make_peer_fidelity import peer_logits
 
-SOURCE = os.path.join(ROOT, "models", "SmolLM2-135M-Instruct.Q4_1.gguf")
 TYPES = ["F16", "Q8_0", "Q6_K", "Q5_0", "Q5_1", "Q5_K", "Q4_0", "Q4_1", "Q4_K", "IQ4_NL", "IQ4_XS", "MXFP4", "Q3_K", "IQ3_S",
          "IQ3_XXS", "Q2_K", "IQ2_S", "IQ2_XS", "IQ2_XXS", "TQ2_0", "TQ1_0", "IQ1_M", "IQ1_S"]
 
@@ -37,9 +37,9 @@ def chosen(name, every):
     return name.startswith("blk.") and int(name.split(".")[1]) % every == 0
 
 
-def write_file(path, kind, quantizer, every):
+def write_file(source, path, kind, quantizer, every):
     """The source with its layers in `kind`; returns how many matrices are."""
-    reader = gguf.GGUFReader(SOURCE)
+    reader = gguf.GGUFReader(source)
     writer = gguf.GGUFWriter(path, reader.fields["general.architecture"].contents())
     for name, field in reader.fields.items():
         if name.startswith("GGUF.") or name in ("general.architecture", "general.file_type"):
@@ -89,6 +89,7 @@ def main():
     parser = argparse.ArgumentParser()
     for name in ("ours", "peer", "quantizer", "scratch"):
         parser.add_argument("--" + name, required=True)
+    parser.add_argument("--model", default="SmolLM2-135M-Instruct.Q4_1.gguf", help="a file of models/")
     parser.add_argument("--types", default=",".join(TYPES))
     parser.add_argument("--every", type=int, default=1, help="layers from one quantised to the next")
     parser.add_argument("--passages", type=int, default=5, help="of the 20, evenly chosen")
@@ -96,7 +97,8 @@ def main():
     args = parser.parse_args()
     torch.set_grad_enabled(False)
     torch.set_num_threads(args.threads)
-    tokenizer = gguf_reference.load_tokenizer(SOURCE)
+    source = os.path.join(ROOT, "models", args.model)
+    tokenizer = gguf_reference.load_tokenizer(source)
     texts = passages()
     chosen = [texts[i * len(texts) // args.passages][1] for i in range(args.passages)]
     ids = [np.array(tokenizer.encode(text, add_special_tokens=False).ids) for text in chosen]
@@ -106,7 +108,7 @@ def main():
         kind = gguf.GGMLQuantizationType[name]
         block, size = gguf.GGML_QUANT_SIZES[kind]
         with tempfile.NamedTemporaryFile(dir=args.scratch, suffix=".gguf") as file:
-            count = write_file(file.name, kind, args.quantizer, args.every)
+            count = write_file(source, file.name, kind, args.quantizer, args.every)
             ours, our_error, our_top, peer, peer_error, peer_top = measure(file.name, ids, args)
         print(f"| {name} | {8 * size / block:g} | {count} | {ours:.6f} ± {our_error:.6f} | {our_top:.2f}% | "
               f"{peer:.6f} ± {peer_error:.6f} | {peer_top:.2f}% | {ours / peer:.2f} |", flush=True)

@@ -79,8 +79,8 @@ TEST_CASE("headers that lie are refused by tensor") {
   const std::string at = "hostile.safetensors: t: ";
   REQUIRE(refused(file_of(entry("F32", "[2]", "[0,8]"), 8)).empty());
   const std::pair<std::string, std::string> cases[] = {
-      {entry("F8_E4M3", "[8]", "[0,8]"),
-       at + "type F8_E4M3 is not supported; supported: F32, F16, BF16, F64, I8, I16, I32, I64, U8, BOOL"},
+      {entry("F8_E5M2", "[8]", "[0,8]"),
+       at + "type F8_E5M2 is not supported; supported: F32, F16, BF16, F64, I8, I16, I32, I64, U8, BOOL, F8_E4M3"},
       {entry("Q4_0", "[8]", "[0,8]"), at + "type Q4_0 is not supported"},
       {entry("F32", "[1,1,1,1,2]", "[0,8]"), at + "expected at most 4 dimensions, found 5"},
       {entry("F32", "[0]", "[0,0]"), at + "expected dimensions of at least 1, found 0"},

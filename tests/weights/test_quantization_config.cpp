@@ -96,10 +96,16 @@ TEST_CASE("settings that cannot be loaded are refused by field") {
   CHECK(refused(R"({"quant_method":"awq","bits":4,"zero_point":false})", "zero_point"));
   CHECK(refused(R"({"quant_method":"bitsandbytes","load_in_4bit":true,"bnb_4bit_quant_type":"af4"})",
                 "bnb_4bit_quant_type"));
-  CHECK(refused(R"({"quant_method":"fp8"})", "quant_method"));
+  CHECK(refused(R"({"quant_method":"fp8","fmt":"e5m2"})", "fmt"));
+  CHECK(refused(R"({"quant_method":"fp8","weight_block_size":[128]})", "weight_block_size"));
+  CHECK(refused(R"({"quant_method":"fp8","weight_block_size":[0,128]})", "weight_block_size"));
   CHECK(refused("[]", "object"));
   const std::string compressed = R"({"quant_method":"compressed-tensors","format":"pack-quantized","config_groups":)";
-  CHECK(refused(R"({"quant_method":"compressed-tensors","format":"float-quantized"})", "format"));
+  CHECK(refused(R"({"quant_method":"compressed-tensors","format":"nvfp4-pack-quantized"})", "format"));
+  const std::string floats = R"({"quant_method":"compressed-tensors","format":"float-quantized","config_groups":)";
+  CHECK(refused(floats + R"({"g":{"weights":{"num_bits":4,"type":"float"}}}})", "config_groups.g.weights.num_bits"));
+  CHECK(refused(floats + R"({"g":{"weights":{"num_bits":8,"type":"float","strategy":"block","block_structure":[1]}}}})",
+                "block_structure"));
   CHECK(refused(compressed + "{}}", "config_groups"));
   CHECK(refused(compressed + R"({"g":{}}})", "config_groups.g.weights"));
   CHECK(refused(compressed + R"({"g":{"weights":{"num_bits":8,"type":"float"}}}})", "config_groups.g.weights.type"));
@@ -119,7 +125,8 @@ TEST_CASE("codes count as the weights they stand for") {
     INFO(name);
     CHECK(parameters(name) == llama3);
   }
-  for (const char* name : {"qwen2_gptq8", "qwen2_w8a8", "qwen2_w4a16_asym", "qwen2_nf4", "qwen2_bnb8"}) {
+  for (const char* name :
+       {"qwen2_gptq8", "qwen2_w8a8", "qwen2_w4a16_asym", "qwen2_nf4", "qwen2_bnb8", "qwen2_fp8", "qwen2_fp8_channel"}) {
     INFO(name);
     CHECK(parameters(name) == qwen2);
   }

@@ -198,4 +198,59 @@ TEST_CASE("int8 rows: scales a row, a matrix or a group, and zeros") {
               {"m.weight_scale", "F32", "I32"}));
 }
 
+/// What a code of e4m3 stands for, by its definition.
+double e4m3(int code) {
+  const int exponent = code >> 3 & 15, fraction = code & 7;
+  const double magnitude = exponent == 0 ? std::ldexp(fraction, -9) : std::ldexp(8 + fraction, exponent - 10);
+  return code & 0x80 ? -magnitude : magnitude;
+}
+
+TEST_CASE("FP8: one scale, one a row, some a row, or one a rectangle, to within half a step of F16") {
+  std::vector<std::uint8_t> codes;
+  for (int i = 0; i < 256; ++i) codes.push_back(static_cast<std::uint8_t>((i & 0x7f) == 0x7f ? 0 : i));  // no NaN
+  const auto config = [](const std::string& block) {
+    return R"({"quantization_config":{"quant_method":"fp8","weight_block_size":)" + block + "}}";
+  };
+  const auto list = [&](const std::string& scale, const std::vector<std::int64_t>& shape,
+                        const std::vector<float>& scales) {
+    return std::vector<BuiltTensor>{{"m.weight", "F8_E4M3", {4, 64}, bytes_of(codes)},
+                                    {"m." + scale, "F32", shape, bytes_of(scales)}};
+  };
+  const auto check = [&](const std::string& block, const std::vector<BuiltTensor>& tensors, auto scale_of) {
+    const ScratchFolder folder;
+    write_folder(folder, config(block), tensors);
+    const QuantizedMatrix matrix = read(folder.path(), 4, 64);
+    CHECK(matrix.dtype == DType::f16);
+    for (int row = 0; row < 4; ++row) {
+      const std::vector<float> found = natural_row(matrix, row);
+      for (int k = 0; k < 64; ++k) {
+        const double expected = e4m3(codes[static_cast<std::size_t>(row * 64 + k)]) * scale_of(row, k);
+        const double half_step = std::max(std::ldexp(std::fabs(expected), -11), std::ldexp(1.0, -25));
+        REQUIRE(std::fabs(found[static_cast<std::size_t>(k)] - expected) <= half_step * 1.000001);
+      }
+    }
+  };
+  const std::vector<float> scales = {0.5f, 3.7e-5f, 1.25e-3f, 0.01f, 7e-4f, 2.0f};
+  check("null", list("weight_scale", {}, {0.0123f}), [](int, int) { return double{0.0123f}; });
+  check("null", list("weight_scale", {1}, {0.0123f}), [](int, int) { return double{0.0123f}; });
+  const std::vector<float> four(scales.begin(), scales.begin() + 4);
+  const auto by_row = [&](int row, int) { return double{four[static_cast<std::size_t>(row)]}; };
+  check("null", list("weight_scale", {4}, four), by_row);
+  check("null", list("weight_scale", {4, 1}, four), by_row);
+  check("[3,24]", list("weight_scale_inv", {2, 3}, scales),
+        [&](int row, int k) { return double{scales[static_cast<std::size_t>(row / 3 * 3 + k / 24)]}; });
+
+  const auto message = [&](const std::string& block, const std::vector<BuiltTensor>& tensors) {
+    const ScratchFolder folder;
+    write_folder(folder, config(block), tensors);
+    return refusal([&] { read(folder.path(), 4, 64); });
+  };
+  CHECK(names(message("[3,24]", list("weight_scale_inv", {3, 2}, scales)), {"m.weight_scale_inv", "[2, 3]", "[3, 2]"}));
+  CHECK(names(message("null", list("weight_scale_inv", {3, 2}, scales)), {"m.weight_scale_inv", "[4]", "[3, 2]"}));
+  CHECK(names(message("null", {list("weight_scale", {1}, {1.0f})[0]}), {"m.weight_scale", "none"}));
+  CHECK(names(message("null", list("weight_scale", {1}, {150.0f})), {"m.weight", "a half can hold"}));
+  codes[130] = 0xff;
+  CHECK(names(message("null", list("weight_scale", {1}, {1.0f})), {"m.weight", "nan in row 2"}));
+}
+
 }  // namespace inferd
