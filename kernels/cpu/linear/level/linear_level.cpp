@@ -70,8 +70,8 @@ template <DType kType>
 struct FromPanel {
   template <int kTokens>
   struct Pass {
-    static void run(int done, const std::byte* panel, int blocks, const PassInput& chunk, float* raw) {
-      prepared_pass<kType, kTokens>(panel, blocks, input_from(chunk, done).blocks, raw + done * kRawStride);
+    static void run(int done, const std::byte* panel, int blocks, const PassInput& chunk, Ahead* ahead, float* raw) {
+      prepared_pass<kType, kTokens>(panel, blocks, input_from(chunk, done).blocks, ahead, raw + done * kRawStride);
     }
   };
 };
@@ -87,7 +87,11 @@ void prepared_tile(const std::byte* tile, int tokens, const PassInput& chunk, fl
     const std::int64_t left = x.kblocks - begin;
     const int blocks = left < P::kBlocks ? static_cast<int>(left) : P::kBlocks;
     prepare_panel<kType>(tile, begin, blocks, x.kblocks, panel);
-    for_passes<4, FromPanel<kType>::template Pass>(tokens, panel, blocks, x, raw);
+    // Tiles lie in the order they are read.
+    constexpr int kGroupBytes = P::F::kPacked.group_bytes(kGroupBlocks);
+    const std::byte* next = tile + (begin + blocks) / kGroupBlocks * kGroupBytes;
+    Ahead ahead{next, next + static_cast<std::int64_t>(blocks) * kGroupBytes / kGroupBlocks + 64};
+    for_passes<4, FromPanel<kType>::template Pass>(tokens, panel, blocks, x, &ahead, raw);
   }
 }
 
