@@ -28,9 +28,9 @@ INFERD_ALWAYS_INLINE vb words(vb bytes, const vb* lower) {
 }
 #endif
 
-/// A block unpacked: vectors of weights, [kVectors][kParts], and the scales, [w0, w1, m0, m1 as far as there are][kParts].
-/// Weights are bytes as Format::unpack gives them. Where products of two bytes would not fit 16 bits, weights are words:
-/// vector 2g holds columns 4g and 4g + 1, vector 2g + 1 the next two.
+/// A block unpacked: vectors of weights, [kVectors][kParts], and the scales, [w0, w1, m0, m1 as far as there
+/// are][kParts]. Weights are bytes as Format::unpack gives them. Where products of two bytes would not fit 16 bits,
+/// weights are words: vector 2g holds columns 4g and 4g + 1, vector 2g + 1 the next two.
 template <DType kType>
 struct Prepared {
   using F = Format<kType>;
@@ -116,8 +116,7 @@ constexpr int kGroupEnd = kColumns == Columns::first ? 4 : 8;
 /// columns) and 6 bits (16 columns) less half their range, such sums lie within ±32512, so the result is right although
 /// the sums on the way wrap around; each product of a pair stays below 2^14.
 template <DType kType, Columns kColumns, int kTokens>
-INFERD_ALWAYS_INLINE void sum_products(const std::byte* block, const ActivationBlock* x,
-                                       vi (&sums)[kTokens][kParts]) {
+INFERD_ALWAYS_INLINE void sum_products(const std::byte* block, const ActivationBlock* x, vi (&sums)[kTokens][kParts]) {
   using F = Format<kType>;
   static_assert(F::kDotBits <= 5 || (F::kDotBits == 6 && kColumns != Columns::all));
   constexpr bool kCentre = F::kZeroShift < 0 && F::kDotBits > 4;

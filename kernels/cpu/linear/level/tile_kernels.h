@@ -24,8 +24,8 @@ struct PassInput {
 };
 
 /// acc += the products of one block of 32 columns with one token, given as exact sums: of all columns in `first`, or of
-/// 0-15 there and of 16-31 in `second`. Every number of tokens does exactly this, in block order, so a row's result does
-/// not depend on its company.
+/// 0-15 there and of 16-31 in `second`. Every number of tokens does exactly this, in block order, so a row's result
+/// does not depend on its company.
 template <DType kType>
 INFERD_ALWAYS_INLINE vf add_sums(vf acc, vi first, vi second, const BlockScales& scales, const ActivationBlock& x) {
   using F = Format<kType>;
