@@ -107,6 +107,9 @@ bool Scheduler::try_admit(Sequence& sequence) {
     sequence.reserve_memory();
     if (limits_.speculation.mode != SpeculationMode::off) {
       sequence.draft.reserve(static_cast<std::size_t>(limits_.speculation.max_tokens));
+      if (limits_.draft_context > 0) {
+        sequence.passed.reserve(static_cast<std::size_t>(limits_.speculation.max_tokens));
+      }
     }
     sequence.cached_tokens = sequence.num_computed;
   }
@@ -125,10 +128,12 @@ void Scheduler::admit_waiting(std::int64_t tokens_left) {
 }
 
 /// Makes the draft that promises most, of at most `limit` tokens, or says how many tokens the draft model is to guess.
-/// Returns its length.
+/// Returns its length. What costs the draft model nothing is preferred if it promises about as much: what a step of
+/// that model takes is known by measurement only.
 std::int64_t Scheduler::choose_draft(Sequence& sequence, std::int64_t decoding, std::int64_t limit, double draft_cost) {
   const SpeculationOptions& options = limits_.speculation;
   DraftWorth repeated, guessed;
+  sequence.passed.clear();
   if (options.mode != SpeculationMode::draft) {
     repeated = draft_worth(options, sequence.ngram_record.rate(), decoding, limit);
     ngram_draft(sequence.tokens, repeated.length, &sequence.draft);
@@ -141,9 +146,11 @@ std::int64_t Scheduler::choose_draft(Sequence& sequence, std::int64_t decoding, 
     const double rate = sequence.model_record.rate(model_record_.rate(DraftRecord::kModelPrior));
     guessed = draft_worth(options, rate, decoding, most, draft_cost);
   }
-  if (guessed.length == 0 || (repeated.length > 0 && repeated.gain >= guessed.gain)) {
+  constexpr double kAboutAsMuch = 0.9;
+  if (guessed.length == 0 || (repeated.length > 0 && repeated.gain >= kAboutAsMuch * guessed.gain)) {
     return static_cast<std::int64_t>(sequence.draft.size());
   }
+  sequence.passed.swap(sequence.draft);
   sequence.draft.clear();
   sequence.by_model = true;
   sequence.draft_wish = guessed.length;
@@ -168,7 +175,7 @@ void Scheduler::make_drafts(std::int64_t decoding, std::int64_t spare_rows, doub
     // The step yields one token beyond the draft anyway.
     const std::int64_t useful = sequence.max_outputs - sequence.num_outputs() - 1;
     const std::int64_t wanted = choose_draft(sequence, decoding, std::min(useful, spare_rows), draft_cost);
-    if (sequence.draft.empty()) sequence.ngram_record.note_idle();
+    if (sequence.draft.empty() && sequence.passed.empty()) sequence.ngram_record.note_idle();
     if (!sequence.by_model) sequence.model_record.note_idle();
     if (wanted == 0) continue;
     const std::int64_t length = draft_room(sequence, wanted);
@@ -206,6 +213,7 @@ void Scheduler::take_drafts(StepPlan* plan) {
 /// Forgets the draft and the blocks that only it needed. They were never published.
 void Scheduler::drop_draft(Sequence& sequence) {
   sequence.draft.clear();
+  sequence.passed.clear();
   sequence.draft_wish = sequence.draft_ahead = 0;
   sequence.by_model = false;
   const auto needed = static_cast<std::size_t>(blocks_for_tokens(sequence.num_tokens()));
@@ -294,11 +302,21 @@ void Scheduler::advance(Sequence& sequence, std::int64_t num_computed) {
   }
 }
 
+/// The repetition that the draft model was preferred to, beside the tokens that came of the step.
+void Scheduler::settle_passed(Sequence& sequence) {
+  const auto first = sequence.tokens.begin() + static_cast<std::ptrdiff_t>(sequence.num_computed);
+  const auto known = std::min<std::ptrdiff_t>(sequence.tokens.end() - first, std::ssize(sequence.passed));
+  if (known <= 0) return;
+  const auto right = std::mismatch(first, first + known, sequence.passed.begin()).first - first;
+  sequence.ngram_record.note(right, known);
+}
+
 void Scheduler::settle_draft(Sequence& sequence, std::int64_t accepted) {
   const auto drafted = static_cast<std::int64_t>(sequence.draft.size());
   INFERD_CHECK(accepted <= drafted && sequence.num_computed + accepted <= sequence.num_tokens());
   (sequence.by_model ? sequence.model_record : sequence.ngram_record).note(accepted, drafted);
   if (sequence.by_model) model_record_.note(accepted, drafted);
+  settle_passed(sequence);
   sequence.draft_computed += std::min(accepted, sequence.draft_ahead);
   advance(sequence, sequence.num_computed + accepted);
   drop_draft(sequence);

@@ -92,6 +92,7 @@ class Scheduler {
   std::int64_t choose_draft(Sequence& sequence, std::int64_t decoding, std::int64_t limit, double draft_cost);
   std::int64_t draft_room(Sequence& sequence, std::int64_t wanted);
   void drop_draft(Sequence& sequence);
+  static void settle_passed(Sequence& sequence);
   void advance(Sequence& sequence, std::int64_t num_computed);
   std::int64_t shareable_tokens(const Sequence& sequence) const;
   void extend_hashes(Sequence& sequence) const;

@@ -74,6 +74,7 @@ struct Sequence {
   std::vector<TokenId> draft;   // guesses of what follows `tokens`, in the step being computed only
   std::int64_t draft_wish = 0;  // so many the draft model is to make
   bool by_model = false;        // it made them
+  std::vector<TokenId> passed;  // then: what a repetition would have guessed, to learn how it fares
   DraftRecord ngram_record;     // how guesses of either kind fared
   DraftRecord model_record;
   std::int64_t draft_computed = 0;  // tokens whose keys and values of the draft model are in `blocks`

@@ -25,7 +25,7 @@ struct BenchArguments {
   std::int64_t repetitions = 3;
   bool json = false;
   std::string device = "auto", tensor_parallel, threads, isa, activations, batch_invariant, kv_cache_type,
-              max_batch_tokens, quantization, cache_dir;
+              max_batch_tokens, quantization, cache_dir, draft_model;
 };
 
 /// Fills *arguments; or says why to leave.
@@ -54,6 +54,7 @@ std::optional<EarlyExit> parse(std::span<const std::string> args, BenchArguments
   app.add_option("--max-batch-tokens", arguments->max_batch_tokens, "as for serve");
   app.add_option("--quantization", arguments->quantization, "as for serve");
   app.add_option("--cache-dir", arguments->cache_dir, "as for serve");
+  app.add_option("--draft-model", arguments->draft_model)->group("");  // refused with a reason
   return parse_arguments(app, args);
 }
 
@@ -119,6 +120,11 @@ int run_bench(std::span<const std::string> args) {
   BenchArguments arguments;
   if (const auto early = parse(args, &arguments)) return early->print();
   init_logging("warn");
+  if (!arguments.draft_model.empty()) {
+    throw ConfigError(
+        "bench: --draft-model: what guesses bring depends on the text, and these prompts are random tokens: measure "
+        "`inferd serve` with prompts of yours");
+  }
   const Settings settings = settings_of(arguments);
   const std::vector<BenchCase> cases = cases_of(arguments);
   ModelSpec spec;

@@ -12,10 +12,12 @@
 #include "engine/models/families.h"
 #include "engine/models/placement.h"
 #include "engine/quantize/quantized_checkpoint.h"
+#include "engine/text/tokenizer.h"
 #include "engine/weights/summary.h"
 #include "kernels/cpu/cpu_memory.h"
 #include "server/commands/commands.h"
 #include "server/commands/serve_options.h"
+#include "server/draft_loader.h"
 
 namespace inferd {
 namespace {
@@ -23,8 +25,14 @@ namespace {
 constexpr std::int64_t kMostTokens = 1 << 24, kMostRequests = 4096, kMostGpus = 64;
 
 struct PlanArguments {
-  std::string path, gpu_memory;
+  std::string path, draft_path, gpu_memory;
   Settings settings = default_settings();  // of serve
+};
+
+/// A draft model beside it; all 0: none.
+struct DraftFootprint {
+  std::size_t resident = 0;      // weights and workspace
+  std::size_t kv_per_token = 0;  // over all layers
 };
 
 /// Memory free for a model, the fractions not yet taken off.
@@ -54,6 +62,7 @@ std::optional<EarlyExit> parse(std::span<const std::string> args, PlanArguments*
       ->capture_default_str();
   app.add_option("--quantization", settings.quantization, "quantise unquantised weights while loading, as serve would")
       ->check(CLI::IsMember({"none", "int8", "int4"}));
+  app.add_option("--draft-model", arguments->draft_path, "of a smaller model that guesses for it, as for serve");
   app.add_option("--gpu-layers", settings.gpu_layers, "auto, all or a number")->capture_default_str();
   app.add_option("--tensor-parallel", settings.tensor_parallel, "GPUs that each matrix is divided between")
       ->check(CLI::Range(std::int64_t{1}, kMostGpus))
@@ -84,7 +93,9 @@ GpuList gpus_of(const std::string& gpu_memory, std::int64_t count) {
   return list;
 }
 
-Machine this_machine(const std::string& path, const std::string& gpu_memory, const Settings& settings) {
+Machine this_machine(const PlanArguments& arguments) {
+  const Settings& settings = arguments.settings;
+  const std::string& gpu_memory = arguments.gpu_memory;
   Machine machine;
   machine.host_bytes = available_memory();
   const GpuList list = gpus_of(gpu_memory, settings.tensor_parallel);
@@ -95,7 +106,8 @@ Machine this_machine(const std::string& path, const std::string& gpu_memory, con
     if (!list.problem.empty()) std::printf("GPU        none: %s\n", list.problem.c_str());
   }
   ModelSpec spec;
-  spec.name = spec.path = path;
+  spec.name = spec.path = arguments.path;
+  spec.draft_path = arguments.draft_path;
   spec.gpu_layers = settings.tensor_parallel > 1 ? settings.gpu_layers : "auto";  // without, a plan is for any division
   spec.tensor_parallel = settings.tensor_parallel;
   const DeviceChoice choice = choose_device(spec, list);
@@ -140,13 +152,13 @@ std::size_t room(std::size_t available, std::size_t taken, double fraction) {
   return budget > taken ? budget - taken : 0;
 }
 
-std::int64_t pool_tokens(const DecoderFootprint& decoder, const Machine& machine, const Placement& placement,
-                         const Settings& settings) {
+std::int64_t pool_tokens(const DecoderFootprint& decoder, const DraftFootprint& draft, const Machine& machine,
+                         const Placement& placement, const Settings& settings) {
   const auto layers = static_cast<int>(decoder.layers.size());
   const auto tokens = [&](std::size_t bytes, int on_device) {
-    return on_device == 0
-               ? kMostTokens * kMostRequests
-               : static_cast<std::int64_t>(bytes / (decoder.kv_per_token * static_cast<std::size_t>(on_device)));
+    if (on_device == 0) return kMostTokens * kMostRequests;
+    const std::size_t per_token = decoder.kv_per_token * static_cast<std::size_t>(on_device) + draft.kv_per_token;
+    return static_cast<std::int64_t>(bytes / per_token);
   };
   const std::size_t host_left =
       machine.host_bytes > placement.host_bytes ? machine.host_bytes - placement.host_bytes : 0;
@@ -159,6 +171,26 @@ std::int64_t pool_tokens(const DecoderFootprint& decoder, const Machine& machine
   const std::int64_t on_host =
       tokens(static_cast<std::size_t>(static_cast<double>(host_left) * host_fraction), placement.host_layers);
   return std::min(on_gpu, on_host) / kKvBlockTokens * kKvBlockTokens;
+}
+
+/// Measures the draft model at `path` and says what it takes. Throws ConfigError for one that serve would refuse.
+DraftFootprint measure_draft(const std::string& path, const Checkpoint& model, const std::string& model_path,
+                             const EngineOptions& options) {
+  const std::unique_ptr<Checkpoint> checkpoint = Checkpoint::open(path);
+  check_same_vocabulary(*load_tokenizer(model), *load_tokenizer(*checkpoint), model_path, path);
+  const ModelConfig config = read_model_config(*checkpoint);
+  if (is_encoder(*checkpoint, config)) {
+    throw ConfigError("--draft-model: " + log_safe(path) + ": expected a model that generates text");
+  }
+  check_kv_dtype(options.kv_dtype, config.name, config.head_dim);
+  const DecoderFootprint draft =
+      measure_decoder(*checkpoint, config, options.kv_dtype, options.max_batch_tokens, options.max_logit_rows);
+  const DraftFootprint out{.resident = draft.weights() + draft.workspace + draft.output_workspace,
+                           .kv_per_token = draft.kv_per_token * draft.layers.size()};
+  std::printf("draft      %s, %s: %s of weights, KV cache %.1f KiB a token\n", log_safe(config.name).c_str(),
+              quantization_name(*checkpoint).c_str(), size_text(draft.weights()).c_str(),
+              static_cast<double>(out.kv_per_token) / 1024);
+  return out;
 }
 
 void print_devices(const DecoderFootprint& decoder, const Machine& machine, const Placement& placement) {
@@ -222,6 +254,9 @@ int run_plan(std::span<const std::string> args) {
   const auto ranks = static_cast<int>(settings.tensor_parallel);
   check_ranks(*checkpoint, config, ranks);
   if (is_encoder(*checkpoint, config)) {
+    if (!arguments.draft_path.empty()) {
+      throw ConfigError("--draft-model: " + log_safe(config.name) + " generates no text, so nothing can be guessed");
+    }
     std::printf("model      %s, %s, an encoder: %s of weights, no KV cache, all on one device\n",
                 log_safe(config.name).c_str(), log_safe(config.model_type).c_str(),
                 size_text(checkpoint->tensor_bytes()).c_str());
@@ -232,7 +267,11 @@ int run_plan(std::span<const std::string> args) {
   const DecoderFootprint decoder =
       measure_decoder(*checkpoint, config, options.kv_dtype, options.max_batch_tokens, options.max_logit_rows);
   print_model(*checkpoint, config, decoder);
-  const Machine machine = this_machine(arguments.path, arguments.gpu_memory, settings);
+  const Machine machine = this_machine(arguments);
+  DraftFootprint draft;
+  if (!arguments.draft_path.empty()) {
+    draft = measure_draft(arguments.draft_path, *checkpoint, arguments.path, options);
+  }
   const DecoderFootprint own =
       measure_decoder(*checkpoint, config, options.kv_dtype, options.max_batch_tokens, options.max_logit_rows, ranks);
   if (ranks > 1) {
@@ -242,7 +281,8 @@ int run_plan(std::span<const std::string> args) {
   const std::int64_t context = settings.context_length > 0
                                    ? settings.context_length
                                    : std::min(config.max_position_embeddings, kAutoContextTokens);
-  const Placement placement = place(own, machine, settings, context);
+  Placement placement = place(own, machine, settings, context);
+  placement.host_bytes += draft.resident;  // choose_device lets it be on the host only
   const bool on_gpu = placement.host_layers < config.num_layers;
   if (placement.host_layers > 0 && options.kv_dtype == DType::fp8) {
     refuse_kv_on_cpu(config.name, "the CPU (" + std::to_string(placement.host_layers) + " of " +
@@ -250,7 +290,7 @@ int run_plan(std::span<const std::string> args) {
   }
   print_devices(own, machine, placement);
   std::printf("\ngpu_layers: %d of %d\n", on_gpu ? config.num_layers - placement.host_layers : 0, config.num_layers);
-  print_contexts(settings, config, pool_tokens(own, machine, placement, settings), on_gpu);
+  print_contexts(settings, config, pool_tokens(own, draft, machine, placement, settings), on_gpu);
   return 0;
 }
 

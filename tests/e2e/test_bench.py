@@ -79,10 +79,11 @@ def test_the_table_names_model_machine_and_rates():
     (["--model", SMOLLM2, "--prompt", "0", "--generate", "0"], 78, "nothing to measure"),
     (["--model", SMOLLM2, "--prompt", "500000", "--generate", "0"], 78, "expected at most"),
     (["--model", SMOLLM2, "--prompt", "-1"], 64, "--prompt"),
+    (["--model", SMOLLM2, "--draft-model", SMOLLM2], 78, "--draft-model: what guesses bring depends on the text"),
     (["--model", MINILM], 78, "expected a decoder, found an encoder"),
     (["--model", "/nowhere"], 65, "/nowhere"),
     ([], 64, "--model"),
-], ids=["depth", "nothing", "too long", "negative", "encoder", "no file", "no model"])
+], ids=["depth", "nothing", "too long", "negative", "draft", "encoder", "no file", "no model"])
 def test_bad_arguments_end_in_one_clear_line(arguments, code, message):
     run = bench(*arguments)
     assert run.returncode == code and message in run.stderr

@@ -92,6 +92,26 @@ def test_what_serve_refuses_to_divide_plan_refuses_too():
     assert done.returncode == 78 and "exclude one another" in done.stderr
 
 
+def test_a_draft_model_counts():
+    draft = os.path.join(ROOT, "tests", "golden", "models", "llama2")
+    alone = plan(SMOLLM2, "--gpu-memory", "0").stdout
+    done = plan(SMOLLM2, "--gpu-memory", "0", "--draft-model", SMOLLM2)
+    assert done.returncode == 0, done.stderr
+    weights = re.search(r"weights    ([0-9.]+ MiB)", alone)[1]
+    assert re.search(rf"draft .* {re.escape(weights)} of weights, KV cache 22.5 KiB a token", done.stdout), done.stdout
+    taken, doubled = (float(re.search(r"host +[0-9.]+ [MG]iB +([0-9.]+) MiB", text)[1]) for text in (alone, done.stdout))
+    assert abs(doubled - 2 * taken) < 0.2
+    # A token takes twice as much, of a little less: half as many fit.
+    tokens = [int(re.search(r"KV cache for (\d+) tokens", text)[1]) for text in (alone, done.stdout)]
+    assert 1.9 < tokens[0] / tokens[1] < 2.3
+    done = plan(SMOLLM2, "--gpu-memory", "0", "--draft-model", draft)
+    assert done.returncode == 78 and "expected the same vocabulary" in done.stderr, done.stderr
+    done = plan(SMOLLM2, "--gpu-memory", "8GiB", "--draft-model", SMOLLM2)
+    assert done.returncode == 78 and "draft_model works on the CPU only" in done.stderr, done.stderr
+    done = plan(MINILM, "--draft-model", SMOLLM2)
+    assert done.returncode == 78 and "generates no text" in done.stderr, done.stderr
+
+
 def test_encoders_have_no_cache():
     done = plan(MINILM)
     assert done.returncode == 0 and "no KV cache" in done.stdout

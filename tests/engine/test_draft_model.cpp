@@ -247,6 +247,32 @@ TEST_CASE("automatic: a repetition is taken from the text where that promises mo
   CHECK(both.accepted_draft_tokens > by_text.accepted_draft_tokens / 2);
 }
 
+TEST_CASE("automatic: a repetition costs nothing, and is taken although the draft model is never wrong either") {
+  SimOptions sim = small_sim();
+  sim.eos_probability = 0.0;
+  sim.step_s = 0.0085;
+  sim.token_s = 0.0015;
+  SimOptions small = sim;
+  small.step_s *= 0.3;
+  small.token_s *= 0.3;
+  EngineOptions options = drafting(60, SpeculationMode::automatic);
+  options.speculation.row_cost = 0.15;
+  const auto seconds = [&](const MakeDraft& draft) {
+    SimCore bench(options, sim, nullptr, draft);
+    const TimePoint start = bench.clock.now();
+    Request request = plain_request(0, 200);
+    request.sampling.logit_bias = {{3, 100.0f}};  // says nothing else
+    request.stop_token_ids.clear();
+    const auto stream = bench.submit(request);
+    bench.run();
+    CHECK(stream->stats().output_tokens == 200);
+    return std::chrono::duration<double>(bench.clock.now() - start).count();
+  };
+  const double by_text = seconds({}), both = seconds(draft_of(small));
+  INFO(by_text << " s by repetition, " << both << " s with a draft model");
+  CHECK(both < by_text * 1.3);  // the draft model takes in the tokens all the same
+}
+
 TEST_CASE("what a step of the draft model costs is measured") {
   DraftCost cost(1000, 100, 0.1);
   CHECK(cost.ratio() == 0.1);

@@ -26,7 +26,7 @@ struct ActivationBlock {
   std::int8_t quants[32];
   float scale;
   float sum;                   // scale * sum of quants
-  std::int32_t minus_sums[2];  // -(sum of quants 0-15), -(sum of quants 16-31)
+  std::int32_t minus_sums[2];  // of quants, as the level's kernels want them (level/dot.h)
 };
 static_assert(sizeof(ActivationBlock) == 48);
 

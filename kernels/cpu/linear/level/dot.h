@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/cpu/linear/level/simd.h"
+#include "kernels/cpu/linear/linear_kernels.h"
 
 namespace inferd {
 namespace {
@@ -15,6 +16,37 @@ INFERD_ALWAYS_INLINE vi splat_four(const std::int8_t* four) {
   std::memcpy(&bits, four, sizeof bits);
   return splat_i(bits);
 }
+
+/// Columns of a block: 0-15, 16-31, or all 32.
+enum class Columns { first, second, all };
+
+#if INFERD_LEVEL_RANK == 1
+
+INFERD_ALWAYS_INLINE vi widen_pairs(vi pairs) { return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)); }
+/// -(the sums of every first and every second two of four quants), in turn, as 16-bit integers.
+template <Columns kColumns>
+INFERD_ALWAYS_INLINE vi minus_pairs(const ActivationBlock& x) {
+  if constexpr (kColumns == Columns::all) return splat_i(x.minus_sums[0]);
+  const vi second = splat_i(x.minus_sums[1]);
+  if constexpr (kColumns == Columns::second) return second;
+  return _mm256_sub_epi16(splat_i(x.minus_sums[0]), second);
+}
+/// -(the sum of the quants).
+template <Columns kColumns>
+INFERD_ALWAYS_INLINE vi minus_sum(const ActivationBlock& x) {
+  return widen_pairs(minus_pairs<kColumns>(x));
+}
+
+#else
+
+template <Columns kColumns>
+INFERD_ALWAYS_INLINE vi minus_sum(const ActivationBlock& x) {
+  if constexpr (kColumns == Columns::first) return splat_i(x.minus_sums[0]);
+  if constexpr (kColumns == Columns::second) return splat_i(x.minus_sums[1]);
+  return add_i(splat_i(x.minus_sums[0]), splat_i(x.minus_sums[1]));
+}
+
+#endif
 
 #if INFERD_LEVEL_RANK >= 2
 
@@ -34,7 +66,6 @@ INFERD_ALWAYS_INLINE vi dot_16(vi sum, const vb* weights, const std::int8_t* act
 
 #elif INFERD_LEVEL_RANK == 1
 
-INFERD_ALWAYS_INLINE vi widen_pairs(vi pairs) { return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)); }
 /// The sums of pairs stay below 2^15: 4 * 2 * 31 * 127 for up to 5 bits, 2 * 2 * 63 * 127 for 6. For 8 bits the weight
 /// is signed: its magnitude (up to 128) times the activation with the weight's sign, 2 * 128 * 127 at most.
 template <int kBits>

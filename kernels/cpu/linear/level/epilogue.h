@@ -24,8 +24,8 @@ INFERD_ALWAYS_INLINE std::int32_t largest_lane(vector_ints x) {
   return _mm_cvtsi128_si32(four);
 }
 
-/// Stores 32 integers of -127 to 127 as bytes; the sums of their halves to sums.
-INFERD_ALWAYS_INLINE void store_quants(const vector_ints* quants, std::int8_t* out, std::int32_t* sums) {
+/// Stores 32 integers of -127 to 127 as bytes and what minus_sum reads. Returns the sum of all.
+INFERD_ALWAYS_INLINE std::int32_t store_quants(const vector_ints* quants, std::int8_t* out, std::int32_t* minus_sums) {
 #if INFERD_LEVEL_RANK == 3
   const __m128i low = _mm512_cvtepi32_epi8(reinterpret_cast<__m512i>(quants[0]));
   const __m128i high = _mm512_cvtepi32_epi8(reinterpret_cast<__m512i>(quants[1]));
@@ -37,11 +37,26 @@ INFERD_ALWAYS_INLINE void store_quants(const vector_ints* quants, std::int8_t* o
   const __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(first, second), order);
 #endif
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), bytes);
-  __m256i fours = _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_set1_epi8(1), bytes), _mm256_set1_epi16(1));
+  const __m256i pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), bytes);
+#if INFERD_LEVEL_RANK == 1
+  __m256i sums = _mm256_sub_epi16(_mm256_setzero_si256(), pairs);
+  sums = _mm256_add_epi16(sums, _mm256_shuffle_epi32(sums, _MM_SHUFFLE(1, 0, 3, 2)));
+  sums = _mm256_add_epi16(sums, _mm256_shuffle_epi32(sums, _MM_SHUFFLE(2, 3, 0, 1)));
+  const __m128i half = _mm256_extracti128_si256(sums, 1);
+  const __m128i all = _mm_add_epi16(_mm256_castsi256_si128(sums), half);
+  minus_sums[0] = _mm_cvtsi128_si32(all);
+  minus_sums[1] = _mm_cvtsi128_si32(half);
+  return -_mm_cvtsi128_si32(_mm_madd_epi16(all, _mm_set1_epi16(1)));
+#else
+  __m256i fours = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
   fours = _mm256_add_epi32(fours, _mm256_shuffle_epi32(fours, _MM_SHUFFLE(1, 0, 3, 2)));
   fours = _mm256_add_epi32(fours, _mm256_shuffle_epi32(fours, _MM_SHUFFLE(2, 3, 0, 1)));
-  sums[0] = _mm_cvtsi128_si32(_mm256_castsi256_si128(fours));
-  sums[1] = _mm_cvtsi128_si32(_mm256_extracti128_si256(fours, 1));
+  const std::int32_t sums[2] = {_mm_cvtsi128_si32(_mm256_castsi256_si128(fours)),
+                                _mm_cvtsi128_si32(_mm256_extracti128_si256(fours, 1))};
+  minus_sums[0] = -sums[0];
+  minus_sums[1] = -sums[1];
+  return sums[0] + sums[1];
+#endif
 }
 
 #else
@@ -52,13 +67,14 @@ INFERD_ALWAYS_INLINE std::int32_t largest_lane(vector_ints x) {
   return top;
 }
 
-INFERD_ALWAYS_INLINE void store_quants(const vector_ints* quants, std::int8_t* out, std::int32_t* sums) {
-  sums[0] = sums[1] = 0;
+INFERD_ALWAYS_INLINE std::int32_t store_quants(const vector_ints* quants, std::int8_t* out, std::int32_t* minus_sums) {
+  minus_sums[0] = minus_sums[1] = 0;
   for (int i = 0; i < kBlockColumns; ++i) {
     const std::int32_t quant = quants[i / kLanes][i % kLanes];
     out[i] = static_cast<std::int8_t>(quant);
-    sums[i / 16] += quant;
+    minus_sums[i / 16] -= quant;
   }
+  return -(minus_sums[0] + minus_sums[1]);
 }
 
 #endif
@@ -85,14 +101,11 @@ INFERD_ALWAYS_INLINE void quantize_block(const float* x, ActivationBlock* block)
     const vf shifted = (usable ? values[v] * splat(inverse) : zero_f()) + magic;
     quants[v] = reinterpret_cast<vector_ints>(shifted) - 0x4b400000;
   }
-  std::int32_t sums[2];
-  store_quants(quants, block->quants, sums);
+  const std::int32_t sum = store_quants(quants, block->quants, block->minus_sums);
   float scale = usable ? magnitude / 127.0f : 0.0f;
   if (!finite) scale = __builtin_nanf("");
   block->scale = scale;
-  block->sum = scale * static_cast<float>(sums[0] + sums[1]);
-  block->minus_sums[0] = -sums[0];
-  block->minus_sums[1] = -sums[1];
+  block->sum = scale * static_cast<float>(sum);
 }
 
 INFERD_ALWAYS_INLINE ActivationBlock* activation_block(const ActivationView& view, std::int64_t row,

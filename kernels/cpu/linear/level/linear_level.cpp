@@ -1,11 +1,14 @@
 // Linear layers of one instruction level: picks the tile kernels, walks units and tokens.
 #include "kernels/cpu/level.h"
 #include "kernels/cpu/linear/level/epilogue.h"
+#if INFERD_LEVEL_RANK == 1 || INFERD_LEVEL_RANK == 2
+#include "kernels/cpu/linear/level/prepared_tile.h"
+#endif
 
 namespace inferd {
 namespace {
 
-/// Splits `tokens` (at most kTokenChunk, from a multiple of 4) into passes whose accumulators fit the registers.
+/// Splits `tokens` (at most kStepTokens, from a multiple of 4) into passes whose accumulators fit the registers.
 template <int kMost, template <int> class Pass, typename... Args>
 INFERD_ALWAYS_INLINE void for_passes(int tokens, const Args&... args) {
   int done = 0;
@@ -61,8 +64,47 @@ struct Plain {
   };
 };
 
+#if INFERD_LEVEL_RANK == 1 || INFERD_LEVEL_RANK == 2
+
+template <DType kType>
+struct FromPanel {
+  template <int kTokens>
+  struct Pass {
+    static void run(int done, const std::byte* panel, int blocks, const PassInput& chunk, Ahead* ahead, float* raw) {
+      prepared_pass<kType, kTokens>(panel, blocks, input_from(chunk, done).blocks, ahead, raw + done * kRawStride);
+    }
+  };
+};
+
+/// Unpacks the tile once for all tokens.
+template <DType kType>
+void prepared_tile(const std::byte* tile, int tokens, const PassInput& chunk, float* raw) {
+  using P = Prepared<kType>;
+  alignas(64) std::byte panel[P::kBlocks * P::kBytes];
+  for (int t = 0; t < tokens; ++t) std::memset(raw + t * kRawStride, 0, kTileRows * sizeof(float));
+  PassInput x = chunk;
+  for (std::int64_t begin = 0; begin < x.kblocks; begin += P::kBlocks, x.blocks += P::kBlocks * kActivationGroup) {
+    const std::int64_t left = x.kblocks - begin;
+    const int blocks = left < P::kBlocks ? static_cast<int>(left) : P::kBlocks;
+    prepare_panel<kType>(tile, begin, blocks, x.kblocks, panel);
+    // Tiles lie in the order they are read.
+    constexpr int kGroupBytes = P::F::kPacked.group_bytes(kGroupBlocks);
+    const std::byte* next = tile + (begin + blocks) / kGroupBlocks * kGroupBytes;
+    Ahead ahead{next, next + static_cast<std::int64_t>(blocks) * kGroupBytes / kGroupBlocks + 64};
+    for_passes<4, FromPanel<kType>::template Pass>(tokens, panel, blocks, x, &ahead, raw);
+  }
+}
+
+/// From how many tokens on unpacking a tile apart pays.
+constexpr int kPreparedTokens = 5;
+
+#endif
+
 template <DType kType>
 void quantized_tile(const std::byte* tile, int tokens, const PassInput& chunk, float* raw) {
+#if INFERD_LEVEL_RANK == 1 || INFERD_LEVEL_RANK == 2
+  if (tokens >= kPreparedTokens) return prepared_tile<kType>(tile, tokens, chunk, raw);
+#endif
   for_passes<kMaxPassTokens, Quantized<kType>::template Pass>(tokens, tile, chunk, raw);
 }
 
@@ -164,7 +206,7 @@ void run_output_tile(const LinearJob& job, std::int64_t output_tile, int tokens,
   const std::uint32_t begin = job.piece_starts[output_tile];
   const std::uint32_t end = job.piece_starts[output_tile + 1];
   if (end - begin == 1) return run_tile(job, job.pieces[begin], tokens, chunk, raw, decode_scratch);
-  alignas(64) float lanes[kTokenChunk * kRawStride];
+  alignas(64) float lanes[kStepTokens * kRawStride];
   for (std::uint32_t p = begin; p < end; ++p) {
     const TilePiece& piece = job.pieces[p];
     run_tile(job, piece, tokens, chunk, lanes, decode_scratch);
@@ -196,13 +238,13 @@ void run_unit_tiles(const LinearJob& job, std::int64_t tile, int tiles, int toke
 void run_units(const LinearJob& job, std::int64_t unit_begin, std::int64_t unit_end, std::int64_t token_begin,
                std::int64_t token_end, float* decode_scratch) {
   const bool gated = is_gated(job.epilogue);
-  alignas(64) float raw[kTokenChunk * kRawStride];
-  alignas(64) float raw_up[kTokenChunk * kRawStride];
+  alignas(64) float raw[kStepTokens * kRawStride];
+  alignas(64) float raw_up[kStepTokens * kRawStride];
   for (std::int64_t unit = unit_begin; unit < unit_end; ++unit) {
     const std::int64_t tile = unit * 2;
     const int tiles = job.out_columns - unit * kUnitColumns > kTileRows ? 2 : 1;
-    for (std::int64_t token = token_begin; token < token_end; token += kTokenChunk) {
-      const int tokens = token_end - token < kTokenChunk ? static_cast<int>(token_end - token) : kTokenChunk;
+    for (std::int64_t token = token_begin; token < token_end; token += kStepTokens) {
+      const int tokens = token_end - token < kStepTokens ? static_cast<int>(token_end - token) : kStepTokens;
       const PassInput chunk = chunk_at(job.x, token);
       run_unit_tiles(job, tile, tiles, tokens, chunk, raw, decode_scratch);
       if (gated) run_unit_tiles(job, tile + job.up_tiles, tiles, tokens, chunk, raw_up, decode_scratch);

@@ -80,6 +80,7 @@ using vi = __m256i;
 using vb = __m256i;
 
 INFERD_ALWAYS_INLINE vb load_bytes(const void* at) { return _mm256_loadu_si256(static_cast<const __m256i*>(at)); }
+INFERD_ALWAYS_INLINE void store_bytes(void* at, vb x) { _mm256_storeu_si256(static_cast<__m256i*>(at), x); }
 INFERD_ALWAYS_INLINE vb and_bytes(vb x, int mask) {
   return _mm256_and_si256(x, _mm256_set1_epi8(static_cast<char>(mask)));
 }

@@ -11,6 +11,8 @@ namespace {
 constexpr int kMaxPassTokens = INFERD_LEVEL_RANK == 3 ? 16 : 4;
 constexpr int kParts = kTileRows / kLanes;
 constexpr int kRawStride = kUnitColumns;
+/// Tokens whose products of a unit are kept together.
+constexpr int kStepTokens = INFERD_LEVEL_RANK == 1 || INFERD_LEVEL_RANK == 2 ? 32 : kTokenChunk;
 
 /// Activations of the tokens of a pass: the int8 blocks or f32 row of its first token (a multiple of 4).
 struct PassInput {
@@ -21,39 +23,50 @@ struct PassInput {
   std::int64_t token = 0;  // which the first one is
 };
 
-/// acc += the products of one block of 32 columns with one token. Every number of tokens does exactly this, in block
-/// order, so a row's result does not depend on its company. The integer part is exact in any order.
+/// acc += the products of one block of 32 columns with one token, given as exact sums: of all columns in `first`, or of
+/// 0-15 there and of 16-31 in `second`. Every number of tokens does exactly this, in block order, so a row's result
+/// does not depend on its company.
 template <DType kType>
-INFERD_ALWAYS_INLINE vf add_block(vf acc, const vb* weights, const BlockScales& scales, const ActivationBlock& x) {
+INFERD_ALWAYS_INLINE vf add_sums(vf acc, vi first, vi second, const BlockScales& scales, const ActivationBlock& x) {
   using F = Format<kType>;
-  vi first = zero_i();
-  vi second = zero_i();
-  if constexpr (F::kZeroShift >= 0) {
-    first = shift_left<F::kZeroShift>(splat_i(x.minus_sums[0]));
-    second = shift_left<F::kZeroShift>(splat_i(x.minus_sums[1]));
-  }
   const vf scale = splat(x.scale);
   if constexpr (F::kHalves) {
-    first = dot_16<F::kDotBits>(first, weights, x.quants);
-    second = dot_16<F::kDotBits>(second, weights + 4, x.quants + 16);
     vf sum = to_float(first) * scales.w0;
     sum = multiply_add(to_float(second), scales.w1, sum);
     if constexpr (F::kMinima) {
-      sum = multiply_add(to_float(splat_i(x.minus_sums[0])), scales.m0, sum);
-      sum = multiply_add(to_float(splat_i(x.minus_sums[1])), scales.m1, sum);
+      sum = multiply_add(to_float(minus_sum<Columns::first>(x)), scales.m0, sum);
+      sum = multiply_add(to_float(minus_sum<Columns::second>(x)), scales.m1, sum);
     }
     return multiply_add(sum, scale, acc);
   } else {
-    if constexpr (F::kZeroShift >= 0) {
-      first = shift_left<F::kZeroShift>(add_i(splat_i(x.minus_sums[0]), splat_i(x.minus_sums[1])));
-    }
-    vi sum = dot_32<F::kDotBits>(first, weights, x.quants);
+    acc = multiply_add(to_float(first), scales.w0 * scale, acc);
+    if constexpr (F::kMinima) acc = multiply_add(scales.m0, splat(x.sum), acc);
+    return acc;
+  }
+}
+
+/// What the sum of a block's products starts from: nothing, or what codes are too large by.
+template <DType kType, Columns kColumns>
+INFERD_ALWAYS_INLINE vi start_sum(const ActivationBlock& x) {
+  using F = Format<kType>;
+  if constexpr (F::kZeroShift >= 0) return shift_left<F::kZeroShift>(minus_sum<kColumns>(x));
+  return zero_i();
+}
+
+/// acc += the products of one block with one token.
+template <DType kType>
+INFERD_ALWAYS_INLINE vf add_block(vf acc, const vb* weights, const BlockScales& scales, const ActivationBlock& x) {
+  using F = Format<kType>;
+  if constexpr (F::kHalves) {
+    const vi first = dot_16<F::kDotBits>(start_sum<kType, Columns::first>(x), weights, x.quants);
+    const vi second = dot_16<F::kDotBits>(start_sum<kType, Columns::second>(x), weights + 4, x.quants + 16);
+    return add_sums<kType>(acc, first, second, scales, x);
+  } else {
+    vi sum = dot_32<F::kDotBits>(start_sum<kType, Columns::all>(x), weights, x.quants);
     if constexpr (F::kWide) {
       sum = dot_32<F::kDotBits>(shift_left<7>(sum), weights + 8, x.quants);  // below 2^27
     }
-    acc = multiply_add(to_float(sum), scales.w0 * scale, acc);
-    if constexpr (F::kMinima) acc = multiply_add(scales.m0, splat(x.sum), acc);
-    return acc;
+    return add_sums<kType>(acc, sum, sum, scales, x);
   }
 }
 
