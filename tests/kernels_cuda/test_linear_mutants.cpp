@@ -69,10 +69,10 @@ Suspect sizes(DType dtype, int tile) {
   gated.gated = true;
   gated.function = ActivationFunction::silu;
   trials->emplace_back(dtype, tile, 34, least, 3, gated);
-  trials->emplace_back(dtype, tile, 16, 1280, 2);
+  trials->emplace_back(dtype, tile, 19, 1280, 2);
   trials->emplace_back(dtype, tile, shape.block_rows() + 1, least, shape.tokens);
   trials->emplace_back(dtype, tile, 2 * shape.block_rows() + 18, least, 1, gated);
-  trials->emplace_back(dtype, tile, 9, 3840, shape.tokens + 1);
+  trials->emplace_back(dtype, tile, shape.block_rows() - 7, 3840, shape.tokens + 1);
   return suspect(dtype, tile, trials);
 }
 
