@@ -43,6 +43,18 @@ void Backend::captured(std::uint64_t, const std::function<void()>& work) { work(
 
 void Backend::lora(const LoraArgs&) { check_failed("no update was loaded here", __FILE__, __LINE__); }
 
+std::unique_ptr<ExpertGroup> Backend::group_experts(std::span<const Weight* const>) { return nullptr; }
+
+void Backend::route(const RouteArgs&) { check_failed("no mixture runs here", __FILE__, __LINE__); }
+
+void Backend::gather_activation(const GatherActivationArgs&) {
+  check_failed("no mixture runs here", __FILE__, __LINE__);
+}
+
+void Backend::expert_linear(const ExpertLinearArgs&) { check_failed("no mixture runs here", __FILE__, __LINE__); }
+
+void Backend::combine_experts(const CombineExpertsArgs&) { check_failed("no mixture runs here", __FILE__, __LINE__); }
+
 bool Backend::samples(std::int64_t) const { return false; }
 
 std::unique_ptr<HostCopy> Backend::host_copy(std::size_t) {

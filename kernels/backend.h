@@ -67,6 +67,12 @@ class LowRank {
   virtual std::size_t bytes() const = 0;  // resident bytes
 };
 
+/// The same matrix of every expert of a layer, to be multiplied at once. Refers to the Weights it was made of.
+class ExpertGroup {
+ public:
+  virtual ~ExpertGroup() = default;
+};
+
 /// Host memory that takes copies from a device behind the device's work. Outlived by its backend.
 class HostCopy {
  public:
@@ -113,6 +119,9 @@ class Backend {
   /// ConfigError where the backend has no adapters, as here.
   virtual std::unique_ptr<LowRank> load_low_rank(std::span<const LowRankSource> parts, std::int64_t rows,
                                                  std::int64_t columns);
+  /// Puts the experts' matrices together for expert_linear; null where they differ in shape, type or order of columns,
+  /// or the backend has no kernel for them: then they take their turns in `linear`.
+  virtual std::unique_ptr<ExpertGroup> group_experts(std::span<const Weight* const> experts);
   /// Bytes an Activation of this capacity takes in these forms.
   virtual std::size_t activation_bytes(std::int64_t rows, std::int64_t columns, std::uint32_t forms) const = 0;
   /// Scratch the ops share, sized for the largest step; called once per model before its first step.
@@ -146,6 +155,10 @@ class Backend {
   virtual void qkv_post(const QkvPostArgs& args) = 0;
   virtual void attention(const AttentionArgs& args) = 0;
   virtual void encoder_attention(const EncoderAttentionArgs& args) = 0;
+  virtual void route(const RouteArgs& args);  // the four of mixtures: where there is one device
+  virtual void gather_activation(const GatherActivationArgs& args);
+  virtual void expert_linear(const ExpertLinearArgs& args);
+  virtual void combine_experts(const CombineExpertsArgs& args);
   virtual void gather_rows(const GatherRowsArgs& args) = 0;
   virtual void pool(const PoolArgs& args) = 0;
   virtual void sample(const SampleArgs& args);           // where `samples`

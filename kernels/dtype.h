@@ -55,7 +55,7 @@ enum class DType : std::uint8_t {
   // likewise, of bitsandbytes' 4-bit codes (quant_formats.h)
   nf4,
   fp4,
-  fp8,  // of KV caches only: e4m3, one f16 scale for a token's keys (or values) of a head; see kv_bytes
+  fp8,      // of KV caches only: e4m3, one f16 scale for a token's keys (or values) of a head; see kv_bytes
   f8_e4m3,  // of folders: sign, four bits of exponent, three of fraction
 };
 

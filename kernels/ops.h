@@ -8,8 +8,9 @@
 
 namespace inferd {
 
-class Weight;   // a matrix as a backend keeps it (kernels/backend.h)
-class LowRank;  // an adapter's update of one Weight (kernels/backend.h)
+class Weight;       // a matrix as a backend keeps it (kernels/backend.h)
+class LowRank;      // an adapter's update of one Weight (kernels/backend.h)
+class ExpertGroup;  // a matrix of every expert of a layer (kernels/backend.h)
 
 /// The input of linear layers, in whatever forms the backend's kernels want (CPU: f32 and/or int8 with block
 /// scales; CUDA: bf16/f16). Opaque outside the backend; made by norm, activation-producing epilogues,
@@ -184,6 +185,64 @@ struct EncoderAttentionArgs {
   float scale = 0.0f;
   Tensor out;                 // [T, num_heads * head_dim] f32 or absent
   Activation out_activation;  // or this
+};
+
+inline constexpr std::int64_t kExpertRowAlign = 4;  // rows of an expert begin at multiples of it
+inline constexpr int kMaxExperts = 1024;            // of a layer
+inline constexpr int kMaxExpertsPerToken = 32;
+
+/// Rows that experts compute for so many tokens, and gaps between them.
+constexpr std::int64_t expert_rows(std::int64_t tokens, std::int64_t top_k, std::int64_t experts) {
+  const std::int64_t picks = tokens * top_k;
+  return picks + (kExpertRowAlign - 1) * (picks < experts ? picks : experts);
+}
+
+/// Which experts of a layer a step's tokens go through, E of them, k for each of T tokens. The rows that experts
+/// compute stand expert by expert, then token by token, with gaps; N = expert_rows(T, k, E). On the backend.
+struct ExpertPlan {
+  Tensor starts;   // [E] i32, first row of each expert
+  Tensor counts;   // [E] i32, its rows
+  Tensor tokens;   // [N] i32, token of each row; -1: none
+  Tensor experts;  // [T, k] i32, experts of each token, rising
+  Tensor weights;  // [T, k] f32, what they count
+  Tensor places;   // [T, k] i32, their rows
+  Tensor tiles;    // [N, 4] i32, the backend's own notes
+};
+
+/// The plan of a step: the k experts with the largest logits, the lower one among equals; weights are the softmax of
+/// all logits there (arXiv:2101.03961), over their sum if `normalize`. Every token's choice depends on its logits
+/// alone.
+struct RouteArgs {
+  Tensor logits;  // [T, E] f32
+  bool normalize = false;
+  ExpertPlan plan;
+};
+
+/// out[i] = x[rows[i]] in all forms of out, which x has too; rows[i] < 0: nothing.
+struct GatherActivationArgs {
+  Activation x;
+  Tensor rows;  // [R] i32, R ≤ out.rows
+  Activation out;
+};
+
+/// out = epilogue(x W^T), W that of each row's expert. A row's result is what `linear` gives with that expert's Weight,
+/// bit for bit. Rows in gaps stay as they were, or become anything.
+struct ExpertLinearArgs {
+  Activation x;  // [N, in]
+  const ExpertPlan* plan = nullptr;
+  const ExpertGroup* group = nullptr;  // E times [out_rows, in]
+  Epilogue epilogue = Epilogue::none;
+  Tensor out;                 // [N, columns] f32 or absent
+  Activation out_activation;  // instead of out
+};
+
+/// x[t] += sum of weights[t, j] * product[places[t, j]] over j, and sigmoid(gate[t]) * shared[t] if present.
+struct CombineExpertsArgs {
+  Tensor product;  // [N, columns] f32
+  const ExpertPlan* plan = nullptr;
+  Tensor shared;  // [T, columns] f32 or absent
+  Tensor gate;    // [T, 1] f32, with shared
+  Tensor x;       // [T, columns] f32
 };
 
 /// out[i] = x[rows[i]].

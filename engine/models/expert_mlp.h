@@ -33,8 +33,10 @@ struct Expert {
 struct ExpertMlp {
   Linear router;  // [num_experts, hidden_size]
   std::vector<Expert> experts;
-  Expert shared;       // no weights: none
-  Linear shared_gate;  // [1, hidden_size]
+  std::unique_ptr<ExpertGroup> gate_up, down;  // of all experts, or both null: they take their turns
+  Expert shared;                               // no weights: none
+  Linear shared_gate;                          // [1, hidden_size]
+  bool grouped() const { return gate_up != nullptr; }
   /// Forms of the normed input that its matrices read.
   std::uint32_t input_forms() const;
   /// All that have weights.
@@ -52,8 +54,8 @@ struct ExpertAdapters {
   UpdateMemory memory;
 };
 
-/// Runs the mixtures of one model: tokens are sorted by expert on the host, each expert computes those routed to it, in
-/// the order of experts, so a token's bits depend on itself alone. Made once; nothing is allocated in a step.
+/// Runs the mixtures of one model: the rows of each expert stand together, its tokens in their order, so a token's bits
+/// depend on itself alone. Made once; nothing is allocated in a step.
 class ExpertRunner {
  public:
   /// `mlps`: all mixtures it will run.
@@ -62,40 +64,38 @@ class ExpertRunner {
 
   /// [max_tokens, hidden_size] f32: where the caller puts the normed input.
   const Tensor& input() const { return input_; }
-  /// x += mixture(input). `normed` is the input's activation. x: [T, hidden_size] f32 without gaps.
+  /// x += mixture(input). `normed` is the input's activation. x: [T, hidden_size] f32 without gaps. Only queues work
+  /// where the mixture is grouped and no adapter takes part.
   void run(const ExpertMlp& mlp, const Activation& normed, const Tensor& x, const ExpertAdapters& adapters);
 
  private:
-  void route(const ExpertMlp& mlp, const Activation& normed, std::int64_t tokens, const ExpertAdapters& adapters);
-  void pick(std::int64_t token);
-  /// A gated MLP of x's first rows into product_; slots: the rows' adapters.
-  void multiply(const Expert& expert, const Activation& x, const Activation& inner, std::int64_t tokens,
+  ExpertPlan plan_of(std::int64_t tokens) const;
+  void route(const ExpertMlp& mlp, const Activation& normed, const ExpertPlan& plan, const ExpertAdapters& adapters);
+  /// A gated MLP of x's first rows into `product`; slots: the rows' adapters.
+  void multiply(const Expert& expert, const Activation& x, const Activation& inner, const Tensor& product,
                 const Tensor& slots, const ExpertAdapters& adapters);
-  void run_expert(const Expert& expert, std::size_t begin, std::size_t end, const ExpertAdapters& adapters);
-  void run_shared(const ExpertMlp& mlp, const Activation& normed, std::int64_t tokens, const ExpertAdapters& adapters);
+  void run_grouped(const ExpertMlp& mlp, const Activation& normed, const ExpertPlan& plan);
+  void run_by_turns(const ExpertMlp& mlp, const ExpertPlan& plan, const ExpertAdapters& adapters);
+  void run_expert(const Expert& expert, std::int64_t first, std::int64_t rows, const ExpertPlan& plan,
+                  const ExpertAdapters& adapters);
   std::size_t lay_out(void* base, std::int64_t tokens, const std::vector<const ExpertMlp*>& mlps);
 
   Backend& backend_;
   const std::int64_t hidden_size_;
   const ExpertOptions options_;
   std::unique_ptr<DeviceBuffer> memory_;
-  Tensor input_, gathered_, product_;  // [T, hidden_size] f32
-  Tensor logits_;                      // [T, num_experts] f32
-  Tensor gate_;                        // [T, 1] f32
-  Tensor rows_;                        // [T] i32
-  Tensor slots_;                       // [T] i32: adapters of gathered rows
-  Activation gathered_activation_;     // [T, hidden_size]
-  Activation inner_, shared_inner_;    // [T, width], [T, shared_width]
-  struct Pick {
-    std::int32_t token;
-    float weight;
-  };
-  std::vector<float> host_logits_, host_product_, host_gate_, sums_;
-  std::vector<std::int32_t> experts_;  // [T, top_k]
-  std::vector<float> weights_;         // [T, top_k]
-  std::vector<Pick> sorted_;           // by expert, then token
-  std::vector<std::size_t> starts_;    // [num_experts + 1], into sorted_
-  std::vector<std::int32_t> host_rows_, host_slots_, gathered_slots_;
+  // T: max_tokens, N: expert_rows of it, E experts, k of a token.
+  Tensor input_;                     // [T, hidden_size] f32
+  Tensor gathered_;                  // [T, hidden_size] f32: an expert's input
+  Tensor product_;                   // [N, hidden_size] f32
+  Tensor shared_;                    // [T, hidden_size] f32, with a shared expert
+  Tensor logits_;                    // [T, E] f32
+  Tensor gate_;                      // [T, 1] f32
+  Tensor slots_;                     // [T] i32: adapters of an expert's rows
+  ExpertPlan plan_;                  // of the largest step
+  Activation gathered_activation_;   // [N, hidden_size]
+  Activation inner_, shared_inner_;  // [N, width], [T, shared_width]
+  std::vector<std::int32_t> starts_, counts_, tokens_, host_slots_, gathered_slots_;
 };
 
 }  // namespace inferd

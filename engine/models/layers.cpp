@@ -128,6 +128,13 @@ Decoder::Decoder(const Checkpoint& checkpoint, const ModelConfig& config, Backen
   weights_.rope.inv_freq = {};
 }
 
+bool Decoder::capturable() const {
+  const bool grouped = std::all_of(weights_.layers.begin(), weights_.layers.end(), [](const DecoderLayer& layer) {
+    return !layer.experts || layer.experts->grouped();
+  });
+  return !lower_ && (!upper_->experts || (grouped && adapters_.slots() == 0));
+}
+
 PromptTraits Decoder::prompt_traits(std::span<const std::int32_t> prompt) const {
   const auto length = static_cast<std::int64_t>(prompt.size());
   return {.length = length, .kv_variant = static_cast<std::uint64_t>(weights_.rope.row(length, length - 1))};

@@ -122,7 +122,7 @@ class Decoder : public Model {
   KvSpec kv_spec() const override {
     return {config_.num_layers, config_.num_kv_heads, config_.head_dim, host_layers_, weights_.fine_kv_layers};
   }
-  bool capturable() const override { return !lower_ && !upper_->experts; }
+  bool capturable() const override;
   Backend* host() const override { return lower_ ? &lower_->backend : nullptr; }
   PromptTraits prompt_traits(std::span<const std::int32_t> prompt) const override;
   bool has_places() const override { return weights_.rope.rows > 1; }

@@ -70,6 +70,10 @@ class WeightLoader {
   /// What is loaded from now on goes to `backend`.
   void use(Backend& backend) { backend_ = &backend; }
   bool has(std::string_view name) const;
+  /// Backend::group_experts of Weights loaded where the loader is now.
+  std::unique_ptr<ExpertGroup> group_experts(std::span<const Weight* const> experts) {
+    return backend_->group_experts(experts);
+  }
   /// True for files that store each matrix of all experts of a layer as one tensor.
   bool has_stacked_experts() const { return checkpoint_.format() == CheckpointFormat::gguf; }
   /// The parts stacked by rows, all with `columns` inputs. Parts without a bias beside parts with one get zeros.

@@ -21,6 +21,9 @@ class CpuBackend final : public Backend {
   std::unique_ptr<Weight> load_weight(std::span<const WeightSource> parts, const WeightOptions& options) override;
   std::unique_ptr<LowRank> load_low_rank(std::span<const LowRankSource> parts, std::int64_t rows,
                                          std::int64_t columns) override;
+  std::unique_ptr<ExpertGroup> group_experts(std::span<const Weight* const> experts) override {
+    return cpu_group_experts(experts);
+  }
   std::size_t activation_bytes(std::int64_t rows, std::int64_t columns, std::uint32_t forms) const override;
   void reserve_workspace(std::int64_t max_tokens, std::int64_t max_columns) override;
 
@@ -37,6 +40,10 @@ class CpuBackend final : public Backend {
   void qkv_post(const QkvPostArgs& args) override { cpu_qkv_post(context_, args); }
   void attention(const AttentionArgs& args) override { cpu_attention(context_, args); }
   void encoder_attention(const EncoderAttentionArgs& args) override { cpu_encoder_attention(context_, args); }
+  void route(const RouteArgs& args) override { cpu_route(context_, args); }
+  void gather_activation(const GatherActivationArgs& args) override { cpu_gather_activation(context_, args); }
+  void expert_linear(const ExpertLinearArgs& args) override { cpu_expert_linear(context_, args); }
+  void combine_experts(const CombineExpertsArgs& args) override { cpu_combine_experts(context_, args); }
   void gather_rows(const GatherRowsArgs& args) override { cpu_gather_rows(context_, args); }
   void pool(const PoolArgs& args) override { cpu_pool(context_, args); }
 

@@ -3,6 +3,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <span>
 
 #include "kernels/backend.h"
 #include "kernels/cpu/thread_pool.h"
@@ -31,6 +33,10 @@ struct CpuContext {
   std::size_t reorder_scratch_bytes = 0;
 
   static constexpr std::size_t kMinScratchFloats = 64 * 1024;
+  float* decode_scratch_of(int worker) const {
+    return decode_scratch == nullptr ? nullptr
+                                     : decode_scratch + static_cast<std::size_t>(worker) * decode_scratch_floats;
+  }
   float* scratch(int worker) const { return worker_scratch + static_cast<std::size_t>(worker) * worker_scratch_floats; }
 };
 
@@ -44,6 +50,8 @@ void cpu_rope_table(CpuContext& context, const RopeTableArgs& args);
 void cpu_qkv_post(CpuContext& context, const QkvPostArgs& args);
 void cpu_attention(CpuContext& context, const AttentionArgs& args);
 void cpu_encoder_attention(CpuContext& context, const EncoderAttentionArgs& args);
+void cpu_route(CpuContext& context, const RouteArgs& args);
+void cpu_combine_experts(CpuContext& context, const CombineExpertsArgs& args);
 void cpu_gather_rows(CpuContext& context, const GatherRowsArgs& args);
 void cpu_pool(CpuContext& context, const PoolArgs& args);
 
@@ -51,6 +59,9 @@ void cpu_pool(CpuContext& context, const PoolArgs& args);
 void cpu_embedding(CpuContext& context, const EmbeddingArgs& args);
 void cpu_to_activation(CpuContext& context, const ToActivationArgs& args);
 void cpu_linear(CpuContext& context, const LinearArgs& args);
+std::unique_ptr<ExpertGroup> cpu_group_experts(std::span<const Weight* const> experts);
+void cpu_gather_activation(CpuContext& context, const GatherActivationArgs& args);
+void cpu_expert_linear(CpuContext& context, const ExpertLinearArgs& args);
 void cpu_lora(CpuContext& context, const LoraArgs& args);
 
 /// Writes row `row` of `activation` in all its forms from `x`, [activation.columns] f32. Safe to call from several

@@ -10,6 +10,7 @@
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/cuda_weight.h"
 #include "kernels/cuda/driver_launcher.h"
+#include "kernels/cuda/experts.h"
 #include "kernels/cuda/graph_cache.h"
 
 namespace inferd::cuda {
@@ -28,6 +29,9 @@ class CudaBackend final : public Backend {
   std::unique_ptr<Weight> load_weight(std::span<const WeightSource> parts, const WeightOptions& options) override;
   std::unique_ptr<LowRank> load_low_rank(std::span<const LowRankSource> parts, std::int64_t rows,
                                          std::int64_t columns) override;
+  std::unique_ptr<ExpertGroup> group_experts(std::span<const Weight* const> experts) override {
+    return cuda::group_experts(experts, weight_memory_);
+  }
   std::size_t activation_bytes(std::int64_t rows, std::int64_t columns, std::uint32_t forms) const override;
   void reserve_workspace(std::int64_t max_tokens, std::int64_t max_columns) override;
   std::size_t extra_workspace_bytes(std::int64_t max_tokens, std::int64_t max_columns) const override;
@@ -49,6 +53,10 @@ class CudaBackend final : public Backend {
   void qkv_post(const QkvPostArgs& args) override { cuda::qkv_post(here(), args); }
   void attention(const AttentionArgs& args) override { cuda::attention(here(), args); }
   void encoder_attention(const EncoderAttentionArgs& args) override { cuda::encoder_attention(here(), args); }
+  void route(const RouteArgs& args) override { cuda::route(here(), args); }
+  void gather_activation(const GatherActivationArgs& args) override { cuda::gather_activation(here(), args); }
+  void expert_linear(const ExpertLinearArgs& args) override { cuda::expert_linear(here(), args); }
+  void combine_experts(const CombineExpertsArgs& args) override { cuda::combine_experts(here(), args); }
   void gather_rows(const GatherRowsArgs& args) override { cuda::gather_rows(here(), args); }
   void pool(const PoolArgs& args) override { cuda::pool(here(), args); }
   void sample(const SampleArgs& args) override { cuda::sample(here(), args); }

@@ -33,6 +33,9 @@ class ProfilingBackend final : public Backend {
   std::unique_ptr<Weight> load_weight(std::span<const WeightSource> parts, const WeightOptions& options) override {
     return inner_.load_weight(parts, options);
   }
+  std::unique_ptr<ExpertGroup> group_experts(std::span<const Weight* const> experts) override {
+    return inner_.group_experts(experts);
+  }
   std::size_t activation_bytes(std::int64_t rows, std::int64_t columns, std::uint32_t forms) const override {
     return inner_.activation_bytes(rows, columns, forms);
   }
@@ -71,6 +74,18 @@ class ProfilingBackend final : public Backend {
   }
   void encoder_attention(const EncoderAttentionArgs& args) override {
     timed("encoder_attention", [&] { inner_.encoder_attention(args); });
+  }
+  void route(const RouteArgs& args) override {
+    timed("route", [&] { inner_.route(args); });
+  }
+  void gather_activation(const GatherActivationArgs& args) override {
+    timed("gather_activation", [&] { inner_.gather_activation(args); });
+  }
+  void expert_linear(const ExpertLinearArgs& args) override {
+    timed("expert_linear", [&] { inner_.expert_linear(args); });
+  }
+  void combine_experts(const CombineExpertsArgs& args) override {
+    timed("combine_experts", [&] { inner_.combine_experts(args); });
   }
   void gather_rows(const GatherRowsArgs& args) override {
     timed("gather_rows", [&] { inner_.gather_rows(args); });

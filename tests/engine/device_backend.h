@@ -98,6 +98,13 @@ class DeviceBackend final : public Backend {
   void rope_table(const RopeTableArgs& args) override { run(args, &Backend::rope_table); }
   void qkv_post(const QkvPostArgs& args) override { run(args, &Backend::qkv_post); }
   void gather_rows(const GatherRowsArgs& args) override { run(args, &Backend::gather_rows); }
+  std::unique_ptr<ExpertGroup> group_experts(std::span<const Weight* const> experts) override {
+    return inner_->group_experts(experts);
+  }
+  void route(const RouteArgs& args) override { run(args, &Backend::route); }
+  void gather_activation(const GatherActivationArgs& args) override { run(args, &Backend::gather_activation); }
+  void expert_linear(const ExpertLinearArgs& args) override { run_plan(args, &Backend::expert_linear); }
+  void combine_experts(const CombineExpertsArgs& args) override { run_plan(args, &Backend::combine_experts); }
   void attention(const AttentionArgs& args) override { run_batch(args, &Backend::attention); }
   void encoder_attention(const EncoderAttentionArgs& args) override { run_batch(args, &Backend::encoder_attention); }
   void pool(const PoolArgs& args) override { run_batch(args, &Backend::pool); }
@@ -191,6 +198,15 @@ class DeviceBackend final : public Backend {
     record([this, args, batch = *args.batch, operation] {
       Args again = args;
       again.batch = &batch;
+      (inner_.get()->*operation)(again);
+    });
+  }
+
+  template <typename Args>
+  void run_plan(const Args& args, void (Backend::*operation)(const Args&)) {
+    record([this, args, plan = *args.plan, operation] {
+      Args again = args;
+      again.plan = &plan;
       (inner_.get()->*operation)(again);
     });
   }

@@ -41,7 +41,7 @@ TEST_CASE("preemption, prefix hits and longer tables meet captured steps") {
   CHECK(captured_tight.core->stats().kv_blocks_total == 10);
 }
 
-TEST_CASE("steps with adapters are made anew, and mixtures always") {
+TEST_CASE("steps with adapters are made anew, and mixtures that adapters may change always") {
   const LoraAdapter adapter = read_lora_adapter(open_adapter(kGolden + "lora/lora_qwen2_all"));
   const auto plain = make_cpu_backend({.threads = 2});
   DeviceBackend recording = recording_backend();
@@ -56,6 +56,12 @@ TEST_CASE("steps with adapters are made anew, and mixtures always") {
   Run mixture(other, "models/qwen2_moe", options_with()), plain_mixture(*plain, "models/qwen2_moe", options_with());
   check_equal(mixture.answers(5), plain_mixture.answers(5));
   CHECK(other.keys() == 0);
+
+  EngineOptions without = options_with();
+  without.max_adapters = 0;
+  Run queued(other, "models/qwen2_moe", without), plain_queued(*plain, "models/qwen2_moe", without);
+  check_equal(queued.answers(5), plain_queued.answers(5));
+  CHECK(other.replays > 0);
 }
 
 }  // namespace

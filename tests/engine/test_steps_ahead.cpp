@@ -29,8 +29,8 @@ TEST_CASE("a device that draws gives the host's answers, a step ahead or not") {
         Run expected(*plain, name, ahead(steps)), drawing(device, name, ahead(steps));
         check_equal(drawing.answers(14), expected.answers(14));
         CHECK(device.drawn > 200);
-        const bool mixture = name == std::string("models/qwen2_moe");  // whose experts are told on the host
-        CHECK((device.downloads == 0) == !mixture);
+        const bool mixture = name == std::string("models/qwen2_moe");  // which waits where adapters may take part
+        CHECK(device.downloads == 0);
         CHECK((device.unfinished > 10) == (steps == 1 && !mixture));
         CHECK((device.replays > 20) == (captures && !mixture));
         CHECK(drawing.core->stats().kv_blocks_used == 0);

@@ -303,6 +303,10 @@ void check_every_slot(int arch, int schedules) {
     if (slot == 0) continue;
     check(arch,
           {.heads = 2, .head_dim = dim - 1, .rotary_dim = 6, .kv = DType::q8_0, .shift = true, .schedules = schedules});
+    Case fp8{.heads = 2, .head_dim = dim - 1, .rotary_dim = 6, .kv = DType::fp8, .shift = true, .schedules = schedules};
+    check(arch, fp8);
+    fp8.qkv_pad = 1;  // one element a lane
+    check(arch, fp8);
     check(arch, {.heads = 2, .head_dim = dim + 3, .rotary_dim = 0, .norms = true, .schedules = schedules});
   }
 }

@@ -5,6 +5,7 @@
 #include "kernels/cpu/cpu_ops.h"
 #include "kernels/cpu/linear/activation.h"
 #include "kernels/cpu/linear/cpu_weight.h"
+#include "kernels/cpu/linear/linear_job.h"
 #include "kernels/cpu/linear/pack.h"
 
 namespace inferd {
@@ -54,7 +55,30 @@ void check_rows(const Tensor& tensor, std::int64_t rows, std::int64_t columns) {
   INFERD_CHECK(tensor.row_stride >= columns);
 }
 
-LinearJob make_job(const LinearArgs& args, const CpuWeight& weight) {
+/// Writes the inputs that the weight's column orders call for into the context's scratch; views of them to `reordered`.
+void reorder_inputs(CpuContext& context, const LinearArgs& args, const CpuWeight& weight, const ActivationView& x,
+                    ActivationView* reordered) {
+  const std::int64_t columns = weight.columns();
+  const std::size_t bytes = activation_bytes(args.num_tokens, columns, weight.reordered_form());
+  INFERD_CHECK(bytes * weight.column_orders().size() <= context.reorder_scratch_bytes);
+  INFERD_CHECK(static_cast<std::size_t>(columns) <= context.worker_scratch_floats);
+  const LinearKernels& kernels = linear_kernels(context.level);
+  for (std::size_t i = 0; i < weight.column_orders().size(); ++i) {
+    reordered[i] =
+        view_activation({context.reorder_scratch + i * bytes, args.num_tokens, columns, weight.reordered_form()});
+    const std::int32_t* order = weight.column_orders()[i].data();
+    context.pool.run(args.num_tokens, [&, i, order](std::int64_t token, int worker) {
+      const float* from = x.f32 + token * x.f32_stride;
+      float* row = context.scratch(worker);
+      for (std::int64_t k = 0; k < columns; ++k) row[k] = from[order[k]];
+      kernels.store_row(reordered[i], token, row);
+    });
+  }
+}
+
+}  // namespace
+
+LinearJob make_linear_job(const LinearArgs& args, const CpuWeight& weight) {
   LinearJob job{};
   const bool gated = is_gated(args.epilogue);
   INFERD_CHECK(gated == weight.gated());
@@ -95,28 +119,6 @@ LinearJob make_job(const LinearArgs& args, const CpuWeight& weight) {
   return job;
 }
 
-/// Writes the inputs that the weight's column orders call for into the context's scratch; views of them to `reordered`.
-void reorder_inputs(CpuContext& context, const LinearArgs& args, const CpuWeight& weight, const ActivationView& x,
-                    ActivationView* reordered) {
-  const std::int64_t columns = weight.columns();
-  const std::size_t bytes = activation_bytes(args.num_tokens, columns, weight.reordered_form());
-  INFERD_CHECK(bytes * weight.column_orders().size() <= context.reorder_scratch_bytes);
-  INFERD_CHECK(static_cast<std::size_t>(columns) <= context.worker_scratch_floats);
-  const LinearKernels& kernels = linear_kernels(context.level);
-  for (std::size_t i = 0; i < weight.column_orders().size(); ++i) {
-    reordered[i] =
-        view_activation({context.reorder_scratch + i * bytes, args.num_tokens, columns, weight.reordered_form()});
-    const std::int32_t* order = weight.column_orders()[i].data();
-    context.pool.run(args.num_tokens, [&, i, order](std::int64_t token, int worker) {
-      const float* from = x.f32 + token * x.f32_stride;
-      float* row = context.scratch(worker);
-      for (std::int64_t k = 0; k < columns; ++k) row[k] = from[order[k]];
-      kernels.store_row(reordered[i], token, row);
-    });
-  }
-}
-
-/// Tokens per pass over the weights, a multiple of kTokenChunk; the same for all passes, or nearly.
 std::int64_t tokens_per_chunk(const LinearJob& job, std::int64_t tokens) {
   std::int64_t row_bytes_read = 0;
   if (job.x.blocks != nullptr) row_bytes_read += job.x.kblocks * static_cast<std::int64_t>(sizeof(ActivationBlock));
@@ -127,14 +129,23 @@ std::int64_t tokens_per_chunk(const LinearJob& job, std::int64_t tokens) {
   return ((tokens + chunks - 1) / chunks + kTokenChunk - 1) / kTokenChunk * kTokenChunk;
 }
 
-}  // namespace
+std::int64_t units_per_task(const CpuContext& context, std::int64_t units, std::int64_t passes) {
+  const std::int64_t workers = context.pool.size();
+  const std::int64_t wanted = std::max<std::int64_t>(1, workers * kTasksPerWorker / passes);
+  return workers == 1 ? units : std::max<std::int64_t>(1, units / wanted);
+}
+
+void check_decode_scratch(const CpuContext& context, const CpuWeight& weight) {
+  const std::size_t floats = weight.widens() ? static_cast<std::size_t>(weight.columns()) * kTileRows : 0;
+  INFERD_CHECK(floats <= context.decode_scratch_floats);
+}
 
 void cpu_linear(CpuContext& context, const LinearArgs& args) {
   INFERD_CHECK(args.weight != nullptr && args.num_tokens >= 0);
   const auto* weight = dynamic_cast<const CpuWeight*>(args.weight);
   INFERD_CHECK(weight != nullptr);
   if (args.num_tokens == 0) return;
-  LinearJob job = make_job(args, *weight);
+  LinearJob job = make_linear_job(args, *weight);
   ActivationView reordered[kMaxColumnOrders];
   if (!weight->column_orders().empty()) {
     reorder_inputs(context, args, *weight, job.x, reordered);
@@ -144,19 +155,14 @@ void cpu_linear(CpuContext& context, const LinearArgs& args) {
   const std::int64_t units = (job.out_columns + kUnitColumns - 1) / kUnitColumns;
   const std::int64_t chunk_tokens = tokens_per_chunk(job, args.num_tokens);
   const std::int64_t chunks = (args.num_tokens + chunk_tokens - 1) / chunk_tokens;
-  const std::int64_t workers = context.pool.size();
-  const std::int64_t wanted = std::max<std::int64_t>(1, workers * kTasksPerWorker / chunks);
-  const std::int64_t units_per_task = workers == 1 ? units : std::max<std::int64_t>(1, units / wanted);
-  const std::int64_t tasks_per_chunk = (units + units_per_task - 1) / units_per_task;
-  const std::size_t scratch_floats = weight->widens() ? static_cast<std::size_t>(job.in_columns) * kTileRows : 0;
-  INFERD_CHECK(scratch_floats <= context.decode_scratch_floats);
+  const std::int64_t task_units = units_per_task(context, units, chunks);
+  const std::int64_t tasks_per_chunk = (units + task_units - 1) / task_units;
+  check_decode_scratch(context, *weight);
   context.pool.run(chunks * tasks_per_chunk, [&](std::int64_t task, int worker) {
-    const std::int64_t unit = task % tasks_per_chunk * units_per_task;
+    const std::int64_t unit = task % tasks_per_chunk * task_units;
     const std::int64_t token = task / tasks_per_chunk * chunk_tokens;
-    float* scratch = context.decode_scratch;
-    if (scratch != nullptr) scratch += static_cast<std::size_t>(worker) * context.decode_scratch_floats;
-    kernels.run(job, unit, std::min(unit + units_per_task, units), token,
-                std::min(token + chunk_tokens, args.num_tokens), scratch);
+    kernels.run(job, unit, std::min(unit + task_units, units), token, std::min(token + chunk_tokens, args.num_tokens),
+                context.decode_scratch_of(worker));
   });
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "kernels/cuda/dev/epilogue.cuh"
+#include "kernels/cuda/dev/experts_params.h"
 #include "kernels/cuda/dev/linear_mma_params.h"
 #include "kernels/cuda/dev/ptx.cuh"
 #include "kernels/cuda/dev/weight_formats.cuh"
@@ -29,7 +30,8 @@ inline __device__ void linear_step(float (&d)[4], const std::uint32_t (&a)[4], c
   ptx::mma_f16(d, a, b);
 }
 
-template <WeightFormat F, LinearTile T>
+/// `experts`: without addend, bias and residual; the function is SiLU if gated, else none.
+template <WeightFormat F, LinearTile T, bool experts = false>
 struct LinearMma {
   using Weights = WeightTile<F>;
   static constexpr bool kSums = Weights::kHasMin;
@@ -57,14 +59,15 @@ struct LinearMma {
   const int lane = threadIdx.x % 32;
   const int row_warp = threadIdx.x / 32 % T.row_warps;
   const int slice_warp = threadIdx.x / 32 / T.row_warps;
-  const int first_token = blockIdx.x * T.tokens;
+  const int first_token;
   const int first_row_tile = blockIdx.y * kBlockRowTiles + row_warp * T.row_tiles;
 
   Weights weights[T.depth][T.row_tiles];
   float sums[T.row_tiles][kTokenTiles][4];  // of this warp's slice
   float totals[kOwnPairs][2];
 
-  __device__ LinearMma(const LinearMmaParams& params, std::byte* memory) : p(params), shared(memory) {}
+  __device__ LinearMma(const LinearMmaParams& params, int first, std::byte* memory)
+      : p(params), shared(memory), first_token(first) {}
 
   __device__ std::byte* x_tile(int stage, int slice) const { return shared + (stage * kSliceWarps + slice) * kXBytes; }
   __device__ float* fold() const {
@@ -302,6 +305,17 @@ struct LinearMma {
     }
   }
 
+  /// The epilogue, of which experts leave out what they never have.
+  template <ActivationFunction of_experts>
+  __device__ EpilogueParams epilogue() const {
+    EpilogueParams params = p.epilogue;
+    if constexpr (experts) {
+      params.addend = params.bias = params.residual = nullptr;
+      params.function = of_experts;
+    }
+    return params;
+  }
+
   /// Stores the totals of rows `row` and row + 8 of the block for one token.
   __device__ void store_pair(int row, int token, float lower, float upper) {
     token += first_token;
@@ -313,11 +327,11 @@ struct LinearMma {
     row += blockIdx.y * kBlockRows;
     if (p.interleaved) {
       const int column = row / kRowTile * 8 + row % 8;
-      if (column < p.rows / 2) store_gated(p.epilogue, token, p.first_row + column, lower, upper);
+      if (column < p.rows / 2) store_gated(epilogue<ActivationFunction::silu>(), token, p.first_row + column, lower, upper);
       return;
     }
-    if (row < p.rows) store_output(p.epilogue, token, p.first_row + row, lower);
-    if (row + 8 < p.rows) store_output(p.epilogue, token, p.first_row + row + 8, upper);
+    if (row < p.rows) store_output(epilogue<ActivationFunction::none>(), token, p.first_row + row, lower);
+    if (row + 8 < p.rows) store_output(epilogue<ActivationFunction::none>(), token, p.first_row + row + 8, upper);
   }
 
   __device__ void store() {
@@ -408,7 +422,22 @@ inline __device__ void linear_mma(const LinearMmaParams& p) {
 #if __CUDA_ARCH__ < 800
   if constexpr (F == WeightFormat::bf16) __trap();
 #endif
-  LinearMma<F, kLinearTile<F, tile>>(p, linear_shared).run();
+  LinearMma<F, kLinearTile<F, tile>>(p, blockIdx.x * kLinearTile<F, tile>.tokens, linear_shared).run();
+}
+
+/// Likewise, of the rows of one expert; a gated part's function is SiLU.
+template <WeightFormat F, int tile>
+inline __device__ void expert_mma(const ExpertMmaParams& experts) {
+  extern __shared__ __align__(128) std::byte linear_shared[];
+#if __CUDA_ARCH__ < 800
+  if constexpr (F == WeightFormat::bf16) __trap();
+#endif
+  const ExpertTile at = experts.tiles[blockIdx.x];
+  if (at.expert < 0) return;
+  LinearMmaParams p = experts.linear;
+  p.weight.data = experts.data[at.expert];
+  p.num_tokens = at.end;
+  LinearMma<F, kLinearTile<F, tile>, true>(p, at.first, linear_shared).run();
 }
 
 }  // namespace inferd::cuda
@@ -419,9 +448,16 @@ inline __device__ void linear_mma(const LinearMmaParams& p) {
       const __grid_constant__ LinearMmaParams p) {                                                     \
     linear_mma<WeightFormat::format, tile>(p);                                                         \
   }
+#define INFERD_EXPERT_KERNEL(format, tokens, tile)                                                              \
+  extern "C" __global__ void __launch_bounds__(kLinearThreads, tile < 2 ? 2 : 1) experts_##format##_##tokens( \
+      const __grid_constant__ ExpertMmaParams p) {                                                              \
+    expert_mma<WeightFormat::format, tile>(p);                                                                  \
+  }
 #define INFERD_LINEAR_KERNELS(format)    \
   INFERD_LINEAR_KERNEL(format, 8, 0)     \
   INFERD_LINEAR_KERNEL(format, 16, 1)    \
   INFERD_LINEAR_KERNEL(format, 32, 2)    \
   INFERD_LINEAR_KERNEL(format, 64, 3)    \
-  INFERD_LINEAR_KERNEL(format, prefill, 4)
+  INFERD_LINEAR_KERNEL(format, prefill, 4) \
+  INFERD_EXPERT_KERNEL(format, 8, 0)     \
+  INFERD_EXPERT_KERNEL(format, 32, 2)
