@@ -9,6 +9,7 @@
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/dev/experts_params.h"
 #include "kernels/cuda/linear_grid.h"
+#include "kernels/cuda/linear_mma.h"
 
 namespace inferd::cuda {
 namespace {
@@ -137,19 +138,12 @@ void expert_linear(Launcher& launcher, const ExpertLinearArgs& args) {
   INFERD_CHECK(args.x.columns == weight.columns() && args.x.rows >= rows && weight.gated() == is_gated(args.epilogue));
   INFERD_CHECK(args.epilogue == Epilogue::none || args.epilogue == Epilogue::silu_gated);
   const ActivationPlanes x = activation_planes(args.x.data, args.x.rows, args.x.columns, args.x.forms);
+  EpilogueParams epilogue{};
+  epilogue.out = keeps_out ? reinterpret_cast<float*>(launcher.workspace()) : args.out.as<float>();
+  epilogue.out_stride = keeps_out ? columns : args.out.row_stride;
+  epilogue.half = weight.gated() ? static_cast<std::int32_t>(columns) : 0;
   ExpertMmaParams params{};
-  LinearMmaParams& linear = params.linear;
-  linear.weight = part.planes;
-  linear.x = part.form == kBf16Form ? x.bf16 : x.f16;
-  linear.x_scale = x.f16_scale;
-  linear.x_sums = x.f16_sums;
-  linear.x_stride = x.stride;
-  linear.rows = static_cast<std::int32_t>(part.rows);
-  linear.row_tiles = static_cast<std::int32_t>(part.row_tiles());
-  linear.interleaved = part.interleaved;
-  linear.epilogue.out = keeps_out ? reinterpret_cast<float*>(launcher.workspace()) : args.out.as<float>();
-  linear.epilogue.out_stride = keeps_out ? columns : args.out.row_stride;
-  linear.epilogue.half = weight.gated() ? static_cast<std::int32_t>(columns) : 0;
+  params.linear = linear_mma_params(part, x, epilogue);
   params.data = group.data();
   params.tiles = args.plan->tiles.as<ExpertTile>();
   const WeightLayout layout = weight_layout(part.format);
@@ -162,7 +156,7 @@ void expert_linear(Launcher& launcher, const ExpertLinearArgs& args) {
                static_cast<unsigned>(tile.shared_bytes(layout.has_min)));
   if (!keeps_out) return;
   ToActivationArgs activation;
-  activation.x = Tensor(linear.epilogue.out, DType::f32, {rows, columns});
+  activation.x = Tensor(epilogue.out, DType::f32, {rows, columns});
   activation.out = args.out_activation;
   to_activation(launcher, activation);
 }

@@ -1,7 +1,6 @@
 // Products with packed weights on tensor cores: which kernel, and its grid.
 #include "kernels/cuda/linear_mma.h"
 #include "base/check.h"
-#include "kernels/cuda/dev/linear_mma_params.h"
 #include "kernels/cuda/linear_grid.h"
 
 namespace inferd::cuda {
@@ -46,23 +45,28 @@ int choose_linear_tile(const Launcher& launcher, WeightFormat format, std::int64
   return launcher.arch() >= 80 && num_tokens > 64 && fills ? 4 : 3;
 }
 
-void linear_mma(Launcher& launcher, const CudaWeight::Part& part, const ActivationPlanes& x, std::int64_t num_tokens,
-                const EpilogueParams& epilogue, int tile_index) {
-  const WeightLayout layout = weight_layout(part.format);
+LinearMmaParams linear_mma_params(const CudaWeight::Part& part, const ActivationPlanes& x,
+                                  const EpilogueParams& epilogue) {
   LinearMmaParams params{};
   params.weight = part.planes;
   params.x = part.form == kBf16Form ? x.bf16 : x.f16;
   params.x_scale = x.f16_scale;
   params.x_sums = x.f16_sums;
   params.x_stride = x.stride;
-  params.num_tokens = static_cast<std::int32_t>(num_tokens);
   params.rows = static_cast<std::int32_t>(part.rows);
   params.first_row = static_cast<std::int32_t>(part.first_row);
-  const std::int64_t row_tiles = part.row_tiles();
-  params.row_tiles = static_cast<std::int32_t>(row_tiles);
+  params.row_tiles = static_cast<std::int32_t>(part.row_tiles());
   params.interleaved = part.interleaved;
   params.epilogue = epilogue;
+  return params;
+}
 
+void linear_mma(Launcher& launcher, const CudaWeight::Part& part, const ActivationPlanes& x, std::int64_t num_tokens,
+                const EpilogueParams& epilogue, int tile_index) {
+  const WeightLayout layout = weight_layout(part.format);
+  LinearMmaParams params = linear_mma_params(part, x, epilogue);
+  params.num_tokens = static_cast<std::int32_t>(num_tokens);
+  const std::int64_t row_tiles = params.row_tiles;
   const int index = tile_index >= 0 ? tile_index : choose_linear_tile(launcher, part.format, num_tokens, row_tiles);
   const LinearTile tile = linear_tile(index, layout);
   launcher.run(kernel_of(part.format, index), linear_grid(tile, num_tokens, row_tiles), params,

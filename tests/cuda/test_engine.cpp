@@ -97,6 +97,20 @@ TEST_CASE("the same answers alone, together, in small chunks and on prefix hits 
         0);
 }
 
+/// Requests that push one another out of a small cache answer as alone in a large one. Their answers take more than a
+/// block beyond the one that admission keeps spare.
+void check_preempted(Backend& backend, const std::string& path, std::size_t block_bytes, DType kv) {
+  GpuCore alone(backend, path, options_with(64, 100 * block_bytes, kv));
+  GpuCore narrow(backend, path, options_with(64, 7 * block_bytes, kv));
+  std::vector<std::shared_ptr<TokenStream>> streams;
+  for (int i = 0; i < 3; ++i) streams.push_back(narrow.submit(some_request(i, 300, 40)));
+  for (int i = 0; i < 3; ++i) {
+    const Answer answer = narrow.finish(streams[static_cast<std::size_t>(i)]);
+    CHECK(equal_events(answer.events, alone.answer(some_request(i, 300, 40)).events));
+  }
+  CHECK(narrow.core.stats().preemptions > 0);
+}
+
 TEST_CASE("the same answers alone, together, in small chunks and on prefix hits of a q8_0 cache") {
   const auto backend = gpu_backend();
   const std::string path = "gguf/qwen2w.Q4_K_M.gguf";
@@ -116,15 +130,7 @@ TEST_CASE("the same answers alone, together, in small chunks, on prefix hits and
   CHECK(block_bytes == 2 * 2 * 2 * 16 * (24 + 2));  // layers, keys and values, heads, tokens, a head's codes and scale
   CHECK(check_together(*backend, path, options_with(16, 100 * block_bytes, DType::fp8), expected).cached_prompt_tokens >
         0);
-  GpuCore alone(*backend, path, options_with(64, 100 * block_bytes, DType::fp8));
-  GpuCore narrow(*backend, path, options_with(64, 7 * block_bytes, DType::fp8));
-  std::vector<std::shared_ptr<TokenStream>> streams;
-  for (int i = 0; i < 3; ++i) streams.push_back(narrow.submit(some_request(i, 300, 40)));
-  for (int i = 0; i < 3; ++i) {
-    const Answer answer = narrow.finish(streams[static_cast<std::size_t>(i)]);
-    CHECK(equal_events(answer.events, alone.answer(some_request(i, 300, 40)).events));
-  }
-  CHECK(narrow.core.stats().preemptions > 0);
+  check_preempted(*backend, path, block_bytes, DType::fp8);
 }
 
 TEST_CASE("the same answers alone, in one great step, and after preemption") {
@@ -132,16 +138,7 @@ TEST_CASE("the same answers alone, in one great step, and after preemption") {
   std::size_t block_bytes = 0;
   const std::vector<Answer> expected = answers_alone(*backend, "models/qwen2", &block_bytes);
   CHECK(check_together(*backend, "models/qwen2", options_with(256, 100 * block_bytes), expected).preemptions == 0);
-  // Answers of more than a block beyond the one that admission keeps spare.
-  GpuCore alone(*backend, "models/qwen2", options_with(64, 100 * block_bytes));
-  GpuCore narrow(*backend, "models/qwen2", options_with(64, 7 * block_bytes));
-  std::vector<std::shared_ptr<TokenStream>> streams;
-  for (int i = 0; i < 3; ++i) streams.push_back(narrow.submit(some_request(i, 300, 40)));
-  for (int i = 0; i < 3; ++i) {
-    const Answer answer = narrow.finish(streams[static_cast<std::size_t>(i)]);
-    CHECK(equal_events(answer.events, alone.answer(some_request(i, 300, 40)).events));
-  }
-  CHECK(narrow.core.stats().preemptions > 0);
+  check_preempted(*backend, "models/qwen2", block_bytes, DType::f16);
 }
 
 /// Tokens are sampled on the host where guesses might be made.

@@ -90,17 +90,18 @@ void cpu_expert_linear(CpuContext& context, const ExpertLinearArgs& args) {
   whole.out_activation = args.out_activation;
   std::vector<Turn>& turns = group.turns();
   turns.clear();
+  if (experts.empty()) return;
+  const LinearJob like = make_linear_job(whole, *experts[0]);  // but for the weight the job of every expert
   std::int64_t chunks = 0;
   for (std::size_t e = 0; e < experts.size(); ++e) {
     const std::int64_t rows = args.plan->counts.as<const std::int32_t>()[e];
     if (rows == 0) continue;
-    const std::int64_t chunk_rows = tokens_per_chunk(make_linear_job(whole, *experts[e]), rows);
+    const std::int64_t chunk_rows = tokens_per_chunk(like, rows);
     turns.push_back({experts[e], args.plan->starts.as<const std::int32_t>()[e], rows, chunk_rows, 0});
     chunks += (rows + chunk_rows - 1) / chunk_rows;
   }
   if (turns.empty()) return;
-  const LinearJob first = make_linear_job(whole, *turns[0].weight);
-  const std::int64_t units = (first.out_columns + kUnitColumns - 1) / kUnitColumns;
+  const std::int64_t units = (like.out_columns + kUnitColumns - 1) / kUnitColumns;
   const std::int64_t task_units = units_per_task(context, units, chunks);
   const std::int64_t chunk_tasks = (units + task_units - 1) / task_units;
   std::int64_t tasks = 0;
