@@ -194,7 +194,7 @@ std::shared_ptr<const MappedFile> blocks_of(const Checkpoint& source, const Quan
       prune_cache(path, options.cache.limit);
       return written;
     }
-    throw CacheWriteError(shown + ": written, but " + problem);
+    throw CacheWriteError(shown + ": written, but " + (problem.empty() ? "gone" : problem));
   } catch (const CacheWriteError& error) {
     spdlog::warn("quantised weights cannot be kept, the next start computes them again: {}", error.what());
   }

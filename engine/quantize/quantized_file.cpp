@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -73,9 +74,32 @@ void fill(int fd, const std::filesystem::path& path, const Digest& key, const Di
     write_all(fd, data, bytes, path);
     header.payload_bytes += bytes;
   });
-  header.digest = payload_digest(*MappedFile::open(path), pool);
+  try {
+    header.digest = payload_digest(*MappedFile::open(path), pool);
+  } catch (const CheckpointError& removed) {
+    throw CacheWriteError(removed.what());
+  }
   if (::lseek(fd, 0, SEEK_SET) != 0) fail("cannot seek", path);
   write_all(fd, &header, sizeof header, path);
+}
+
+/// A new file, locked: its descriptor, and its path in `name`. Who removes abandoned files between its making and its
+/// locking takes it for one of them, so it is made until it has kept its name.
+int create_locked(const std::filesystem::path& folder, std::string* name) {
+  for (;;) {
+    *name = (folder / (std::string(kTemporary) + "XXXXXX")).string();
+    const int fd = ::mkostemp(name->data(), O_CLOEXEC);
+    if (fd < 0) fail("cannot create", folder);
+    struct stat info {};
+    const bool locked = ::flock(fd, LOCK_EX) == 0 && ::fstat(fd, &info) == 0;
+    if (locked && info.st_nlink > 0) return fd;
+    const int error = errno;
+    ::close(fd);
+    if (locked) continue;
+    ::unlink(name->c_str());
+    errno = error;
+    fail("cannot lock", *name);
+  }
 }
 
 /// Files of writers that died. A writer at work holds a lock on its own.
@@ -200,11 +224,9 @@ void write_quantized_file(const std::filesystem::path& path, const Digest& key, 
   std::error_code error;
   std::filesystem::create_directories(folder, error);
   remove_abandoned(folder);
-  std::string name = (folder / (std::string(kTemporary) + "XXXXXX")).string();
-  const OpenFile file(::mkostemp(name.data(), O_CLOEXEC));
-  if (file.fd < 0) fail("cannot create", folder);
+  std::string name;
+  const OpenFile file(create_locked(folder, &name));
   try {
-    if (::flock(file.fd, LOCK_EX) != 0) fail("cannot lock", name);
     fill(file.fd, name, key, source, make, pool);
     if (::fsync(file.fd) != 0) fail("cannot flush", name);
     if (::rename(name.c_str(), path.c_str()) != 0) fail("cannot rename", name);

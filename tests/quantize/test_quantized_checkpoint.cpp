@@ -278,6 +278,34 @@ TEST_CASE("unfinished files of dead writers are removed, those of living ones ar
   ::close(lock);
 }
 
+TEST_CASE("a file that is taken for an abandoned one before its writer has locked it is made again") {
+  const ScratchFolder model, cache;
+  write_model(model, 0.25f);
+  const std::string expected = blocks(*quantized(model.path(), options("")));
+  std::atomic<bool> done{false};
+  std::thread other([&] {  // as another process that begins to write
+    while (!done) {
+      std::error_code error;
+      for (const auto& entry : fs::directory_iterator(cache.path(), error)) {
+        const int fd = ::open(entry.path().c_str(), O_RDONLY | O_CLOEXEC);
+        if (fd >= 0 && ::flock(fd, LOCK_EX | LOCK_NB) == 0) fs::remove(entry.path(), error);
+        if (fd >= 0) ::close(fd);
+      }
+    }
+  });
+  std::string problem;
+  try {
+    for (int round = 0; round < 500; ++round) {
+      if (blocks(*quantized(model.path(), options(cache.path()))) != expected) problem = "other weights";
+    }
+  } catch (const std::exception& error) {
+    problem = error.what();
+  }
+  done = true;
+  other.join();
+  CHECK(problem.empty());
+}
+
 TEST_CASE("weights that are not finite are refused by name, and leave nothing behind") {
   const ScratchFolder model, cache;
   write_model(model, std::numeric_limits<float>::quiet_NaN());
