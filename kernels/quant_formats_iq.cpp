@@ -16,7 +16,6 @@ constexpr float kIq2Values[4] = {8, 25, 43, 0};
 constexpr float kIq3XxsValues[8] = {4, 12, 20, 28, 36, 44, 52, 62};
 constexpr float kIq3SValues[8] = {1, 3, 5, 7, 9, 11, 13, 15};
 constexpr float kIq1Delta = 0.125f;
-constexpr float kMxfp4Values[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};  // twice e2m1
 
 template <typename T>
 T load(Bytes at) {
@@ -167,11 +166,10 @@ void decode_tq2_0(Bytes block, float* out) {
 
 /// u8 exponent (2^(e - 127)), 16 bytes of two e2m1 codes: low nibbles are elements 0-15.
 void decode_mxfp4(Bytes block, float* out) {
-  const std::uint32_t e = block[0];
-  const auto half_scale = std::bit_cast<float>(e < 2 ? 0x00200000u << e : (e - 1) << 23);
+  const float half_scale = half_of_e8m0(block[0]);
   for (int j = 0; j < 16; ++j) {
-    out[j] = half_scale * kMxfp4Values[block[1 + j] & 15];
-    out[j + 16] = half_scale * kMxfp4Values[block[1 + j] >> 4];
+    out[j] = half_scale * static_cast<float>(kMxfp4Values[block[1 + j] & 15]);
+    out[j + 16] = half_scale * static_cast<float>(kMxfp4Values[block[1 + j] >> 4]);
   }
 }
 

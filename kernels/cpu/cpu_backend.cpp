@@ -54,7 +54,7 @@ std::unique_ptr<DeviceBuffer> CpuBackend::allocate(std::size_t bytes) { return s
 
 std::unique_ptr<Weight> CpuBackend::load_weight(std::span<const WeightSource> parts, const WeightOptions& options) {
   auto weight = std::make_unique<CpuWeight>(parts, options, mode_, pool_, weight_memory_);
-  const std::size_t floats = static_cast<std::size_t>(weight->columns()) * kTileRows;
+  const std::size_t floats = static_cast<std::size_t>(weight->columns()) * kScratchFloats;
   if (weight->widens() && floats > context_.decode_scratch_floats) {
     decode_scratch_ = CpuMemory(floats * sizeof(float) * static_cast<std::size_t>(pool_.size()));
     context_.decode_scratch = reinterpret_cast<float*>(decode_scratch_.data());

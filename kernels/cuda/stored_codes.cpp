@@ -20,7 +20,6 @@ constexpr std::int8_t kIq2Table[16] = {0, 8, 25, 43, -8, -25, -43};
 constexpr std::int8_t kIq3XxsTable[16] = {4, 12, 20, 28, 36, 44, 52, 62, -4, -12, -20, -28, -36, -44, -52, -62};
 constexpr std::int8_t kIq3STable[16] = {1, 3, 5, 7, 9, 11, 13, 15, -1, -3, -5, -7, -9, -11, -13, -15};
 constexpr std::int8_t kIq1Table[16] = {-9, -7, -1, 1, 7, 9};  // eighths
-constexpr std::int8_t kMxfp4Table[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
 
 template <typename T>
 T load(Bytes at) {
@@ -168,6 +167,9 @@ void read_scales(DType dtype, Bytes block, int sub, StoredCodes& result) {
     case ScaleScheme::s:
       result.f32_scales[0] = load<float>(entry);
       return;
+    case ScaleScheme::s16:
+    case ScaleScheme::e8:
+    case ScaleScheme::super_d:
     case ScaleScheme::none:
       INFERD_CHECK(false);
   }
@@ -175,7 +177,7 @@ void read_scales(DType dtype, Bytes block, int sub, StoredCodes& result) {
 
 }  // namespace
 
-bool is_widened(DType dtype) { return is_kept_as_stored(dtype); }
+bool is_widened(DType dtype) { return is_kept_as_stored(dtype) || dtype == DType::tq2_0 || dtype == DType::mxfp4; }
 
 const std::int8_t* code_table(DType dtype) {
   switch (dtype) {
@@ -194,7 +196,7 @@ const std::int8_t* code_table(DType dtype) {
     case DType::iq1_m:
       return kIq1Table;
     case DType::mxfp4:
-      return kMxfp4Table;
+      return kMxfp4Values;
     default:
       INFERD_CHECK(false);
       return nullptr;

@@ -53,7 +53,7 @@ CpuWeight::CpuWeight(std::span<const WeightSource> parts, const WeightOptions& o
     if (reordered && (!quantized || as_stored || options.also_embedding)) {
       throw CheckpointError("columns of plain or embedding matrices cannot be in an order of their own");
     }
-    forms_ |= quantized && mode == ActivationMode::automatic && !reordered && !as_stored ? kFormQ8 : kFormF32;
+    forms_ |= quantized && mode == ActivationMode::automatic && !reordered ? kFormQ8 : kFormF32;
   }
   exact_ = mode == ActivationMode::f32;
   widens_ = widens_ || exact_;

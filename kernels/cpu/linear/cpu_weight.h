@@ -27,7 +27,7 @@ class CpuWeight final : public Weight {
   bool gated() const { return gated_; }
   /// Quantised types are multiplied in f32.
   bool exact() const { return exact_; }
-  /// Some tiles are widened before they are multiplied: the driver needs scratch for one.
+  /// Some tiles are widened or spread before they are multiplied: the driver needs scratch for that.
   bool widens() const { return widens_; }
   const TilePiece* pieces() const { return pieces_.data(); }
   const std::uint32_t* piece_starts() const { return piece_starts_.data(); }

@@ -7,6 +7,7 @@
 #include "kernels/cpu/linear/cpu_weight.h"
 #include "kernels/cpu/linear/linear_job.h"
 #include "kernels/cpu/linear/pack.h"
+#include "kernels/cpu/linear/spread.h"
 
 namespace inferd {
 
@@ -93,6 +94,7 @@ LinearJob make_linear_job(const LinearArgs& args, const CpuWeight& weight) {
   job.x = view_activation(args.x);
   job.epilogue = args.epilogue;
   job.decode_tile = &decode_tile;
+  job.spread_tile = &spread_tile;
   if (args.addend) {
     check_rows(args.addend, args.num_tokens, weight.rows());
     job.addend = args.addend.as<const float>();
@@ -136,7 +138,7 @@ std::int64_t units_per_task(const CpuContext& context, std::int64_t units, std::
 }
 
 void check_decode_scratch(const CpuContext& context, const CpuWeight& weight) {
-  const std::size_t floats = weight.widens() ? static_cast<std::size_t>(weight.columns()) * kTileRows : 0;
+  const std::size_t floats = weight.widens() ? static_cast<std::size_t>(weight.columns()) * kScratchFloats : 0;
   INFERD_CHECK(floats <= context.decode_scratch_floats);
 }
 

@@ -17,6 +17,9 @@ inline constexpr int kBlockColumnsOfActivation = 32;  // activations of one scal
 
 inline constexpr int kMaxColumnOrders = 3;  // of one weight
 
+/// Scratch for a column: of a widened tile 16, of the four spread tiles that a gated unit has 4 * 5.
+inline constexpr int kScratchFloats = 20;
+
 // Forms of Activation (bits of Activation::forms).
 inline constexpr std::uint32_t kFormF32 = 1;
 inline constexpr std::uint32_t kFormQ8 = 2;
@@ -67,14 +70,16 @@ struct LinearJob {
   float* out;  // or nullptr
   std::int64_t out_stride;
   ActivationView out_activation;  // used if it has any form
-  /// Widens a packed tile to [columns][16] f32; for `exact` and types kept as stored.
+  /// Widens a packed tile to [columns][16] f32; for `exact`.
   void (*decode_tile)(DType dtype, const std::byte* tile, std::int64_t columns, float* out);
+  /// spread_tile, for types kept as stored.
+  void (*spread_tile)(DType dtype, const std::byte* tile, std::int64_t columns, std::byte* out);
 };
 
 /// The entry points of one instruction level.
 struct LinearKernels {
   /// Output columns [32 * unit_begin, 32 * unit_end) of tokens [token_begin, token_end); token_begin is a multiple
-  /// of 4. decode_scratch: 16 * in_columns floats of this worker, if any tile is widened.
+  /// of 4. decode_scratch: kScratchFloats * in_columns floats of this worker, if any tile is widened or spread.
   void (*run)(const LinearJob& job, std::int64_t unit_begin, std::int64_t unit_end, std::int64_t token_begin,
               std::int64_t token_end, float* decode_scratch);
   /// Writes one row of an activation in the forms the view has.

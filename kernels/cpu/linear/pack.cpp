@@ -114,6 +114,8 @@ float code_value(const PackedFormat& format, int code) {
   switch (format.table) {
     case CodeTable::iq4:
       return static_cast<float>(kIq4Values[code]);
+    case CodeTable::mxfp4:
+      return static_cast<float>(kMxfp4Values[code]);
     case CodeTable::nf4:
       return static_cast<float>(kNf4Table.values[code]);
     case CodeTable::fp4:
@@ -168,6 +170,13 @@ void widen_codes(const PackedFormat& format, const Codes codes, Bytes header, By
         out[k] = d * code;
         break;
       }
+      case ScaleScheme::e8:
+        out[k] = half_of_e8m0(entry[lane]) * code;
+        break;
+      case ScaleScheme::super_d:
+        out[k] = half_at(header, lane) * code;
+        break;
+      case ScaleScheme::s16:
       case ScaleScheme::none:
         INFERD_CHECK(false);
     }

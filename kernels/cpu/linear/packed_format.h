@@ -25,8 +25,8 @@ namespace inferd {
 //   8 bits   8 vectors of signed bytes
 // Nothing is lost: every code and every scale of the file is there, so rows can be decoded bit for bit.
 //
-// Types without a row in the table below (lattices, ternary digits): the 16 stored rows as they are, one after another.
-// They are widened tile by tile, and multiplied with f32 activations.
+// Types without a row in the table below (lattices, base-3 digits): the 16 stored rows as they are, one after another.
+// A tile is spread into one of kSpread32 or kSpread16 (spread.h) when it is multiplied.
 inline constexpr int kTileRows = 16;
 inline constexpr int kBlockColumns = 32;
 inline constexpr int kGroupBlocks = 8;  // also the blocks of a super-block
@@ -34,18 +34,21 @@ inline constexpr int kGroupBlocks = 8;  // also the blocks of a super-block
 /// What a block's scale entry holds, for 16 lanes each. f16 values are kept as in the file.
 enum class ScaleScheme : std::uint8_t {
   none,
-  d,      // f16 d
-  dm,     // f16 d, f16 m
-  k,      // header f16 d, f16 dmin; entry u8 scale, u8 minimum
-  k16s,   // header f16 d; entry i8 scale of columns 0-15, i8 scale of columns 16-31
-  k16dm,  // header f16 d, f16 dmin; entry u8 (scale | minimum << 4) of columns 0-15, the same of columns 16-31
-  k32s,   // header f16 d; entry i8 scale
-  dz,     // f32 d, u8 zero
-  s,      // f32 d
+  d,        // f16 d
+  dm,       // f16 d, f16 m
+  k,        // header f16 d, f16 dmin; entry u8 scale, u8 minimum
+  k16s,     // header f16 d; entry i8 scale of columns 0-15, i8 scale of columns 16-31
+  k16dm,    // header f16 d, f16 dmin; entry u8 (scale | minimum << 4) of columns 0-15, the same of columns 16-31
+  k32s,     // header f16 d; entry i8 scale
+  dz,       // f32 d, u8 zero
+  s,        // f32 d
+  s16,      // f32 d of columns 0-15, f32 d of columns 16-31
+  e8,       // u8 exponent: 2^(e - 128)
+  super_d,  // header f16 d; no entries
 };
 
-/// What codes that are indices find: kIq4Values, or a WideTable.
-enum class CodeTable : std::uint8_t { none, iq4, nf4, fp4 };
+/// What codes that are indices find: kIq4Values, kMxfp4Values, or a WideTable.
+enum class CodeTable : std::uint8_t { none, iq4, mxfp4, nf4, fp4 };
 
 struct PackedFormat {
   int payload_bytes;  // per block of 32 columns and 16 lanes
@@ -63,8 +66,14 @@ struct PackedFormat {
   }
 };
 
+/// What spread tiles are of: no types of tensors. One scale for 32 or for 16 columns.
+inline constexpr auto kSpread32 = static_cast<DType>(kDTypeCount);
+inline constexpr auto kSpread16 = static_cast<DType>(kDTypeCount + 1);
+
 /// Layout of a quantised type; payload_bytes 0 for every other type.
 constexpr PackedFormat packed_format(DType dtype) {
+  if (dtype == kSpread32) return {512, 8, 7, ScaleScheme::s, 0, 64, CodeTable::none};
+  if (dtype == kSpread16) return {512, 8, 7, ScaleScheme::s16, 0, 128, CodeTable::none};
   switch (dtype) {
     case DType::q4_0:
       return {256, 4, 3, ScaleScheme::d, 0, 32, CodeTable::none};
@@ -90,6 +99,10 @@ constexpr PackedFormat packed_format(DType dtype) {
       return {256, 4, 7, ScaleScheme::d, 0, 32, CodeTable::iq4};
     case DType::iq4_xs:
       return {256, 4, 7, ScaleScheme::k32s, 32, 16, CodeTable::iq4};
+    case DType::tq2_0:
+      return {128, 2, 0, ScaleScheme::super_d, 32, 0, CodeTable::none};
+    case DType::mxfp4:
+      return {256, 4, 7, ScaleScheme::e8, 0, 16, CodeTable::mxfp4};
     case DType::g2_32:
       return {128, 2, -1, ScaleScheme::dz, 0, 80, CodeTable::none, 1};
     case DType::g2_128:
@@ -128,8 +141,6 @@ constexpr bool is_kept_as_stored(DType dtype) {
     case DType::iq1_s:
     case DType::iq1_m:
     case DType::tq1_0:
-    case DType::tq2_0:
-    case DType::mxfp4:
       return true;
     default:
       return false;

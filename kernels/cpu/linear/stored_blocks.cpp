@@ -99,6 +99,10 @@ void read_codes(DType dtype, Bytes block, int sub, Codes codes) {
     }
     case DType::iq4_xs:
       return split_nibbles(block + 8 + 16 * sub, codes);
+    case DType::tq2_0:
+      return read_two_bits(block, sub, codes);
+    case DType::mxfp4:
+      return split_nibbles(block + 1, codes);
     case DType::nf4:
     case DType::fp4:
       for (int j = 0; j < kBlockColumns; ++j) {
@@ -156,6 +160,11 @@ void write_scales(DType dtype, Bytes block, int sub, int lane, std::uint8_t* hea
       entry[lane] = static_cast<std::uint8_t>(scale - 32);
       return;
     }
+    case DType::tq2_0:
+      return copy_half(header, lane, block + 64);
+    case DType::mxfp4:
+      entry[lane] = block[0];
+      return;
     case DType::nf4:
     case DType::fp4:
       std::memcpy(entry + 4 * lane, block, 4);

@@ -14,6 +14,11 @@ alignas(16) constexpr std::int8_t kTableSigned[16] = {-127, -104, -83, -65, -49,
 alignas(16) constexpr std::uint8_t kTableUnsigned[16] = {1,   24,  45,  63,  79,  93,  106, 118,
                                                          129, 141, 153, 166, 181, 197, 217, 241};
 
+/// Likewise those of MXFP4.
+alignas(16) constexpr std::int8_t kMxfp4Signed[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+alignas(16) constexpr std::uint8_t kMxfp4Unsigned[16] = {128, 129, 130, 131, 132, 134, 136, 140,
+                                                         128, 127, 126, 125, 124, 122, 120, 116};
+
 /// The entries of a WideTable as 128 * upper + lower, lower in 0 … 127.
 struct TableBytes {
   alignas(16) std::int8_t upper_signed[16] = {};
@@ -43,7 +48,8 @@ struct Format {
   static constexpr int kDotBits = kBytes ? 8 : kPacked.bits;
   /// Codes stand for code - (1 << kZeroShift) in the dot products; -1: for themselves.
   static constexpr int kZeroShift = kBytes && !kUnsignedBytes ? -1 : kPacked.zero_shift;
-  static constexpr bool kHalves = kPacked.scheme == ScaleScheme::k16s || kPacked.scheme == ScaleScheme::k16dm;
+  static constexpr bool kHalves =
+      kPacked.scheme == ScaleScheme::k16s || kPacked.scheme == ScaleScheme::k16dm || kPacked.scheme == ScaleScheme::s16;
   static constexpr bool kMinima = kPacked.scheme == ScaleScheme::dm || kPacked.scheme == ScaleScheme::k ||
                                   kPacked.scheme == ScaleScheme::k16dm || kPacked.scheme == ScaleScheme::dz;
 
@@ -73,6 +79,10 @@ struct Format {
       } else if constexpr (kPacked.table == CodeTable::iq4) {
         for (int g = 0; g < 8; ++g) {
           weights[g] = kUnsignedBytes ? lookup(kTableUnsigned, weights[g]) : lookup(kTableSigned, weights[g]);
+        }
+      } else if constexpr (kPacked.table == CodeTable::mxfp4) {
+        for (int g = 0; g < 8; ++g) {
+          weights[g] = kUnsignedBytes ? lookup(kMxfp4Unsigned, weights[g]) : lookup(kMxfp4Signed, weights[g]);
         }
       }
     } else {
@@ -153,6 +163,18 @@ INFERD_ALWAYS_INLINE BlockScales load_scales(const std::byte* scales, int index,
     const std::byte* shared = scales + index / kPacked.scale_blocks * kPacked.scale_blocks * kPacked.block_scale_bytes;
     s.w0 = load_f(reinterpret_cast<const float*>(shared) + part * kLanes);
     s.m0 = s.w0 * (splat(kPacked.bits == 8 ? 128.0f : 0.0f) - to_float(load_u8(shared + 64 + part * kLanes)));
+  } else if constexpr (kPacked.scheme == ScaleScheme::s16) {
+    const auto* at = reinterpret_cast<const float*>(scales + index * kPacked.block_scale_bytes) + part * kLanes;
+    s.w0 = load_f(at);
+    s.w1 = load_f(at + kTileRows);
+  } else if constexpr (kPacked.scheme == ScaleScheme::e8) {
+    // 2^(e - 128) may be subnormal: as a product of two that are not.
+    const vi e = load_u8(scales + index * kPacked.block_scale_bytes + part * kLanes);
+    const vi half = shift_right<1>(e), other = shift_right<1>(add_i(e, splat_i(1)));
+    s.w0 = float_of_bits(shift_left<23>(add_i(half, splat_i(63)))) *
+           float_of_bits(shift_left<23>(add_i(other, splat_i(63))));
+  } else if constexpr (kPacked.scheme == ScaleScheme::super_d) {
+    s.w0 = load_f16(super);
   } else if constexpr (kPacked.scheme == ScaleScheme::s) {
     const std::byte* shared = scales + index / kPacked.scale_blocks * kPacked.scale_blocks * kPacked.block_scale_bytes;
     s.w0 = load_f(reinterpret_cast<const float*>(shared) + part * kLanes);

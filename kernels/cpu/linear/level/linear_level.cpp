@@ -1,6 +1,7 @@
 // Linear layers of one instruction level: picks the tile kernels, walks units and tokens.
 #include "kernels/cpu/level.h"
 #include "kernels/cpu/linear/level/epilogue.h"
+#include "kernels/cpu/linear/spread.h"
 #if INFERD_LEVEL_RANK == 1 || INFERD_LEVEL_RANK == 2
 #include "kernels/cpu/linear/level/prepared_tile.h"
 #endif
@@ -136,17 +137,50 @@ PassInput chunk_at(const ActivationView& x, std::int64_t token) {
   return chunk;
 }
 
+/// The tiles of a unit that are kept as stored, spread once for all tokens of a call.
+class SpreadTiles {
+ public:
+  explicit SpreadTiles(float* scratch) : memory_(reinterpret_cast<std::byte*>(scratch)) {}
+
+  const std::byte* find(const LinearJob& job, const TilePiece& piece) {
+    for (int i = 0; i < kTiles; ++i) {
+      if (tiles_[i] == piece.tile) return place(job, i);
+    }
+    const int at = next_;
+    next_ = (next_ + 1) % kTiles;
+    tiles_[at] = piece.tile;
+    job.spread_tile(piece.dtype, piece.tile, job.in_columns, place(job, at));
+    return place(job, at);
+  }
+
+ private:
+  static constexpr int kTiles = 4;
+  std::byte* place(const LinearJob& job, int index) const {
+    return memory_ + index * spread_tile_bytes(kSpread16, job.in_columns);
+  }
+
+  std::byte* memory_;
+  const std::byte* tiles_[kTiles] = {};
+  int next_ = 0;
+};
+static_assert(4 * spread_tile_bytes(kSpread16, 256) <= kScratchFloats * 256 * std::int64_t{sizeof(float)});
+
 /// One packed tile times a chunk of tokens.
 void run_tile(const LinearJob& job, const TilePiece& piece, int tokens, const PassInput& natural, float* raw,
-              float* decode_scratch) {
+              float* decode_scratch, SpreadTiles* spread) {
   const PassInput chunk = piece.order == 0 ? natural : chunk_at(job.reordered[piece.order - 1], natural.token);
   const std::byte* tile = piece.tile;
   const std::int64_t columns = job.in_columns;
   if (is_plain(piece.dtype)) return plain_tiles<1>(piece.dtype, &tile, columns, tokens, chunk, raw);
-  if (job.exact || is_kept_as_stored(piece.dtype)) {
+  if (job.exact) {
     job.decode_tile(piece.dtype, tile, columns, decode_scratch);
     tile = reinterpret_cast<const std::byte*>(decode_scratch);
     return plain_tiles<1>(DType::f32, &tile, columns, tokens, chunk, raw);
+  }
+  if (is_kept_as_stored(piece.dtype)) {
+    tile = spread->find(job, piece);
+    if (spread_type(piece.dtype) == kSpread16) return quantized_tile<kSpread16>(tile, tokens, chunk, raw);
+    return quantized_tile<kSpread32>(tile, tokens, chunk, raw);
   }
   switch (piece.dtype) {
     case DType::q4_0:
@@ -173,6 +207,10 @@ void run_tile(const LinearJob& job, const TilePiece& piece, int tokens, const Pa
       return quantized_tile<DType::iq4_nl>(tile, tokens, chunk, raw);
     case DType::iq4_xs:
       return quantized_tile<DType::iq4_xs>(tile, tokens, chunk, raw);
+    case DType::tq2_0:
+      return quantized_tile<DType::tq2_0>(tile, tokens, chunk, raw);
+    case DType::mxfp4:
+      return quantized_tile<DType::mxfp4>(tile, tokens, chunk, raw);
     case DType::g2_32:
       return quantized_tile<DType::g2_32>(tile, tokens, chunk, raw);
     case DType::g2_128:
@@ -202,14 +240,14 @@ void run_tile(const LinearJob& job, const TilePiece& piece, int tokens, const Pa
 
 /// The 16 columns of an output tile, from all pieces that provide lanes of it; to raw[t * kRawStride + lane].
 void run_output_tile(const LinearJob& job, std::int64_t output_tile, int tokens, const PassInput& chunk, float* raw,
-                     float* decode_scratch) {
+                     float* decode_scratch, SpreadTiles* spread) {
   const std::uint32_t begin = job.piece_starts[output_tile];
   const std::uint32_t end = job.piece_starts[output_tile + 1];
-  if (end - begin == 1) return run_tile(job, job.pieces[begin], tokens, chunk, raw, decode_scratch);
+  if (end - begin == 1) return run_tile(job, job.pieces[begin], tokens, chunk, raw, decode_scratch, spread);
   alignas(64) float lanes[kStepTokens * kRawStride];
   for (std::uint32_t p = begin; p < end; ++p) {
     const TilePiece& piece = job.pieces[p];
-    run_tile(job, piece, tokens, chunk, lanes, decode_scratch);
+    run_tile(job, piece, tokens, chunk, lanes, decode_scratch, spread);
     for (int t = 0; t < tokens; ++t) {
       for (int lane = piece.first_lane; lane < piece.last_lane; ++lane) {
         raw[t * kRawStride + lane] = lanes[t * kRawStride + lane];
@@ -220,7 +258,7 @@ void run_output_tile(const LinearJob& job, std::int64_t output_tile, int tokens,
 
 /// The first `tiles` (1 or 2) tiles of a unit, from output tile `tile` on.
 void run_unit_tiles(const LinearJob& job, std::int64_t tile, int tiles, int tokens, const PassInput& chunk, float* raw,
-                    float* decode_scratch) {
+                    float* decode_scratch, SpreadTiles* spread) {
   const std::uint32_t first = job.piece_starts[tile];
   // With 512-bit vectors a plain tile is one vector: two tiles at a time share the activations.
   if (kParts == 1 && tiles == 2 && job.piece_starts[tile + 2] - first == 2) {
@@ -231,13 +269,14 @@ void run_unit_tiles(const LinearJob& job, std::int64_t tile, int tiles, int toke
     }
   }
   for (int i = 0; i < tiles; ++i) {
-    run_output_tile(job, tile + i, tokens, chunk, raw + i * kTileRows, decode_scratch);
+    run_output_tile(job, tile + i, tokens, chunk, raw + i * kTileRows, decode_scratch, spread);
   }
 }
 
 void run_units(const LinearJob& job, std::int64_t unit_begin, std::int64_t unit_end, std::int64_t token_begin,
                std::int64_t token_end, float* decode_scratch) {
   const bool gated = is_gated(job.epilogue);
+  SpreadTiles spread(decode_scratch);
   alignas(64) float raw[kStepTokens * kRawStride];
   alignas(64) float raw_up[kStepTokens * kRawStride];
   for (std::int64_t unit = unit_begin; unit < unit_end; ++unit) {
@@ -246,8 +285,8 @@ void run_units(const LinearJob& job, std::int64_t unit_begin, std::int64_t unit_
     for (std::int64_t token = token_begin; token < token_end; token += kStepTokens) {
       const int tokens = token_end - token < kStepTokens ? static_cast<int>(token_end - token) : kStepTokens;
       const PassInput chunk = chunk_at(job.x, token);
-      run_unit_tiles(job, tile, tiles, tokens, chunk, raw, decode_scratch);
-      if (gated) run_unit_tiles(job, tile + job.up_tiles, tiles, tokens, chunk, raw_up, decode_scratch);
+      run_unit_tiles(job, tile, tiles, tokens, chunk, raw, decode_scratch, &spread);
+      if (gated) run_unit_tiles(job, tile + job.up_tiles, tiles, tokens, chunk, raw_up, decode_scratch, &spread);
       if (tiles == 1) {  // the missing half is beyond the last column, but is read
         for (int t = 0; t < tokens; ++t) {
           std::memset(raw + t * kRawStride + kTileRows, 0, kTileRows * sizeof(float));

@@ -168,13 +168,13 @@ INFERD_ALWAYS_INLINE void widen_quants(const ActivationBlock* x, int blocks, std
 }
 
 /// sums = the products of weights and activations that are words.
-template <DType kType, int kTokens>
+template <DType kType, Columns kColumns, int kTokens>
 INFERD_ALWAYS_INLINE void sum_words(const std::byte* block, const std::int16_t* wide, vi (&sums)[kTokens][kParts]) {
   for (int t = 0; t < kTokens; ++t) {
     for (int part = 0; part < kParts; ++part) sums[t][part] = zero_i();
   }
 #pragma GCC unroll 16
-  for (int v = 0; v < 16; ++v) {
+  for (int v = 2 * kFirstGroup<kColumns>; v < 2 * kGroupEnd<kColumns>; ++v) {
     vb weights[kParts];
     for (int part = 0; part < kParts; ++part) weights[part] = Prepared<kType>::weight(block, v, part);
     for (int t = 0; t < kTokens; ++t) {
@@ -242,7 +242,7 @@ void prepared_pass(const std::byte* panel, int blocks, const ActivationBlock* x,
   const std::byte* wanted = ahead->at;
 #if INFERD_LEVEL_RANK == 1
   constexpr bool kWords = Prepared<kType>::kWords;
-  static_assert(!kWords || (F::kZeroShift < 0 && !F::kHalves));
+  static_assert(!kWords || F::kZeroShift < 0);
   alignas(32) std::int16_t wide[kWords ? Prepared<kType>::kBlocks * kTokens * kBlockColumns : 1];
   if constexpr (kWords) widen_quants<kTokens>(x, blocks, wide);
 #endif
@@ -253,13 +253,16 @@ void prepared_pass(const std::byte* panel, int blocks, const ActivationBlock* x,
     }
     vi first[kTokens][kParts];
     vi second[kTokens][kParts];
-    if constexpr (F::kHalves) {
+#if INFERD_LEVEL_RANK == 1
+    if constexpr (kWords) {
+      const std::int16_t* words = wide + block * kTokens * kBlockColumns;
+      sum_words<kType, F::kHalves ? Columns::first : Columns::all>(panel, words, first);
+      if constexpr (F::kHalves) sum_words<kType, Columns::second>(panel, words, second);
+    } else
+#endif
+        if constexpr (F::kHalves) {
       block_sums<kType, Columns::first>(panel, x, first);
       block_sums<kType, Columns::second>(panel, x, second);
-#if INFERD_LEVEL_RANK == 1
-    } else if constexpr (kWords) {
-      sum_words<kType>(panel, wide + block * kTokens * kBlockColumns, first);
-#endif
     } else {
       block_sums<kType, Columns::all>(panel, x, first);
     }

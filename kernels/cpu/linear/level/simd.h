@@ -71,6 +71,7 @@ INFERD_ALWAYS_INLINE vi shift_left(vi x) {
 INFERD_ALWAYS_INLINE vi zero_i() { return _mm512_setzero_si512(); }
 INFERD_ALWAYS_INLINE vi splat_i(std::int32_t x) { return _mm512_set1_epi32(x); }
 INFERD_ALWAYS_INLINE vi add_i(vi a, vi b) { return _mm512_add_epi32(a, b); }
+INFERD_ALWAYS_INLINE vf float_of_bits(vi x) { return _mm512_castsi512_ps(x); }
 
 #elif INFERD_LEVEL_RANK > 0
 
@@ -129,6 +130,7 @@ INFERD_ALWAYS_INLINE vi shift_left(vi x) {
 INFERD_ALWAYS_INLINE vi zero_i() { return _mm256_setzero_si256(); }
 INFERD_ALWAYS_INLINE vi splat_i(std::int32_t x) { return _mm256_set1_epi32(x); }
 INFERD_ALWAYS_INLINE vi add_i(vi a, vi b) { return _mm256_add_epi32(a, b); }
+INFERD_ALWAYS_INLINE vf float_of_bits(vi x) { return _mm256_castsi256_ps(x); }
 
 #else
 
@@ -201,6 +203,7 @@ INFERD_ALWAYS_INLINE vi shift_left(vi x) {
 INFERD_ALWAYS_INLINE vi zero_i() { return vi{}; }
 INFERD_ALWAYS_INLINE vi splat_i(std::int32_t x) { return vi{x, x, x, x}; }
 INFERD_ALWAYS_INLINE vi add_i(vi a, vi b) { return a + b; }
+INFERD_ALWAYS_INLINE vf float_of_bits(vi x) { return reinterpret_cast<vf>(x); }
 
 #endif
 
