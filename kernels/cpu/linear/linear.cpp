@@ -7,7 +7,6 @@
 #include "kernels/cpu/linear/cpu_weight.h"
 #include "kernels/cpu/linear/linear_job.h"
 #include "kernels/cpu/linear/pack.h"
-#include "kernels/cpu/linear/spread.h"
 
 namespace inferd {
 
@@ -94,7 +93,6 @@ LinearJob make_linear_job(const LinearArgs& args, const CpuWeight& weight) {
   job.x = view_activation(args.x);
   job.epilogue = args.epilogue;
   job.decode_tile = &decode_tile;
-  job.spread_tile = &spread_tile;
   if (args.addend) {
     check_rows(args.addend, args.num_tokens, weight.rows());
     job.addend = args.addend.as<const float>();

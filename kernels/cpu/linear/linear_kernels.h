@@ -72,8 +72,6 @@ struct LinearJob {
   ActivationView out_activation;  // used if it has any form
   /// Widens a packed tile to [columns][16] f32; for `exact`.
   void (*decode_tile)(DType dtype, const std::byte* tile, std::int64_t columns, float* out);
-  /// spread_tile, for types kept as stored.
-  void (*spread_tile)(DType dtype, const std::byte* tile, std::int64_t columns, std::byte* out);
 };
 
 /// The entry points of one instruction level.

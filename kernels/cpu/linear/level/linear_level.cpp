@@ -1,7 +1,7 @@
 // Linear layers of one instruction level: picks the tile kernels, walks units and tokens.
 #include "kernels/cpu/level.h"
 #include "kernels/cpu/linear/level/epilogue.h"
-#include "kernels/cpu/linear/spread.h"
+#include "kernels/cpu/linear/level/spread_groups.h"
 #if INFERD_LEVEL_RANK == 1 || INFERD_LEVEL_RANK == 2
 #include "kernels/cpu/linear/level/prepared_tile.h"
 #endif
@@ -45,12 +45,12 @@ PassInput input_from(const PassInput& chunk, int done) {
   return x;
 }
 
-template <DType kType>
+template <DType kType, bool kMore>
 struct Quantized {
   template <int kTokens>
   struct Pass {
-    static void run(int done, const std::byte* tile, const PassInput& chunk, float* raw) {
-      quantized_pass<kType, kTokens>(tile, input_from(chunk, done), raw + done * kRawStride);
+    static void run(int done, const std::byte* tile, std::int64_t kblocks, const PassInput& chunk, float* raw) {
+      quantized_pass<kType, kMore, kTokens>(tile, kblocks, input_from(chunk, done), raw + done * kRawStride);
     }
   };
 };
@@ -78,16 +78,16 @@ struct FromPanel {
 };
 
 /// Unpacks the tile once for all tokens.
-template <DType kType>
-void prepared_tile(const std::byte* tile, int tokens, const PassInput& chunk, float* raw) {
+template <DType kType, bool kMore>
+void prepared_tile(const std::byte* tile, std::int64_t kblocks, int tokens, const PassInput& chunk, float* raw) {
   using P = Prepared<kType>;
   alignas(64) std::byte panel[P::kBlocks * P::kBytes];
-  for (int t = 0; t < tokens; ++t) std::memset(raw + t * kRawStride, 0, kTileRows * sizeof(float));
+  for (int t = 0; t < tokens && !kMore; ++t) std::memset(raw + t * kRawStride, 0, kTileRows * sizeof(float));
   PassInput x = chunk;
-  for (std::int64_t begin = 0; begin < x.kblocks; begin += P::kBlocks, x.blocks += P::kBlocks * kActivationGroup) {
-    const std::int64_t left = x.kblocks - begin;
+  for (std::int64_t begin = 0; begin < kblocks; begin += P::kBlocks, x.blocks += P::kBlocks * kActivationGroup) {
+    const std::int64_t left = kblocks - begin;
     const int blocks = left < P::kBlocks ? static_cast<int>(left) : P::kBlocks;
-    prepare_panel<kType>(tile, begin, blocks, x.kblocks, panel);
+    prepare_panel<kType>(tile, begin, blocks, kblocks, panel);
     // Tiles lie in the order they are read.
     constexpr int kGroupBytes = P::F::kPacked.group_bytes(kGroupBlocks);
     const std::byte* next = tile + (begin + blocks) / kGroupBlocks * kGroupBytes;
@@ -101,12 +101,18 @@ constexpr int kPreparedTokens = 5;
 
 #endif
 
+/// `kblocks` blocks of a tile times the chunk's; with kMore added to raw.
+template <DType kType, bool kMore>
+void quantized_blocks(const std::byte* tile, std::int64_t kblocks, int tokens, const PassInput& chunk, float* raw) {
+#if INFERD_LEVEL_RANK == 1 || INFERD_LEVEL_RANK == 2
+  if (tokens >= kPreparedTokens) return prepared_tile<kType, kMore>(tile, kblocks, tokens, chunk, raw);
+#endif
+  for_passes<kMaxPassTokens, Quantized<kType, kMore>::template Pass>(tokens, tile, kblocks, chunk, raw);
+}
+
 template <DType kType>
 void quantized_tile(const std::byte* tile, int tokens, const PassInput& chunk, float* raw) {
-#if INFERD_LEVEL_RANK == 1 || INFERD_LEVEL_RANK == 2
-  if (tokens >= kPreparedTokens) return prepared_tile<kType>(tile, tokens, chunk, raw);
-#endif
-  for_passes<kMaxPassTokens, Quantized<kType>::template Pass>(tokens, tile, chunk, raw);
+  quantized_blocks<kType, false>(tile, chunk.kblocks, tokens, chunk, raw);
 }
 
 /// kTiles plain tiles whose lanes stand side by side in raw.
@@ -137,10 +143,39 @@ PassInput chunk_at(const ActivationView& x, std::int64_t token) {
   return chunk;
 }
 
-/// The tiles of a unit that are kept as stored, spread once for all tokens of a call.
+/// Tiles that are kept as stored: those of a unit are spread once for all tokens of a call.
 class SpreadTiles {
  public:
-  explicit SpreadTiles(float* scratch) : memory_(reinterpret_cast<std::byte*>(scratch)) {}
+  SpreadTiles(float* scratch, bool one_step) : memory_(reinterpret_cast<std::byte*>(scratch)), one_step_(one_step) {}
+
+  /// One tile times a chunk of tokens.
+  template <DType kType>
+  void run(const LinearJob& job, const TilePiece& piece, int tokens, const PassInput& chunk, float* raw) {
+    if (one_step_) return run_groups<kType>(job, piece, tokens, chunk, raw);
+    quantized_tile<kType>(find(job, piece), tokens, chunk, raw);
+  }
+
+ private:
+  static constexpr int kTiles = 4;
+  static constexpr int kGroups = 2;  // that a first-level cache holds beside the activations
+
+  /// A few groups of columns at a time, which nobody else needs.
+  template <DType kType>
+  void run_groups(const LinearJob& job, const TilePiece& piece, int tokens, const PassInput& chunk, float* raw) {
+    const std::int64_t groups = chunk.kblocks / kGroupBlocks;
+    PassInput x = chunk;
+    for (std::int64_t group = 0; group < groups; group += kGroups) {
+      const std::int64_t count = groups - group < kGroups ? groups - group : kGroups;
+      spread_groups(piece.dtype, piece.tile, job.in_columns, group, count, memory_);
+      const std::int64_t blocks = count * kGroupBlocks;
+      if (group == 0) {
+        quantized_blocks<kType, false>(memory_, blocks, tokens, x, raw);
+      } else {
+        quantized_blocks<kType, true>(memory_, blocks, tokens, x, raw);
+      }
+      x.blocks += blocks * kActivationGroup;
+    }
+  }
 
   const std::byte* find(const LinearJob& job, const TilePiece& piece) {
     for (int i = 0; i < kTiles; ++i) {
@@ -149,17 +184,15 @@ class SpreadTiles {
     const int at = next_;
     next_ = (next_ + 1) % kTiles;
     tiles_[at] = piece.tile;
-    job.spread_tile(piece.dtype, piece.tile, job.in_columns, place(job, at));
+    spread_groups(piece.dtype, piece.tile, job.in_columns, 0, job.in_columns / kGroupColumns, place(job, at));
     return place(job, at);
   }
-
- private:
-  static constexpr int kTiles = 4;
   std::byte* place(const LinearJob& job, int index) const {
     return memory_ + index * spread_tile_bytes(kSpread16, job.in_columns);
   }
 
   std::byte* memory_;
+  bool one_step_;
   const std::byte* tiles_[kTiles] = {};
   int next_ = 0;
 };
@@ -178,9 +211,8 @@ void run_tile(const LinearJob& job, const TilePiece& piece, int tokens, const Pa
     return plain_tiles<1>(DType::f32, &tile, columns, tokens, chunk, raw);
   }
   if (is_kept_as_stored(piece.dtype)) {
-    tile = spread->find(job, piece);
-    if (spread_type(piece.dtype) == kSpread16) return quantized_tile<kSpread16>(tile, tokens, chunk, raw);
-    return quantized_tile<kSpread32>(tile, tokens, chunk, raw);
+    if (spread_type(piece.dtype) == kSpread16) return spread->run<kSpread16>(job, piece, tokens, chunk, raw);
+    return spread->run<kSpread32>(job, piece, tokens, chunk, raw);
   }
   switch (piece.dtype) {
     case DType::q4_0:
@@ -276,7 +308,7 @@ void run_unit_tiles(const LinearJob& job, std::int64_t tile, int tiles, int toke
 void run_units(const LinearJob& job, std::int64_t unit_begin, std::int64_t unit_end, std::int64_t token_begin,
                std::int64_t token_end, float* decode_scratch) {
   const bool gated = is_gated(job.epilogue);
-  SpreadTiles spread(decode_scratch);
+  SpreadTiles spread(decode_scratch, token_end - token_begin <= kStepTokens);
   alignas(64) float raw[kStepTokens * kRawStride];
   alignas(64) float raw_up[kStepTokens * kRawStride];
   for (std::int64_t unit = unit_begin; unit < unit_end; ++unit) {

@@ -79,20 +79,21 @@ INFERD_ALWAYS_INLINE void prefetch(const std::byte* at) {
   for (int line = 0; line < kBytes; line += 64) __builtin_prefetch(at + line);
 }
 
-/// raw[t * kRawStride + lane] for kTokens tokens and the tile's 16 lanes.
-template <DType kType, int kTokens>
-void quantized_pass(const std::byte* tile, const PassInput& x, float* raw) {
+/// raw[t * kRawStride + lane] for kTokens tokens and the 16 lanes of `kblocks` blocks of a tile; with kMore added to
+/// what raw holds of the blocks before.
+template <DType kType, bool kMore, int kTokens>
+void quantized_pass(const std::byte* tile, std::int64_t kblocks, const PassInput& x, float* raw) {
   using F = Format<kType>;
   constexpr int kRowGroups = (kTokens + kActivationGroup - 1) / kActivationGroup;
   constexpr int kGroupBytes = F::kPacked.group_bytes(kGroupBlocks);
   constexpr int kBytesPerBlock = kGroupBytes / kGroupBlocks;
   for (int part = 0; part < kParts; ++part) {
     vf acc[kTokens];
-    for (int t = 0; t < kTokens; ++t) acc[t] = zero_f();
+    for (int t = 0; t < kTokens; ++t) acc[t] = kMore ? load_f(raw + t * kRawStride + part * kLanes) : zero_f();
     const std::byte* group = tile;
     const ActivationBlock* rows[kRowGroups];
     for (int g = 0; g < kRowGroups; ++g) rows[g] = x.blocks + g * x.kblocks * kActivationGroup;
-    for (std::int64_t left = x.kblocks; left > 0; left -= kGroupBlocks, group += kGroupBytes) {
+    for (std::int64_t left = kblocks; left > 0; left -= kGroupBlocks, group += kGroupBytes) {
       const int blocks = left < kGroupBlocks ? static_cast<int>(left) : kGroupBlocks;
       const std::byte* scales = group + blocks * F::kPacked.payload_bytes;
       for (int block = 0; block < blocks; ++block) {
