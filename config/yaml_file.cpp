@@ -147,10 +147,10 @@ class Applier {
   }
 
  private:
-  std::string where(const YamlNode& node) const { return file_ + ":" + std::to_string(node.line + 1); }
-  [[noreturn]] void fail(const YamlNode& node, const std::string& what) const {
-    throw ConfigError(where(node) + ": " + what);
+  std::string where(const YamlNode& node, const std::string& what) const {
+    return file_ + ":" + std::to_string(node.line + 1) + ": " + what;
   }
+  [[noreturn]] void fail(const YamlNode& node, const std::string& what) const { throw ConfigError(where(node, what)); }
   const std::string& scalar(const YamlNode& node, const std::string& name) const {
     if (node.kind == YamlNode::Kind::null) fail(node, name + ": has no value");
     if (node.kind != YamlNode::Kind::scalar) fail(node, name + ": expected one value, found a list or map");
@@ -168,9 +168,9 @@ class Applier {
     if (key.type == KeyType::list && nested) {
       // only aliases read naturally as a map: {gpt-3.5-turbo: my-model}
       if (node.kind == YamlNode::Kind::map && key.name != "aliases") fail(node, name + ": expected a list");
-      set_list(settings_, key, list(node, name), where(node));
+      set_list(settings_, key, list(node, name), where(node, name));
     } else {
-      set_value(settings_, key, scalar(node, name), where(node));
+      set_value(settings_, key, scalar(node, name), where(node, name));
     }
   }
   void apply_models(const YamlNode& node) {
@@ -187,6 +187,7 @@ class Applier {
     for (const YamlNode& item : node.items) {
       if (item.kind != YamlNode::Kind::map) fail(item, "adapters: expected {name, path, base}");
       AdapterSettings adapter;
+      adapter.where = where(item, "adapters");
       for (const auto& [name, value] : item.entries) {
         const std::string key = "adapters: " + name;
         if (name == "name")
@@ -204,6 +205,7 @@ class Applier {
   }
   ModelSettings model(const YamlNode& item) const {
     ModelSettings model;
+    model.where = where(item, "models");
     for (const auto& [name, node] : item.entries) {
       const std::string key = "models: " + name;
       if (name == "name")
@@ -211,9 +213,9 @@ class Applier {
       else if (name == "path")
         model.path = scalar(node, key);
       else if (name == "device")
-        model.device = scalar(node, key);
+        model.device = choice(node, name).device;
       else if (name == "gpu_layers")
-        model.gpu_layers = scalar(node, key);
+        model.gpu_layers = choice(node, name).gpu_layers;
       else if (name == "quantization")
         model.quantization = choice(node, name).quantization;
       else if (name == "chat_template")
@@ -238,8 +240,9 @@ class Applier {
   }
   /// Settings that hold a model's own value of the global key `name`.
   Settings choice(const YamlNode& node, const std::string& name) const {
+    const std::string key = "models: " + name;
     Settings scratch;
-    set_value(scratch, *find_setting(name), scalar(node, "models: " + name), where(node) + ": models");
+    set_value(scratch, *find_setting(name), scalar(node, key), where(node, key));
     return scratch;
   }
   std::vector<std::string> aliases(const YamlNode& node, const std::string& key) const {
