@@ -2,6 +2,7 @@
 #include "config/settings.h"
 
 #include <algorithm>
+#include <cctype>
 #include <charconv>
 #include <cmath>
 #include <limits>
@@ -49,8 +50,10 @@ std::optional<double> to_number(std::string_view text) {
 }
 
 std::optional<bool> to_boolean(std::string_view text) {
-  if (text == "true" || text == "yes" || text == "on" || text == "1") return true;
-  if (text == "false" || text == "no" || text == "off" || text == "0") return false;
+  std::string lower(text);
+  std::transform(lower.begin(), lower.end(), lower.begin(), [](unsigned char c) { return std::tolower(c); });
+  if (lower == "true" || lower == "yes" || lower == "on" || lower == "1") return true;
+  if (lower == "false" || lower == "no" || lower == "off" || lower == "0") return false;
   return std::nullopt;
 }
 
@@ -230,7 +233,7 @@ std::string default_model_name(const std::string& path) {
 ModelSettings parse_model_argument(const std::string& text, const std::string& where) {
   ModelSettings model;
   model.where = where;
-  const auto equals = text.find('=');
+  const auto equals = text.starts_with("sim:") ? std::string::npos : text.find('=');
   const bool named = equals != std::string::npos && text.find('/') > equals && equals > 0;
   // "org/name=/path": a slash before '=' is a name only if what follows is a path of its own
   const bool slashed = !named && equals != std::string::npos && equals > 0 && text[0] != '/' && text[0] != '.' &&

@@ -4,12 +4,16 @@
 #include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
 #include <fstream>
 #include <memory>
 #include <set>
 #include <sstream>
 
 #include "base/errors.h"
+#include "base/log.h"
 
 namespace inferd {
 namespace {
@@ -79,7 +83,7 @@ class TreeBuilder final : public YAML::EventHandler {
     check(mark, anchor);
     if (!stack_.empty() && stack_.back().node.kind == YamlNode::Kind::map && !stack_.back().has_key) {
       if (kind == YamlNode::Kind::null) fail(mark.line, "a key is missing");
-      if (!stack_.back().keys.insert(value).second) fail(mark.line, value + ": the key stands here twice");
+      if (!stack_.back().keys.insert(value).second) fail(mark.line, log_safe(value) + ": the key stands here twice");
       stack_.back().key = value;
       stack_.back().key_line = mark.line;
       stack_.back().has_key = true;
@@ -141,7 +145,7 @@ class Applier {
       } else if (const SettingKey* key = find_setting(name)) {
         apply_key(*key, node);
       } else {
-        fail(node, name + ": unknown key");
+        fail_unknown(node, name);
       }
     }
   }
@@ -151,6 +155,12 @@ class Applier {
     return file_ + ":" + std::to_string(node.line + 1) + ": " + what;
   }
   [[noreturn]] void fail(const YamlNode& node, const std::string& what) const { throw ConfigError(where(node, what)); }
+  [[noreturn]] void fail_unknown(const YamlNode& node, const std::string& name) const {
+    std::string plain = name;
+    std::replace(plain.begin(), plain.end(), '-', '_');
+    fail(node,
+         log_safe(name) + ": unknown key" + (find_setting(plain) != nullptr ? "; did you mean " + plain + "?" : ""));
+  }
   const std::string& scalar(const YamlNode& node, const std::string& name) const {
     if (node.kind == YamlNode::Kind::null) fail(node, name + ": has no value");
     if (node.kind != YamlNode::Kind::scalar) fail(node, name + ": expected one value, found a list or map");
@@ -197,7 +207,7 @@ class Applier {
         else if (name == "base")
           adapter.base = scalar(value, key);
         else
-          fail(value, key + ": unknown key");
+          fail(value, log_safe(key) + ": unknown key");
       }
       if (adapter.name.empty() || adapter.path.empty()) fail(item, "adapters: name and path are needed");
       settings_.adapters.push_back(std::move(adapter));
@@ -233,7 +243,7 @@ class Applier {
       else if (name == "aliases")
         model.aliases = aliases(node, key);
       else
-        fail(node, key + ": unknown key");
+        fail(node, log_safe(key) + ": unknown key");
     }
     if (model.path.empty()) fail(item, "models: path is missing");
     return model;
@@ -256,7 +266,7 @@ class Applier {
 
 std::string read_config_file(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
-  if (!in) throw ConfigError(path + ": cannot be read");
+  if (!in) throw ConfigError(path + ": cannot be read: " + std::strerror(errno));
   std::string text(kMaxConfigBytes + 1, '\0');
   in.read(text.data(), static_cast<std::streamsize>(text.size()));
   if (in.bad() || (in.fail() && !in.eof())) throw ConfigError(path + ": cannot be read");

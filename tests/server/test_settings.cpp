@@ -163,6 +163,8 @@ TEST_CASE("the shipped inferd.yaml reads as the defaults") {
 TEST_CASE("bad YAML is refused with file, line and key") {
   const std::vector<std::pair<std::string, std::string>> cases = {
       {"prot: 8080\n", "c.yaml:1: prot: unknown key"},
+      {"max-batch-tokens: 64\n", "c.yaml:1: max-batch-tokens: unknown key; did you mean max_batch_tokens?"},
+      {"k\033[31m: 1\n", "c.yaml:1: k\\x1b[31m: unknown key"},
       {"host: x\nport: many\n", "c.yaml:2: port: expected an integer from 0 to 65535, found 'many'"},
       {"port: 70000\n", "c.yaml:1: port: expected an integer from 0 to 65535, found '70000'"},
       {"port: -1\n", "c.yaml:1: port: expected"},
@@ -282,8 +284,19 @@ TEST_CASE("NAME= is told from a path with '='") {
   CHECK(parse_model_argument("org/name=/x", "t").name == "org/name");
   CHECK(parse_model_argument("/dir/a=b/m.gguf", "t").path == "/dir/a=b/m.gguf");
   CHECK(parse_model_argument("./a=b.gguf", "t").path == "./a=b.gguf");
+  CHECK(parse_model_argument("sim:seed=1", "t").path == "sim:seed=1");
+  CHECK(parse_model_argument("a=sim:seed=1", "t").path == "sim:seed=1");
   CHECK_THROWS_AS(parse_model_argument("a=", "t"), ConfigError);
   CHECK_THROWS_AS(parse_model_argument("", "t"), ConfigError);
+}
+
+TEST_CASE("words for true and false read as people write them") {
+  for (const std::string word : {"true", "True", "TRUE", "yes", "On", "1"}) {
+    CHECK(from_yaml("strict_fields: " + word + "\n").strict_fields);
+  }
+  for (const std::string word : {"false", "False", "No", "OFF", "0"}) {
+    CHECK_FALSE(from_yaml("prefix_cache: " + word + "\n").prefix_cache);
+  }
 }
 
 TEST_CASE("sizes and lists read as people write them") {
