@@ -20,8 +20,8 @@ std::optional<EarlyExit> parse_arguments(CLI::App& app, std::span<const std::str
     app.parse(std::vector<std::string>(args.rbegin(), args.rend()));  // the last first, as CLI11 wants a vector
   } catch (const CLI::ParseError& error) {
     std::ostringstream out, err;
-    const bool help = app.exit(error, out, err) == 0;
-    return EarlyExit{help ? out.str() : err.str(), help ? 0 : static_cast<int>(ExitCode::usage)};
+    if (app.exit(error, out, err) == 0) return EarlyExit{out.str(), 0};
+    return EarlyExit{app.get_name() + ": " + err.str(), static_cast<int>(ExitCode::usage)};
   }
   return std::nullopt;
 }

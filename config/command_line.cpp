@@ -3,20 +3,20 @@
 
 #include <CLI/CLI.hpp>
 
+#include <algorithm>
 #include <deque>
 
 #include "config/settings.h"
 
 namespace inferd {
-namespace {
 
 std::string flag_name(std::string_view key) {
   std::string flag = "--" + std::string(key);
-  for (char& c : flag) {
-    if (c == '_') c = '-';
-  }
+  std::replace(flag.begin(), flag.end(), '_', '-');
   return flag;
 }
+
+namespace {
 
 std::string help_text(const SettingKey& key) {
   std::string text(key.meaning);

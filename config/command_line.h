@@ -4,6 +4,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -19,6 +20,9 @@ struct ServeFlags {
   std::vector<std::string> drafts;                          // --draft-model, as given
   std::vector<std::pair<std::string, std::string>> values;  // key, text
 };
+
+/// "--max-batch-tokens" for "max_batch_tokens".
+std::string flag_name(std::string_view key);
 
 /// The outcome of parsing: flags, or why there are none.
 struct ParsedFlags {

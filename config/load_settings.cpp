@@ -28,7 +28,8 @@ std::string variable_name(std::string_view key) {
 namespace {
 
 /// What semicolons part, without empty parts.
-std::vector<std::string> parts_of(const std::string& text) {
+std::vector<std::string> parts_of(const std::optional<std::string>& variable) {
+  const std::string text = variable.value_or("");
   std::vector<std::string> parts;
   for (std::size_t begin = 0; begin <= text.size();) {
     const std::size_t end = std::min(text.find(';', begin), text.size());
@@ -36,6 +37,14 @@ std::vector<std::string> parts_of(const std::string& text) {
     begin = end + 1;
   }
   return parts;
+}
+
+/// Puts what `texts` say, if anything, in place of *out.
+template <typename Part>
+void replace_by(std::vector<Part>* out, const std::vector<std::string>& texts,
+                Part (*parse)(const std::string& text, const std::string& where), const std::string& where) {
+  if (!texts.empty()) out->clear();
+  for (const std::string& text : texts) out->push_back(parse(text, where));
 }
 
 }  // namespace
@@ -48,43 +57,14 @@ Settings load_settings(const ServeFlags& flags, const Environment& environment) 
     const std::string name = variable_name(key.name);
     if (const auto value = environment(name)) set_value(settings, key, *value, name);
   }
-  if (const auto models = environment("INFERD_MODEL")) {
-    settings.models.clear();
-    for (const std::string& model : parts_of(*models)) {
-      settings.models.push_back(parse_model_argument(model, "INFERD_MODEL"));
-    }
-  }
+  replace_by(&settings.models, parts_of(environment("INFERD_MODEL")), parse_model_argument, "INFERD_MODEL");
+  replace_by(&settings.adapters, parts_of(environment("INFERD_ADAPTER")), parse_adapter_argument, "INFERD_ADAPTER");
+  replace_by(&settings.drafts, parts_of(environment("INFERD_DRAFT_MODEL")), parse_draft_argument, "INFERD_DRAFT_MODEL");
 
-  if (const auto adapters = environment("INFERD_ADAPTER")) {
-    settings.adapters.clear();
-    for (const std::string& adapter : parts_of(*adapters)) {
-      settings.adapters.push_back(parse_adapter_argument(adapter, "INFERD_ADAPTER"));
-    }
-  }
-
-  if (const auto drafts = environment("INFERD_DRAFT_MODEL")) {
-    for (const std::string& draft : parts_of(*drafts)) {
-      settings.drafts.push_back(parse_draft_argument(draft, "INFERD_DRAFT_MODEL"));
-    }
-  }
-
-  for (const auto& [name, text] : flags.values) set_value(settings, *find_setting(name), text, "--" + name);
-  if (!flags.models.empty()) {
-    settings.models.clear();
-    for (const std::string& model : flags.models) settings.models.push_back(parse_model_argument(model, "--model"));
-  }
-  if (!flags.adapters.empty()) {
-    settings.adapters.clear();
-    for (const std::string& one : flags.adapters) {
-      settings.adapters.push_back(parse_adapter_argument(one, "--adapter"));
-    }
-  }
-  if (!flags.drafts.empty()) {
-    settings.drafts.clear();
-    for (const std::string& draft : flags.drafts) {
-      settings.drafts.push_back(parse_draft_argument(draft, "--draft-model"));
-    }
-  }
+  for (const auto& [name, text] : flags.values) set_value(settings, *find_setting(name), text, flag_name(name));
+  replace_by(&settings.models, flags.models, parse_model_argument, "--model");
+  replace_by(&settings.adapters, flags.adapters, parse_adapter_argument, "--adapter");
+  replace_by(&settings.drafts, flags.drafts, parse_draft_argument, "--draft-model");
   finish_settings(settings);
   return settings;
 }

@@ -2,6 +2,7 @@
 #include "config/settings.h"
 
 #include <algorithm>
+#include <cctype>
 #include <charconv>
 #include <cmath>
 #include <limits>
@@ -22,9 +23,8 @@ std::string shown(const std::string& text) {
   return "'" + replace_invalid_utf8(cut) + "'";
 }
 
-[[noreturn]] void bad_value(const std::string& where, std::string_view key, const std::string& expected,
-                            const std::string& found) {
-  throw ConfigError(where + ": " + std::string(key) + ": expected " + expected + ", found " + shown(found));
+[[noreturn]] void bad_value(const std::string& where, const std::string& expected, const std::string& found) {
+  throw ConfigError(where + ": expected " + expected + ", found " + shown(found));
 }
 
 std::string plain_number(double value) {
@@ -50,8 +50,10 @@ std::optional<double> to_number(std::string_view text) {
 }
 
 std::optional<bool> to_boolean(std::string_view text) {
-  if (text == "true" || text == "yes" || text == "on" || text == "1") return true;
-  if (text == "false" || text == "no" || text == "off" || text == "0") return false;
+  std::string lower(text);
+  std::transform(lower.begin(), lower.end(), lower.begin(), [](unsigned char c) { return std::tolower(c); });
+  if (lower == "true" || lower == "yes" || lower == "on" || lower == "1") return true;
+  if (lower == "false" || lower == "no" || lower == "off" || lower == "0") return false;
   return std::nullopt;
 }
 
@@ -80,14 +82,20 @@ void check_model_name(const std::string& name, const std::string& what) {
   if (name == "default") throw ConfigError(what + ": the name 'default' is reserved for the first model");
 }
 
-bool valid_device(const std::string& device) {
+}  // namespace
+
+bool valid_device(std::string_view device) {
   if (device == "auto" || device == "cpu" || device == "cuda") return true;
   if (!device.starts_with("cuda:")) return false;
-  const auto index = to_integer(std::string_view(device).substr(5));
+  const auto index = to_integer(device.substr(5));
   return index && *index >= 0 && *index < 64;
 }
 
-}  // namespace
+bool valid_gpu_layers(std::string_view layers) {
+  if (layers == "auto" || layers == "all") return true;
+  const auto count = to_integer(layers);
+  return count && *count >= 0 && *count <= 100000;
+}
 
 std::optional<std::int64_t> size_from_text(std::string_view text) {
   static constexpr std::pair<std::string_view, double> kUnits[] = {
@@ -120,7 +128,7 @@ std::string allowed_text(const SettingKey& key) {
   const std::string range = " from " + plain_number(key.min) + " to " + plain_number(key.max);
   switch (key.type) {
     case KeyType::text:
-      return "a text";
+      return key.fits == nullptr ? "a text" : std::string(key.choices);
     case KeyType::choice:
       return std::string(key.choices);
     case KeyType::integer:
@@ -138,23 +146,25 @@ std::string allowed_text(const SettingKey& key) {
 }
 
 void set_list(Settings& settings, const SettingKey& key, std::vector<std::string> items, const std::string& where) {
-  if (key.type != KeyType::list) bad_value(where, key.name, allowed_text(key), "a list");
-  if (items.size() > 1000) bad_value(where, key.name, "at most 1000 entries", std::to_string(items.size()));
+  if (key.type != KeyType::list) bad_value(where, allowed_text(key), "a list");
+  if (items.size() > 1000) bad_value(where, "at most 1000 entries", std::to_string(items.size()));
   for (const std::string& item : items) {
-    if (item.empty()) bad_value(where, key.name, "no empty entries", item);
+    if (item.empty()) bad_value(where, "no empty entries", item);
+    if (key.fits != nullptr && !key.fits(item)) bad_value(where, std::string(key.choices), item);
   }
   settings.*std::get<std::vector<std::string> Settings::*>(key.field) = std::move(items);
 }
 
 void set_value(Settings& settings, const SettingKey& key, const std::string& text, const std::string& where) {
-  if (text.find('\0') != std::string::npos) bad_value(where, key.name, "no NUL bytes", text);
+  if (text.find('\0') != std::string::npos) bad_value(where, "no NUL bytes", text);
   const auto out_of_range = [&](double value) { return value < key.min || value > key.max; };
   switch (key.type) {
     case KeyType::text:
+      if (key.fits != nullptr && !key.fits(text)) bad_value(where, allowed_text(key), text);
       settings.*std::get<std::string Settings::*>(key.field) = text;
       return;
     case KeyType::choice:
-      if (!is_choice(key.choices, text)) bad_value(where, key.name, allowed_text(key), text);
+      if (!is_choice(key.choices, text)) bad_value(where, allowed_text(key), text);
       settings.*std::get<std::string Settings::*>(key.field) = text;
       return;
     case KeyType::integer:
@@ -165,19 +175,19 @@ void set_value(Settings& settings, const SettingKey& key, const std::string& tex
         return;
       }
       const auto value = key.type == KeyType::bytes ? size_from_text(text) : to_integer(text);
-      if (!value || out_of_range(static_cast<double>(*value))) bad_value(where, key.name, allowed_text(key), text);
+      if (!value || out_of_range(static_cast<double>(*value))) bad_value(where, allowed_text(key), text);
       field = *value;
       return;
     }
     case KeyType::number: {
       const auto value = to_number(text);
-      if (!value || out_of_range(*value)) bad_value(where, key.name, allowed_text(key), text);
+      if (!value || out_of_range(*value)) bad_value(where, allowed_text(key), text);
       settings.*std::get<double Settings::*>(key.field) = *value;
       return;
     }
     case KeyType::boolean: {
       const auto value = to_boolean(text);
-      if (!value) bad_value(where, key.name, allowed_text(key), text);
+      if (!value) bad_value(where, allowed_text(key), text);
       settings.*std::get<bool Settings::*>(key.field) = *value;
       return;
     }
@@ -195,12 +205,6 @@ void set_value(Settings& settings, const SettingKey& key, const std::string& tex
       return;
     }
   }
-}
-
-bool valid_gpu_layers(const std::string& layers) {
-  if (layers == "auto" || layers == "all") return true;
-  const auto count = to_integer(layers);
-  return count && *count >= 0 && *count <= 100000;
 }
 
 Settings default_settings() {
@@ -228,7 +232,8 @@ std::string default_model_name(const std::string& path) {
 
 ModelSettings parse_model_argument(const std::string& text, const std::string& where) {
   ModelSettings model;
-  const auto equals = text.find('=');
+  model.where = where;
+  const auto equals = text.starts_with("sim:") ? std::string::npos : text.find('=');
   const bool named = equals != std::string::npos && text.find('/') > equals && equals > 0;
   // "org/name=/path": a slash before '=' is a name only if what follows is a path of its own
   const bool slashed = !named && equals != std::string::npos && equals > 0 && text[0] != '/' && text[0] != '.' &&
@@ -239,26 +244,21 @@ ModelSettings parse_model_argument(const std::string& text, const std::string& w
   } else {
     model.path = text;
   }
-  if (model.path.empty()) throw ConfigError(where + ": model: expected [NAME=]PATH, found " + shown(text));
+  if (model.path.empty()) bad_value(where, "[NAME=]PATH", text);
   return model;
 }
 
 DraftSettings parse_draft_argument(const std::string& text, const std::string& where) {
-  ModelSettings named;
-  try {
-    named = parse_model_argument(text, where);
-  } catch (const ConfigError&) {
-    throw ConfigError(where + ": expected [NAME=]PATH, found " + shown(text));
-  }
-  return {named.name, named.path};
+  const ModelSettings named = parse_model_argument(text, where);
+  return {where, named.name, named.path};
 }
 
 AdapterSettings parse_adapter_argument(const std::string& text, const std::string& where) {
   const auto equals = text.find('=');
   if (equals == std::string::npos || equals == 0 || equals + 1 == text.size()) {
-    throw ConfigError(where + ": adapter: expected NAME=PATH[:BASE], found " + shown(text));
+    bad_value(where, "NAME=PATH[:BASE]", text);
   }
-  return {text.substr(0, equals), text.substr(equals + 1), ""};
+  return {where, text.substr(0, equals), text.substr(equals + 1), ""};
 }
 
 bool is_loopback_host(std::string_view host) {
@@ -266,6 +266,10 @@ bool is_loopback_host(std::string_view host) {
 }
 
 namespace {
+
+[[noreturn]] void name_used_twice(const std::string& where, const std::string& name) {
+  throw ConfigError(where + ": the name " + shown(name) + " is used twice");
+}
 
 /// Finds the base ("PATH:BASE" if that names a model, else the first model) and checks the name.
 void finish_adapter(const Settings& settings, AdapterSettings& adapter, std::set<std::string>* names) {
@@ -279,13 +283,10 @@ void finish_adapter(const Settings& settings, AdapterSettings& adapter, std::set
     adapter.path.resize(colon);
   }
   if (adapter.base.empty() && !settings.models.empty()) adapter.base = settings.models.front().name;
-  check_model_name(adapter.name, "adapters");
-  if (!names->insert(adapter.name).second) {
-    throw ConfigError("adapters: the name " + shown(adapter.name) + " is used twice");
-  }
+  check_model_name(adapter.name, adapter.where);
+  if (!names->insert(adapter.name).second) name_used_twice(adapter.where, adapter.name);
   if (!served(adapter.base)) {
-    throw ConfigError("adapters: " + adapter.name + ": base: expected the name of a served model, found " +
-                      shown(adapter.base));
+    bad_value(adapter.where + ": " + adapter.name + ": base", "the name of a served model", adapter.base);
   }
 }
 
@@ -297,9 +298,9 @@ void finish_drafts(Settings& settings) {
     const auto model = std::find_if(settings.models.begin(), settings.models.end(),
                                     [&](const ModelSettings& one) { return one.name == name; });
     if (model == settings.models.end()) {
-      throw ConfigError("draft_model: expected the name of a served model before '=', found " + shown(name));
+      bad_value(draft.where, "the name of a served model before '='", name);
     }
-    if (!given.insert(name).second) throw ConfigError("draft_model: the model " + shown(name) + " is given two");
+    if (!given.insert(name).second) throw ConfigError(draft.where + ": the model " + shown(name) + " is given two");
     model->draft_model = draft.path;
   }
   settings.drafts.clear();
@@ -307,7 +308,7 @@ void finish_drafts(Settings& settings) {
                                   [](const ModelSettings& model) { return !model.draft_model.empty(); });
   const bool any = found != settings.models.end();
   if (any && settings.speculative != "auto" && settings.speculative != "draft") {
-    throw ConfigError("models: " + found->name + ": draft_model: needs speculative: auto or draft, found " +
+    throw ConfigError("model " + found->name + ": draft_model: needs speculative: auto or draft, found " +
                       shown(settings.speculative));
   }
   if (!any && !settings.models.empty() && settings.speculative == "draft") {
@@ -318,43 +319,26 @@ void finish_drafts(Settings& settings) {
 }  // namespace
 
 void finish_settings(Settings& settings) {
-  if (!valid_device(settings.device)) {
-    throw ConfigError("device: expected auto, cpu, cuda or cuda:N, found " + shown(settings.device));
-  }
-  if (!valid_gpu_layers(settings.gpu_layers)) {
-    throw ConfigError("gpu_layers: expected auto, all or a number, found " + shown(settings.gpu_layers));
-  }
   if (!settings.batch_invariant && settings.activations == "f32") {
     throw ConfigError("batch_invariant: false and activations: f32 exclude one another: cuBLASLt multiplies 16 bits");
   }
   std::set<std::string> names;
   for (ModelSettings& model : settings.models) {
     if (model.name.empty()) model.name = default_model_name(model.path);
-    check_model_name(model.name, "model " + shown(model.path));
-    if (!names.insert(model.name).second) {
-      throw ConfigError("models: the name " + shown(model.name) + " is used twice; give one of them NAME=PATH");
-    }
-    if (!model.device.empty() && !valid_device(model.device)) {
-      throw ConfigError("models: " + model.name + ": device: expected auto, cpu, cuda or cuda:N, found " +
-                        shown(model.device));
-    }
-    if (!model.gpu_layers.empty() && !valid_gpu_layers(model.gpu_layers)) {
-      throw ConfigError("models: " + model.name + ": gpu_layers: expected auto, all or a number, found " +
-                        shown(model.gpu_layers));
-    }
+    check_model_name(model.name, model.where + ": " + shown(model.path));
+    if (!names.insert(model.name).second) name_used_twice(model.where, model.name);
   }
   for (const ModelSettings& model : settings.models) {
     for (const std::string& alias : model.aliases) {
-      check_model_name(alias, "models: " + model.name + ": aliases");
-      if (!names.insert(alias).second) throw ConfigError("aliases: the name " + shown(alias) + " is used twice");
+      check_model_name(alias, model.where + ": aliases");
+      if (!names.insert(alias).second) name_used_twice(model.where + ": aliases", alias);
     }
   }
   for (const std::string& alias : settings.aliases) {
     const auto equals = alias.find('=');
-    if (equals == std::string::npos) throw ConfigError("aliases: expected ALIAS=NAME, found " + shown(alias));
     const std::string name = alias.substr(0, equals), target = alias.substr(equals + 1);
     check_model_name(name, "aliases");
-    if (!names.insert(name).second) throw ConfigError("aliases: the name " + shown(name) + " is used twice");
+    if (!names.insert(name).second) name_used_twice("aliases", name);
     const auto served = [&](const ModelSettings& model) { return model.name == target; };
     if (std::none_of(settings.models.begin(), settings.models.end(), served)) {
       throw ConfigError("aliases: " + shown(name) + " stands for " + shown(target) + ", which is not a served model");
@@ -368,11 +352,6 @@ void finish_settings(Settings& settings) {
   if (!is_loopback_host(settings.host) && settings.api_key_file.empty() && !settings.allow_unauthenticated) {
     throw ConfigError("host: " + shown(settings.host) +
                       " is open to other machines: set api_key_file, or allow_unauthenticated: true");
-  }
-  for (const std::string& origin : settings.cors_origins) {
-    if (origin != "*" && !origin.starts_with("http://") && !origin.starts_with("https://")) {
-      throw ConfigError("cors_origins: expected http://HOST[:PORT], https://HOST[:PORT] or *, found " + shown(origin));
-    }
   }
 }
 

@@ -13,6 +13,7 @@ namespace inferd {
 
 /// One entry of `models`, or one --model.
 struct ModelSettings {
+  std::string where;                 // what said so, for messages: "--model", "inferd.yaml:7: models"
   std::string name;                  // empty until load_settings derives it from the path
   std::string path;                  // a GGUF file, a Hugging Face folder, or "sim:…"
   std::string device;                // empty: the global `device`
@@ -29,12 +30,14 @@ struct ModelSettings {
 
 /// One --draft-model.
 struct DraftSettings {
+  std::string where;  // as of a model
   std::string model;  // name of a served model; empty: the first
   std::string path;
 };
 
 /// One entry of `adapters`, or one --adapter.
 struct AdapterSettings {
+  std::string where;  // as of a model
   std::string name;
   std::string path;  // a PEFT folder
   std::string base;  // name of a served model; empty: the first
@@ -73,11 +76,12 @@ struct SettingKey {
   KeyType type;
   SettingField field;
   std::string_view default_text;
-  std::string_view unit;          // "" where there is none
-  std::string_view meaning;       // one line
-  double min = 0, max = 0;        // integer, number, bytes
-  bool auto_allowed = false;      // the word "auto" is a value, stored as 0
-  std::string_view choices = {};  // type choice: "a|b|c"
+  std::string_view unit;                          // "" where there is none
+  std::string_view meaning;                       // one line
+  double min = 0, max = 0;                        // integer, number, bytes
+  bool auto_allowed = false;                      // the word "auto" is a value, stored as 0
+  std::string_view choices = {};                  // type choice: "a|b|c"; with `fits`: what it takes, in words
+  bool (*fits)(std::string_view text) = nullptr;  // a text, or an item of a list, that this key takes; null: any
 };
 
 /// All keys but `models` and `adapters`, in the order of config/inferd.yaml.
@@ -87,21 +91,25 @@ const SettingKey* find_setting(std::string_view name);
 /// "an integer from 0 to 65535", for error messages and --help.
 std::string allowed_text(const SettingKey& key);
 
-/// Stores `text` (list keys: items parted by commas) under `key`. On a bad value throws ConfigError
-/// "WHERE: KEY: expected ALLOWED, found 'TEXT'".
+/// Stores `text` (list keys: items parted by commas) under `key`. `where` names the key as its source spells it:
+/// "--max-batch-tokens", "INFERD_PORT", "inferd.yaml:3: port". On a bad value throws ConfigError
+/// "WHERE: expected ALLOWED, found 'TEXT'".
 void set_value(Settings& settings, const SettingKey& key, const std::string& text, const std::string& where);
 void set_list(Settings& settings, const SettingKey& key, std::vector<std::string> items, const std::string& where);
 
 /// Bytes in "2GiB", "1.5GB" or "4096"; nothing for other texts.
 std::optional<std::int64_t> size_from_text(std::string_view text);
 
+/// "auto", "cpu", "cuda" or "cuda:N".
+bool valid_device(std::string_view device);
+
 /// "auto", "all" or a number.
-bool valid_gpu_layers(const std::string& layers);
+bool valid_gpu_layers(std::string_view layers);
 
 /// Settings with every key at its default.
 Settings default_settings();
 
-/// "[NAME=]PATH" as --model takes it. Throws ConfigError.
+/// "[NAME=]PATH" as --model takes it; `where` as of set_value. Throws ConfigError.
 ModelSettings parse_model_argument(const std::string& text, const std::string& where);
 
 /// "[NAME=]PATH" as --draft-model takes it, NAME being the model it guesses for. Throws ConfigError.

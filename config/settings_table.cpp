@@ -7,13 +7,20 @@ namespace {
 using S = Settings;
 constexpr double kTera = 1e12;
 
+bool is_origin(std::string_view text) {
+  return text == "*" || text.starts_with("http://") || text.starts_with("https://");
+}
+
+bool is_alias(std::string_view text) { return text.find('=') != std::string_view::npos; }
+
 constexpr SettingKey kKeys[] = {
     {"host", KeyType::text, &S::host, "127.0.0.1", "",
      "address to listen on; any but a loopback address needs API keys"},
     {"port", KeyType::integer, &S::port, "8080", "", "TCP port; 0 takes a free one and prints it", 0, 65535},
-    {"device", KeyType::text, &S::device, "auto", "", "where models run: auto, cpu, cuda or cuda:N"},
-    {"gpu_layers", KeyType::text, &S::gpu_layers, "auto", "",
-     "layers of a model kept on the GPU: auto, all or a number"},
+    {"device", KeyType::text, &S::device, "auto", "", "where models run", 0, 0, false, "auto, cpu, cuda or cuda:N",
+     valid_device},
+    {"gpu_layers", KeyType::text, &S::gpu_layers, "auto", "", "layers of a model kept on the GPU", 0, 0, false,
+     "auto, all or a number", valid_gpu_layers},
     {"tensor_parallel", KeyType::integer, &S::tensor_parallel, "1", "GPUs",
      "divide every matrix of a model between so many GPUs, which compute together; needs NCCL", 1, 64},
     {"gpu_memory_fraction", KeyType::number, &S::gpu_memory_fraction, "0.9", "",
@@ -78,10 +85,12 @@ constexpr SettingKey kKeys[] = {
     {"allowed_hosts", KeyType::list, &S::allowed_hosts, "", "",
      "names accepted in the Host header besides localhost (checked on loopback, or whenever this is set)"},
     {"cors_origins", KeyType::list, &S::cors_origins, "", "",
-     "web origins whose pages may call this server, e.g. https://app.example.com"},
+     "web origins whose pages may call this server, e.g. https://app.example.com", 0, 0, false,
+     "http://HOST[:PORT], https://HOST[:PORT] or *", is_origin},
     {"trusted_proxies", KeyType::list, &S::trusted_proxies, "", "",
      "addresses whose X-Forwarded-For header is believed"},
-    {"aliases", KeyType::list, &S::aliases, "", "", "further names of served models, as ALIAS=NAME"},
+    {"aliases", KeyType::list, &S::aliases, "", "", "further names of served models, as ALIAS=NAME", 0, 0, false,
+     "ALIAS=NAME", is_alias},
     {"chat_template", KeyType::text, &S::chat_template, "", "",
      "Jinja file used instead of the chat template of the first model"},
     {"reasoning_parser", KeyType::choice, &S::reasoning_parser, "auto", "",

@@ -4,12 +4,16 @@
 #include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
 #include <fstream>
 #include <memory>
 #include <set>
 #include <sstream>
 
 #include "base/errors.h"
+#include "base/log.h"
 
 namespace inferd {
 namespace {
@@ -79,7 +83,7 @@ class TreeBuilder final : public YAML::EventHandler {
     check(mark, anchor);
     if (!stack_.empty() && stack_.back().node.kind == YamlNode::Kind::map && !stack_.back().has_key) {
       if (kind == YamlNode::Kind::null) fail(mark.line, "a key is missing");
-      if (!stack_.back().keys.insert(value).second) fail(mark.line, value + ": the key stands here twice");
+      if (!stack_.back().keys.insert(value).second) fail(mark.line, log_safe(value) + ": the key stands here twice");
       stack_.back().key = value;
       stack_.back().key_line = mark.line;
       stack_.back().has_key = true;
@@ -141,15 +145,21 @@ class Applier {
       } else if (const SettingKey* key = find_setting(name)) {
         apply_key(*key, node);
       } else {
-        fail(node, name + ": unknown key");
+        fail_unknown(node, name);
       }
     }
   }
 
  private:
-  std::string where(const YamlNode& node) const { return file_ + ":" + std::to_string(node.line + 1); }
-  [[noreturn]] void fail(const YamlNode& node, const std::string& what) const {
-    throw ConfigError(where(node) + ": " + what);
+  std::string where(const YamlNode& node, const std::string& what) const {
+    return file_ + ":" + std::to_string(node.line + 1) + ": " + what;
+  }
+  [[noreturn]] void fail(const YamlNode& node, const std::string& what) const { throw ConfigError(where(node, what)); }
+  [[noreturn]] void fail_unknown(const YamlNode& node, const std::string& name) const {
+    std::string plain = name;
+    std::replace(plain.begin(), plain.end(), '-', '_');
+    fail(node,
+         log_safe(name) + ": unknown key" + (find_setting(plain) != nullptr ? "; did you mean " + plain + "?" : ""));
   }
   const std::string& scalar(const YamlNode& node, const std::string& name) const {
     if (node.kind == YamlNode::Kind::null) fail(node, name + ": has no value");
@@ -168,9 +178,9 @@ class Applier {
     if (key.type == KeyType::list && nested) {
       // only aliases read naturally as a map: {gpt-3.5-turbo: my-model}
       if (node.kind == YamlNode::Kind::map && key.name != "aliases") fail(node, name + ": expected a list");
-      set_list(settings_, key, list(node, name), where(node));
+      set_list(settings_, key, list(node, name), where(node, name));
     } else {
-      set_value(settings_, key, scalar(node, name), where(node));
+      set_value(settings_, key, scalar(node, name), where(node, name));
     }
   }
   void apply_models(const YamlNode& node) {
@@ -187,6 +197,7 @@ class Applier {
     for (const YamlNode& item : node.items) {
       if (item.kind != YamlNode::Kind::map) fail(item, "adapters: expected {name, path, base}");
       AdapterSettings adapter;
+      adapter.where = where(item, "adapters");
       for (const auto& [name, value] : item.entries) {
         const std::string key = "adapters: " + name;
         if (name == "name")
@@ -196,7 +207,7 @@ class Applier {
         else if (name == "base")
           adapter.base = scalar(value, key);
         else
-          fail(value, key + ": unknown key");
+          fail(value, log_safe(key) + ": unknown key");
       }
       if (adapter.name.empty() || adapter.path.empty()) fail(item, "adapters: name and path are needed");
       settings_.adapters.push_back(std::move(adapter));
@@ -204,6 +215,7 @@ class Applier {
   }
   ModelSettings model(const YamlNode& item) const {
     ModelSettings model;
+    model.where = where(item, "models");
     for (const auto& [name, node] : item.entries) {
       const std::string key = "models: " + name;
       if (name == "name")
@@ -211,9 +223,9 @@ class Applier {
       else if (name == "path")
         model.path = scalar(node, key);
       else if (name == "device")
-        model.device = scalar(node, key);
+        model.device = choice(node, name).device;
       else if (name == "gpu_layers")
-        model.gpu_layers = scalar(node, key);
+        model.gpu_layers = choice(node, name).gpu_layers;
       else if (name == "quantization")
         model.quantization = choice(node, name).quantization;
       else if (name == "chat_template")
@@ -231,15 +243,16 @@ class Applier {
       else if (name == "aliases")
         model.aliases = aliases(node, key);
       else
-        fail(node, key + ": unknown key");
+        fail(node, log_safe(key) + ": unknown key");
     }
     if (model.path.empty()) fail(item, "models: path is missing");
     return model;
   }
   /// Settings that hold a model's own value of the global key `name`.
   Settings choice(const YamlNode& node, const std::string& name) const {
+    const std::string key = "models: " + name;
     Settings scratch;
-    set_value(scratch, *find_setting(name), scalar(node, "models: " + name), where(node) + ": models");
+    set_value(scratch, *find_setting(name), scalar(node, key), where(node, key));
     return scratch;
   }
   std::vector<std::string> aliases(const YamlNode& node, const std::string& key) const {
@@ -253,7 +266,7 @@ class Applier {
 
 std::string read_config_file(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
-  if (!in) throw ConfigError(path + ": cannot be read");
+  if (!in) throw ConfigError(path + ": cannot be read: " + std::strerror(errno));
   std::string text(kMaxConfigBytes + 1, '\0');
   in.read(text.data(), static_cast<std::streamsize>(text.size()));
   if (in.bad() || (in.fail() && !in.eof())) throw ConfigError(path + ": cannot be read");

@@ -214,7 +214,7 @@ void Engine::Impl::run() {
       failure = error.what();
       failure_code = fatal != nullptr ? fatal->code : ExitCode::internal;
     }
-    end_all(FinishReason::error);
+    end_all(FinishReason::engine_failed);
   }
 }
 

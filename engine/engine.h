@@ -51,7 +51,7 @@ struct EncodeInput {
 struct EncodeResult {
   std::vector<float> vector;                 // [embedding_dim]; of a reranker: one score
   bool ok = false;                           // false: see reason
-  FinishReason reason = FinishReason::none;  // stop if ok; else cancelled, shutdown, or error (NaN/Inf in the vector)
+  FinishReason reason = FinishReason::none;  // stop if ok; else cancelled, shutdown, engine_failed, or error (NaN/Inf)
 };
 
 /// A batch of encoder inputs being worked on; shared by the HTTP thread and the engine thread.
@@ -109,7 +109,7 @@ class Engine {
   /// work.
   TimePoint last_progress() const;
   /// Why the engine thread gave up (a lost device, a broken invariant), or empty. From then on everything in flight
-  /// has ended with FinishReason::error and every submit is rejected with draining.
+  /// has ended with FinishReason::engine_failed and every submit is rejected with draining.
   std::string failure() const;
   /// The exit code that failure asks for; ok without one.
   ExitCode failure_code() const;

@@ -54,9 +54,10 @@ enum class FinishReason {
   length,     // max_output_tokens or the context's end
   cancelled,  // the client went away
   deadline,
-  error,     // NaN/Inf in this request's logits
-  blocked,   // its grammar and its bans together allow no token
-  shutdown,  // drain deadline passed
+  error,          // NaN/Inf in this request's logits
+  blocked,        // its grammar and its bans together allow no token
+  shutdown,       // drain deadline passed
+  engine_failed,  // the engine gave up, whatever this request was: see Engine::failure
 };
 
 /// Why a request was not admitted.

@@ -103,8 +103,10 @@ glibc() { getconf GNU_LIBC_VERSION 2>/dev/null || echo "unknown here"; }
 # The driver's library goes before the fake one that tests were linked to find, and cuBLASLt comes with PyTorch, in a
 # folder of its own.
 find_libraries() {
-  local folder
-  folder=$( (ldconfig -p || /sbin/ldconfig -p || true) 2>/dev/null | awk '$1 == "libcuda.so.1" {sub("/[^/]*$", "", $NF); print $NF; exit}')
+  local folder="" known
+  if known=$(ldconfig -p 2>/dev/null) || known=$(/sbin/ldconfig -p 2>/dev/null); then
+    folder=$(awk '$1 == "libcuda.so.1" && !found {sub("/[^/]*$", "", $NF); print $NF; found = 1}' <<<"$known")
+  fi
   if [ -z "$folder" ]; then
     for folder in /usr/local/nvidia/lib64 /usr/local/nvidia/lib ""; do [ ! -e "$folder/libcuda.so.1" ] || break; done
   fi
@@ -227,15 +229,16 @@ correctness() {
   return $failed
 }
 
-# in_time WHAT SECONDS COMMAND...: being cut off is no failure.
+# in_time WHAT SECONDS COMMAND...: being cut off is no failure. What did not end well is added to `remarks`.
+remarks=()
 in_time() {
   local what=$1 most=$2 status=0
   shift 2
   timeout "$most" "$@" || status=$?
   case $status in
     0) ;;
-    124) say "$what: cut off after $most s" ;;
-    *) say "$what: FAILED with $status"; failed=1; return 1 ;;
+    124) remarks+=("$what: cut off after $most s") ;;
+    *) remarks+=("$what: FAILED with $status"); failed=1 ;;
   esac
 }
 
@@ -247,13 +250,14 @@ bench() {
     return 0
   fi
   find_libraries
-  in_time bench_gpu $(($(left) * 2 / 3)) "$programs/bench_gpu" >"$out/bench.json" || true
+  in_time bench_gpu $(($(left) * 2 / 3)) "$programs/bench_gpu" >"$out/bench.json"
   if has_torch; then
-    in_time gpu_peers "$(left)" python3 scripts/gpu_peers.py >"$out/peers.json" || true
+    in_time gpu_peers "$(left)" python3 scripts/gpu_peers.py >"$out/peers.json"
   else
-    say "no PyTorch that finds the GPU: nothing to compare with"
+    : >"$out/peers.json"
+    remarks+=("no PyTorch that finds the GPU: nothing to compare with")
   fi
-  python3 scripts/gpu_report.py "$out/bench.json" "$out/peers.json" | tee "$out/measured.md"
+  python3 scripts/gpu_report.py "$out/bench.json" "$out/peers.json" ${remarks[@]+"${remarks[@]}"} | tee "$out/measured.md"
   return $failed
 }
 
@@ -264,7 +268,11 @@ e2e() {
   fi
   find_libraries
   has_torch || die "whole models are compared with PyTorch and transformers: python3 has none that finds the GPU"
-  INFERD_BIN=${INFERD_BIN:-$programs/inferd} in_time gpu_e2e "$(left)" python3 scripts/gpu_e2e.py --out "$out" 0.5B 7B | tee "$out/e2e.md"
+  {
+    INFERD_BIN=${INFERD_BIN:-$programs/inferd} in_time gpu_e2e "$(left)" python3 scripts/gpu_e2e.py --out "$out" 0.5B 7B
+    if [ ${#remarks[@]} -gt 0 ]; then printf '%s\n' "${remarks[@]}"; fi
+    exit "$failed"
+  } | tee "$out/e2e.md"
 }
 
 case "$part" in

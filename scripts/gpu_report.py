@@ -1,4 +1,5 @@
-"""Puts the figures of bench_gpu and gpu_peers side by side, as a page: python3 scripts/gpu_report.py bench.json peers.json
+"""Puts the figures of bench_gpu and gpu_peers side by side, as a page: python3 scripts/gpu_report.py bench.json peers.json [REMARK...]
+The remarks, such as that one of the two failed, stand above the figures.
 """
 import datetime
 import json
@@ -28,6 +29,8 @@ def main():
     print(f"# Measured\n\n{datetime.date.today()}, {device()}. Medians of 50 bursts of 8 launches; buffers take turns beyond the L2 cache.")
     if copy and matmul:
         print(f"Ceilings here, by PyTorch: copy {copy:.0f} GB/s, bf16 matmul of 8192 {matmul:.0f} TFLOP/s.")
+    for remark in sys.argv[3:]:
+        print(f"\n**{remark}**")
     print("\n| kernel | shape | µs | GB/s | of copy | TFLOP/s | of matmul | PyTorch µs | PyTorch / inferd |")
     print("|---|---|---|---|---|---|---|---|---|")
     for case in bench:

@@ -11,11 +11,14 @@ namespace inferd {
 namespace {
 
 constexpr std::size_t kMostShown = 200;  // bytes of a pointer in a message
+constexpr char kSchemaParam[] = "response_format.json_schema.schema";
 
 std::string shown(const std::string& pointer) {
   if (pointer.empty()) return "its root";
   return "'" + (pointer.size() > kMostShown ? pointer.substr(0, kMostShown) + "…" : pointer) + "'";
 }
+
+std::string name_of(const ResponseFormat& format) { return "response_format '" + format.name + "'"; }
 
 /// Runs `compile`, and says of which schema its errors are.
 template <typename Compile>
@@ -67,11 +70,10 @@ class AnswerBuilder {
 
   GrammarExpr json_answer(const ResponseFormat& format) {
     if (format.kind == ResponseFormat::Kind::json_object) return json_.object();
-    const std::string param = "response_format.json_schema.schema";
     schemas_.push_back(std::make_unique<SchemaGrammar>(builder_, json_, format.schema, format.strict));
-    return explained(param, "response_format '" + format.name + "'", [&] {
+    return explained(kSchemaParam, name_of(format), [&] {
       const GrammarExpr value = schemas_.back()->value();
-      note_ignored(param, *schemas_.back());
+      note_ignored(kSchemaParam, *schemas_.back());
       return value;
     });
   }
@@ -209,7 +211,7 @@ AnswerGrammar chat_grammar(const ServedModel& model, const ChatRequest& chat, bo
     AnswerBuilder builder(model, calls && model.tool_format->bare_values);
     std::vector<GrammarExpr> forms;
     if (json && !chat.tool_choice.required) forms.push_back(builder.json_answer(format));
-    return explained("tools", "the functions", [&] {
+    return explained(calls ? "tools" : kSchemaParam, calls ? "the functions" : name_of(format), [&] {
       if (calls) {
         const GrammarExpr made = builder.calls(tools, chat.parallel_tool_calls && !chat.tool_choice.single);
         const bool free = !json && !chat.tool_choice.required;
@@ -227,7 +229,7 @@ AnswerGrammar completion_grammar(const ServedModel& model, const ResponseFormat&
   return model.grammars->get("completion" + cache_key(key, {}, false), [&] {
     AnswerBuilder builder(model, false);
     const GrammarExpr answer = builder.json_answer(format);
-    return explained("response_format.json_schema.schema", "response_format '" + format.name + "'",
+    return explained(kSchemaParam, name_of(format),
                      [&] { return builder.build(builder.whole(answer, false, false), *model.grammars); });
   });
 }

@@ -109,7 +109,7 @@ void refuse_unsupported(Fields& fields) {
 
 std::string read_model(Fields& fields) { return fields.text("model", 512).value_or(""); }
 
-void read_generation_fields(Fields& fields, GenerationFields& out) {
+void read_generation_fields(Fields& fields, std::int64_t least_tokens, GenerationFields& out) {
   out.model = read_model(fields);
   out.temperature = fields.number("temperature", 0, 2);
   out.top_p = fields.number("top_p", 0, 1);
@@ -119,8 +119,8 @@ void read_generation_fields(Fields& fields, GenerationFields& out) {
   out.presence_penalty = fields.number("presence_penalty", -2, 2);
   out.frequency_penalty = fields.number("frequency_penalty", -2, 2);
   out.seed = fields.integer("seed", kMinInt, kMaxInt);
-  const auto old_max = fields.integer("max_tokens", 0, kMaxInt);
-  const auto new_max = fields.integer("max_completion_tokens", 0, kMaxInt);
+  const auto old_max = fields.integer("max_tokens", least_tokens, kMaxInt);
+  const auto new_max = fields.integer("max_completion_tokens", least_tokens, kMaxInt);
   out.max_tokens = new_max ? new_max : old_max;
   out.min_tokens = fields.integer("min_tokens", 0, kMaxInt);
   if (out.min_tokens && out.max_tokens && *out.min_tokens > *out.max_tokens) {

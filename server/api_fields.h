@@ -9,7 +9,8 @@
 
 namespace inferd {
 
-void read_generation_fields(Fields& fields, GenerationFields& out);
+/// `least_tokens`: the least that max_tokens may be.
+void read_generation_fields(Fields& fields, std::int64_t least_tokens, GenerationFields& out);
 /// Refuses or reports what nobody asked for.
 void report_unknown(const Fields& fields, const ApiOptions& options, std::vector<std::string>& ignored);
 /// "model": a name, or empty.

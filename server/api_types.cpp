@@ -117,22 +117,12 @@ ResponseFormat read_response_format(Fields& fields) {
   return out;
 }
 
-/// The refusal of a max_tokens of 0, under the name that the client used.
-ApiError no_output(Fields& fields) {
-  const std::string name = fields.ignore("max_completion_tokens") ? "max_completion_tokens" : "max_tokens";
-  ApiError error = invalid_value(
-      name, "Invalid '" + name + "': integer below minimum value. Expected a value >= 1, but got 0 instead.");
-  error.code = "integer_below_min_value";
-  return error;
-}
-
 }  // namespace
 
 ChatRequest read_chat_request(const Json& body, const ApiOptions& options) {
   Fields fields(body, "");
   ChatRequest out;
-  read_generation_fields(fields, out.fields);
-  if (out.fields.max_tokens == 0) throw no_output(fields);
+  read_generation_fields(fields, 1, out.fields);
   out.messages = read_messages(fields, options);
   out.tools = read_tools(fields, options);
   read_tool_choice(fields, out);
@@ -140,7 +130,7 @@ ChatRequest read_chat_request(const Json& body, const ApiOptions& options) {
   out.response_format = read_response_format(fields);
   out.logprobs = fields.boolean("logprobs").value_or(false);
   const auto top = fields.integer("top_logprobs", 0, kMaxTopLogprobs);
-  if (top && !out.logprobs) {
+  if (top.value_or(0) > 0 && !out.logprobs) {
     throw invalid_value("top_logprobs", "The 'top_logprobs' parameter is only allowed when 'logprobs' is enabled.");
   }
   out.top_logprobs = top.value_or(0);
@@ -170,7 +160,8 @@ ChatRequest read_chat_request(const Json& body, const ApiOptions& options) {
 CompletionRequest read_completion_request(const Json& body, const ApiOptions& options) {
   Fields fields(body, "");
   CompletionRequest out;
-  read_generation_fields(fields, out.fields);
+  out.echo = fields.boolean("echo").value_or(false);
+  read_generation_fields(fields, out.echo ? 0 : 1, out.fields);
   out.prompts = read_texts(fields, "prompt", kMaxPrompts);
   if (out.prompts.size() * static_cast<std::size_t>(out.fields.n) > kMaxPrompts) {
     ApiError error = invalid_value("n", "Invalid 'n': expected at most " + std::to_string(kMaxPrompts) +
@@ -179,8 +170,6 @@ CompletionRequest read_completion_request(const Json& body, const ApiOptions& op
     throw error;
   }
   out.logprobs = fields.integer("logprobs", 0, kMaxTopLogprobs);
-  out.echo = fields.boolean("echo").value_or(false);
-  if (out.fields.max_tokens == 0 && !out.echo) throw no_output(fields);
   if (out.echo && out.fields.stream && out.logprobs) {
     throw unsupported_value("echo", "'echo' with 'logprobs' cannot be combined with 'stream'.");
   }

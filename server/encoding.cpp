@@ -2,16 +2,17 @@
 #include "server/encoding.h"
 
 #include "server/api_error.h"
+#include "server/engine_end.h"
 
 namespace inferd {
 namespace {
 
-[[noreturn]] void refuse(const Rejection& rejection, const std::string& param) {
+[[noreturn]] void refuse(const Engine& engine, const Rejection& rejection, const std::string& param) {
   switch (rejection.kind) {
     case Rejection::Kind::prompt_too_long:
       throw context_length_exceeded(param, rejection.limit, rejection.given);
     case Rejection::Kind::draining:
-      throw unavailable("shutting_down", "The server is shutting down.", 30);
+      throw engine_ended(engine);
     case Rejection::Kind::bad_token:
       throw invalid_value(param, "A token id is outside the model's vocabulary.");
     case Rejection::Kind::never_fits:
@@ -44,7 +45,7 @@ std::vector<std::vector<float>> run_encoder(const ServedModel& model, std::vecto
   auto submitted = model.engine->encode(model.handle, std::move(inputs));
   if (const auto* rejection = std::get_if<Rejection>(&submitted)) {
     if (rejection->kind == Rejection::Kind::queue_full) metrics->rejected++;
-    refuse(*rejection, param);
+    refuse(*model.engine, *rejection, param);
   }
   metrics->prompt_tokens += tokens;
   metrics->embedding_inputs += count;
@@ -60,7 +61,7 @@ std::vector<std::vector<float>> run_encoder(const ServedModel& model, std::vecto
     if (!result.ok && result.reason == FinishReason::error) {
       throw server_error("The model produced no valid numbers for an input.");
     }
-    if (!result.ok) throw unavailable("shutting_down", "The server is shutting down.", 30);
+    if (!result.ok) throw engine_ended(*model.engine);
     rows.push_back(std::move(result.vector));
   }
   return rows;

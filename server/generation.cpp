@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "server/engine_end.h"
+
 namespace inferd {
 namespace {
 
@@ -61,7 +63,7 @@ ApiError Generation::rejection_error(const Rejection& rejection, const std::stri
       return error;
     }
     case Rejection::Kind::draining:
-      return unavailable("shutting_down", "The server is shutting down.", 30);
+      return engine_ended(*model_.engine);
     case Rejection::Kind::bad_token:
       return invalid_value(what, "A token id is outside the model's vocabulary.");
     case Rejection::Kind::no_adapter:  // unloaded after its name was looked up
@@ -170,7 +172,11 @@ void Generation::end(Choice& choice, ChoiceEvent* event) {
     case FinishReason::shutdown:
       metrics_.failed++;
       metrics_.limits.count("drain_s");
-      event->error = unavailable("shutting_down", "The server is shutting down.", 30);
+      event->error = engine_ended(*model_.engine);
+      break;
+    case FinishReason::engine_failed:
+      metrics_.failed++;
+      event->error = engine_ended(*model_.engine);
       break;
     case FinishReason::cancelled:
       metrics_.aborted++;

@@ -1,8 +1,9 @@
 // Loading a model: files, tokenizer, template, weights, and its place in the engine.
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 #include <ctime>
 #include <fstream>
-#include <iterator>
 
 #include "base/errors.h"
 #include "base/log.h"
@@ -60,8 +61,10 @@ std::string fingerprint(const Checkpoint& checkpoint, const LoadContext& context
 
 std::string read_template_file(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
-  if (!in) throw ConfigError("chat_template: " + path + ": cannot be read");
-  std::string text((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
+  std::string text(kMaxTemplateBytes + 1, '\0');
+  if (in) in.read(text.data(), static_cast<std::streamsize>(text.size()));
+  if (!in && !in.eof()) throw ConfigError("chat_template: " + path + ": cannot be read: " + std::strerror(errno));
+  text.resize(static_cast<std::size_t>(in.gcount()));
   if (text.size() > kMaxTemplateBytes) throw ConfigError("chat_template: " + path + ": expected at most 1 MiB");
   return text;
 }

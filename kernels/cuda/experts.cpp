@@ -2,14 +2,15 @@
 #include "kernels/cuda/experts.h"
 
 #include <algorithm>
-#include <array>
 #include <cstring>
+#include <iterator>
 
 #include "base/check.h"
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/dev/experts_params.h"
 #include "kernels/cuda/linear_grid.h"
 #include "kernels/cuda/linear_mma.h"
+#include "kernels/cuda/mma_formats.h"
 
 namespace inferd::cuda {
 namespace {
@@ -22,21 +23,14 @@ struct FormatKernels {
   Kernel narrow, wide;  // tiles 0 and 2
 };
 
-#define FORMAT(name) \
-  { WeightFormat::name, Kernel::experts_##name##_8, Kernel::experts_##name##_32 }
-constexpr FormatKernels kFormats[] = {FORMAT(f16),   FORMAT(bf16),  FORMAT(q8_0),   FORMAT(q4_0),   FORMAT(q4_1),
-                                      FORMAT(q5_0),  FORMAT(q5_1),  FORMAT(q2_k),   FORMAT(q3_k),   FORMAT(q4_k),
-                                      FORMAT(q5_k),  FORMAT(q6_k),  FORMAT(iq4_nl), FORMAT(iq4_xs), FORMAT(g2_32),
-                                      FORMAT(g2_64), FORMAT(g3_64), FORMAT(g4_32),  FORMAT(g4_64),  FORMAT(g8_32),
-                                      FORMAT(g8_64), FORMAT(t4_16), FORMAT(t4_32),  FORMAT(h4_64)};
+#define FORMAT(name) {WeightFormat::name, Kernel::experts_##name##_8, Kernel::experts_##name##_32},
+constexpr FormatKernels kFormats[] = {INFERD_EXPERT_FORMATS(FORMAT)};
 #undef FORMAT
 
-/// Null if linear_mma has no kernel for it.
+/// Null if there are none for it.
 const FormatKernels* kernels_of(const CudaWeight::Part& part) {
   if (part.form != kF16Form && part.form != kBf16Form) return nullptr;
-  const auto* found = std::find_if(std::begin(kFormats), std::end(kFormats),
-                                   [&](const FormatKernels& row) { return row.format == part.format; });
-  return found == std::end(kFormats) ? nullptr : found;
+  return row_of(kFormats, part.format);
 }
 
 bool is_alike(const CudaWeight& a, const CudaWeight& b) {

@@ -2,6 +2,7 @@
 #include "kernels/cuda/linear_mma.h"
 #include "base/check.h"
 #include "kernels/cuda/linear_grid.h"
+#include "kernels/cuda/mma_formats.h"
 
 namespace inferd::cuda {
 namespace {
@@ -11,27 +12,12 @@ struct FormatKernels {
   Kernel kernels[kNumLinearTiles];
 };
 
-#define FORMAT(name)                                                                                                 \
-  {                                                                                                                  \
-    WeightFormat::name, {                                                                                            \
-      Kernel::linear_##name##_8, Kernel::linear_##name##_16, Kernel::linear_##name##_32, Kernel::linear_##name##_64, \
-          Kernel::linear_##name##_prefill                                                                            \
-    }                                                                                                                \
-  }
-constexpr FormatKernels kFormats[] = {FORMAT(f16),   FORMAT(bf16),  FORMAT(q8_0),   FORMAT(q4_0),   FORMAT(q4_1),
-                                      FORMAT(q5_0),  FORMAT(q5_1),  FORMAT(q2_k),   FORMAT(q3_k),   FORMAT(q4_k),
-                                      FORMAT(q5_k),  FORMAT(q6_k),  FORMAT(iq4_nl), FORMAT(iq4_xs), FORMAT(g2_32),
-                                      FORMAT(g2_64), FORMAT(g3_32), FORMAT(g3_64),  FORMAT(g4_32),  FORMAT(g4_64),
-                                      FORMAT(g8_32), FORMAT(g8_64), FORMAT(t4_16),  FORMAT(t4_32),  FORMAT(h4_64)};
+#define FORMAT(name)                                                                                               \
+  {WeightFormat::name,                                                                                             \
+   {Kernel::linear_##name##_8, Kernel::linear_##name##_16, Kernel::linear_##name##_32, Kernel::linear_##name##_64, \
+    Kernel::linear_##name##_prefill}},
+constexpr FormatKernels kFormats[] = {INFERD_MMA_FORMATS(FORMAT)};
 #undef FORMAT
-
-Kernel kernel_of(WeightFormat format, int tile) {
-  for (const FormatKernels& row : kFormats) {
-    if (row.format == format) return row.kernels[tile];
-  }
-  INFERD_CHECK(false);
-  return {};
-}
 
 }  // namespace
 
@@ -69,7 +55,9 @@ void linear_mma(Launcher& launcher, const CudaWeight::Part& part, const Activati
   const std::int64_t row_tiles = params.row_tiles;
   const int index = tile_index >= 0 ? tile_index : choose_linear_tile(launcher, part.format, num_tokens, row_tiles);
   const LinearTile tile = linear_tile(index, layout);
-  launcher.run(kernel_of(part.format, index), linear_grid(tile, num_tokens, row_tiles), params,
+  const FormatKernels* found = row_of(kFormats, part.format);
+  INFERD_CHECK(found != nullptr);
+  launcher.run(found->kernels[index], linear_grid(tile, num_tokens, row_tiles), params,
                static_cast<unsigned>(tile.shared_bytes(layout.has_min)));
 }
 

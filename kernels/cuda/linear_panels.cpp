@@ -7,6 +7,7 @@
 #include "kernels/cuda/alignment.h"
 #include "kernels/cuda/blas.h"
 #include "kernels/cuda/dev/panel_params.h"
+#include "kernels/cuda/mma_formats.h"
 
 namespace inferd::cuda {
 namespace {
@@ -16,21 +17,9 @@ struct FormatKernel {
   Kernel kernel;
 };
 
-#define FORMAT(name) \
-  { WeightFormat::name, Kernel::panel_##name }
-constexpr FormatKernel kPanelKernels[] = {FORMAT(f16),   FORMAT(bf16),  FORMAT(q8_0),   FORMAT(q4_0),   FORMAT(q4_1),
-                                          FORMAT(q5_0),  FORMAT(q5_1),  FORMAT(q2_k),   FORMAT(q3_k),   FORMAT(q4_k),
-                                          FORMAT(q5_k),  FORMAT(q6_k),  FORMAT(iq4_nl), FORMAT(iq4_xs), FORMAT(g2_32),
-                                          FORMAT(g2_64), FORMAT(g3_32), FORMAT(g3_64),  FORMAT(g4_32),  FORMAT(g4_64),
-                                          FORMAT(g8_32), FORMAT(g8_64), FORMAT(t4_16),  FORMAT(t4_32),  FORMAT(h4_64)};
+#define FORMAT(name) {WeightFormat::name, Kernel::panel_##name},
+constexpr FormatKernel kPanelKernels[] = {INFERD_MMA_FORMATS(FORMAT)};
 #undef FORMAT
-
-const Kernel* kernel_of(WeightFormat format) {
-  for (const FormatKernel& row : kPanelKernels) {
-    if (row.format == format) return &row.kernel;
-  }
-  return nullptr;
-}
 
 std::int64_t blocks_of(std::int64_t count, std::int64_t size) { return (count + size - 1) / size; }
 
@@ -162,9 +151,9 @@ void write_panel(Launcher& launcher, const CudaWeight::Part& part, std::int64_t 
   params.weight = part.planes;
   params.weight.data += first * part.planes.row_tile_bytes;
   params.out = out;
-  const Kernel* kernel = kernel_of(part.format);
-  INFERD_CHECK(kernel != nullptr);
-  launcher.run(*kernel,
+  const FormatKernel* panel = row_of(kPanelKernels, part.format);
+  INFERD_CHECK(panel != nullptr);
+  launcher.run(panel->kernel,
                {static_cast<unsigned>(blocks_of(params.weight.k_tiles, kPanelTiles)), static_cast<unsigned>(tiles)},
                params);
 }
@@ -183,7 +172,7 @@ std::size_t panel_workspace_bytes(const PanelLimits& limits, std::int64_t max_to
 
 bool linear_panels(Launcher& launcher, const CudaWeight::Part& part, const ActivationPlanes& x, std::int64_t num_tokens,
                    const EpilogueParams& epilogue, std::byte* workspace, std::size_t bytes) {
-  if (launcher.blas() == nullptr || kernel_of(part.format) == nullptr) return false;
+  if (launcher.blas() == nullptr || row_of(kPanelKernels, part.format) == nullptr) return false;
   const PanelLimits& limits = launcher.panel_limits();
   const bool dense = part.format == WeightFormat::f16 || part.format == WeightFormat::bf16;
   if (num_tokens < (dense ? limits.dense_tokens : limits.quantized_tokens)) return false;

@@ -8,7 +8,7 @@ namespace inferd {
 
 /// `inferd serve [flags]`. Returns the exit code; throws FatalErrors.
 int run_serve(std::span<const std::string> args);
-/// `inferd check-config FILE`: reads the file as `serve` would, and says whether it is good.
+/// `inferd check-config FILE`: reads the file, and begins to read those it names, as `serve` would.
 int run_check_config(std::span<const std::string> args);
 /// `inferd inspect PATH [--json] [--quantization int8|int4]`: what a model's or an adapter's files hold.
 int run_inspect(std::span<const std::string> args);

@@ -134,8 +134,11 @@ void Daemon::watch_engine() {
   spdlog::critical(
       "{}", failure.empty() ? "the engine has made no progress for " + std::to_string(static_cast<int>(silent_s)) + " s"
                             : "the engine failed: " + log_safe(failure));
-  spdlog::shutdown();
-  if (!failure.empty()) http_.stop(kLastAnswersS);
+  if (!failure.empty()) {
+    // What other engines run ends with an error too; a step of theirs that lasts longer is not waited for.
+    std::thread([this] { devices_.stop(); }).detach();
+    http_.stop(kLastAnswersS);
+  }
   // A stuck engine thread cannot be joined.
   ::_exit(static_cast<int>(failure.empty() ? ExitCode::internal : devices_.failure_code()));
 }

@@ -1,6 +1,8 @@
 // Prints a machine's fitness report: CPU, memory, GPU, port, and the model sizes that fit at each precision.
 #include "server/commands/doctor.h"
 
+#include <CLI/CLI.hpp>
+
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -8,7 +10,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <charconv>
 #include <cstdio>
 #include <cstring>
 #include <fstream>
@@ -16,7 +17,7 @@
 #include <string_view>
 #include <vector>
 
-#include "base/errors.h"
+#include "config/arguments.h"
 #include "kernels/backend.h"
 #include "kernels/cpu/cpu_topology.h"
 #include "kernels/cpu/thread_pool.h"
@@ -124,23 +125,11 @@ std::size_t serving_bytes(const ModelSize& size, const Precision& precision, int
 int run_doctor(std::span<const std::string> args) {
   std::string host = "127.0.0.1";
   int port = 8080;
-  for (std::size_t i = 0; i < args.size(); ++i) {
-    const bool has_value = i + 1 < args.size();
-    if (args[i] == "--host" && has_value) {
-      host = args[++i];
-    } else if (args[i] == "--port" && has_value) {
-      const std::string& text = args[++i];
-      const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), port);
-      if (error != std::errc() || end != text.data() + text.size() || port < 1 || port > 65535) {
-        std::fprintf(stderr, "inferd doctor: --port: expected 1 to 65535, found %s\n", text.c_str());
-        return static_cast<int>(ExitCode::usage);
-      }
-    } else {
-      std::fprintf(stderr, "inferd doctor: unknown argument %s (allowed: --host ADDRESS, --port PORT)\n",
-                   args[i].c_str());
-      return static_cast<int>(ExitCode::usage);
-    }
-  }
+  CLI::App app("inferd doctor: what this machine can serve", "inferd doctor");
+  app.set_help_flag("-h,--help", "print this help");
+  app.add_option("--host", host, "address that serve is to listen on")->capture_default_str();
+  app.add_option("--port", port, "and its port")->check(CLI::Range(1, 65535))->capture_default_str();
+  if (const auto early = parse_arguments(app, args)) return early->print();
   const std::size_t available = meminfo_bytes("MemAvailable");
   const GpuList gpus = list_gpus();
   std::printf("CPU       %s\n", field("/proc/cpuinfo", "model name").c_str());

@@ -27,7 +27,7 @@ struct Precision {
 std::size_t serving_bytes(const ModelSize& size, const Precision& precision, int context_tokens);
 
 /// Prints CPU and its instruction level, memory, GPUs and driver, whether the port is free, and which sizes fit.
-/// args: [--host ADDRESS] [--port PORT]. Returns the exit code: 0, or 64 for unknown arguments.
+/// args: [--host ADDRESS] [--port PORT]. Returns the exit code: 0, or 64 for wrong arguments.
 int run_doctor(std::span<const std::string> args);
 
 }  // namespace inferd

@@ -73,7 +73,11 @@ def test_more_tokens_asked_for_than_fit_are_clamped(client):
     ({"n": 0}, "n"), ({"top_p": 1.5}, "top_p"), ({"stop": ""}, "stop"),
     ({"top_logprobs": 3}, "top_logprobs"), ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
     ({"stream_options": {"include_usage": True}}, "stream_options"), ({"stream": "yes"}, "stream"),
-    ({"response_format": {"type": "json_schema"}}, "response_format"), ({"frequency_penalty": 2.1}, "frequency_penalty"),
+    ({"response_format": {"type": "json_schema"}}, "response_format"),
+    ({"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": False}}},
+     "response_format.json_schema.schema"),
+    ({"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"$ref": "#"}}}},
+     "response_format.json_schema.schema"), ({"frequency_penalty": 2.1}, "frequency_penalty"),
     ({"logit_bias": {"x": 1}}, "logit_bias"), ({"logit_bias": {"1": 101}}, "logit_bias"), ({"model": 5}, "model"),
 ])
 def test_the_refused_field_is_named(http, part, param):

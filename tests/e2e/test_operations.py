@@ -157,19 +157,28 @@ def ends(*arguments, **environment):
 def test_exit_codes_and_what_is_said(tmp_path):
     (tmp_path / "cut.gguf").write_bytes(open(SMOLLM2, "rb").read(100_000))
     (tmp_path / "bad.yaml").write_text("prot: 8080\n", encoding="utf-8")
+    (tmp_path / "model.yaml").write_text("models: [{path: /absent.gguf}]\n", encoding="utf-8")
+    (tmp_path / "keys.yaml").write_text("api_key_file: /absent\n", encoding="utf-8")
     (tmp_path / "wrong.yaml").write_text("port: many\n", encoding="utf-8")
     cases = [
-        (("serve", "--no-such-flag"), 64, "no-such-flag"),
+        (("serve", "--no-such-flag"), 64, "inferd serve: The following argument was not expected: --no-such-flag"),
+        (("doctor", "--port", "0"), 64, "inferd doctor: --port: Value 0 not in range 1 to 65535"),
+        (("doctor", "extra"), 64, "inferd doctor: The following argument was not expected: extra"),
+        (("check-config",), 64, "inferd check-config: FILE is required"),
+        (("version", "extra"), 64, "extra"),
         (("serve", "--port", "0", "--model", str(tmp_path / "absent.gguf")), 65, "absent.gguf"),
         (("serve", "--port", "0", "--model", str(tmp_path / "cut.gguf")), 65, "cut.gguf"),
         (("serve", "--config", str(tmp_path / "bad.yaml")), 78, "prot"),
         (("serve", "--config", str(tmp_path / "wrong.yaml")), 78, "port"),
-        (("serve", "--config", str(tmp_path / "absent.yaml")), 78, "absent.yaml"),
+        (("serve", "--config", str(tmp_path / "absent.yaml")), 78, "absent.yaml: cannot be read: No such file or directory"),
         (("serve", "--port", "0", "--host", "0.0.0.0", "--model", SIM), 78, "0.0.0.0"),
         (("serve", "--port", "0", "--model", SIM, "--model", SIM), 78, "sim"),
         (("serve", "--port", "0", "--device", "cuda", "--model", SIM), 78, "cuda"),
         (("serve", "--port", "0", "--device", "cuda:0", "--model", SIM), 78, "cuda:0"),
         (("check-config", str(tmp_path / "bad.yaml")), 78, "prot"),
+        (("check-config", str(tmp_path / "model.yaml")), 65, "absent.gguf: model: expected a .gguf file or a model folder"),
+        (("check-config", str(tmp_path / "keys.yaml")), 78, "api_key_file: /absent"),
+        (("serve", "--port", "0", "--model", SIM, "--chat-template", str(tmp_path)), 78, "cannot be read: Is a directory"),
     ]
     for arguments, code, said in cases:
         got, output = ends(*arguments)
@@ -181,6 +190,9 @@ def test_exit_codes_and_what_is_said(tmp_path):
         got, output = ends("serve", "--port", port, "--model", SIM)
         assert got == 69 and port in output and len(output.splitlines()) == 1, output
     assert ends("version")[0] == 0
+    for command in ("serve", "check-config", "bench", "doctor", "plan", "inspect", "version"):
+        got, output = ends(command, "--help")
+        assert got == 0 and f"inferd {command}: " in output and "-h,--help" in output, output
 
 
 def test_flag_beats_variable_beats_file(tmp_path):

@@ -116,4 +116,4 @@ def test_check_config_knows_draft_models(tmp_path):
     assert done.returncode == 0, done.stderr
     file.write_text("speculative: off\nmodels: [{name: a, path: 'sim:', draft_model: 'sim:seed=2'}]\n")
     done = subprocess.run([binary(), "check-config", str(file)], capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 78 and "models: a: draft_model" in done.stderr, done.stderr
+    assert done.returncode == 78 and "model a: draft_model" in done.stderr, done.stderr

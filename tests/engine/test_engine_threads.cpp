@@ -275,7 +275,7 @@ TEST_CASE("a device that fails ends everything with an error, says so, and refus
     streams.push_back(std::get<std::shared_ptr<TokenStream>>(engine.submit(decoder, make_request(10, 50, i))));
   }
   engine.start();
-  for (auto& stream : streams) CHECK(read_all(*stream).reason == FinishReason::error);
+  for (auto& stream : streams) CHECK(read_all(*stream).reason == FinishReason::engine_failed);
   CHECK(engine.failure() == "device lost");
   CHECK(engine.failure_code() == ExitCode::gpu_lost);
   auto late = engine.submit(decoder, make_request(3, 3));

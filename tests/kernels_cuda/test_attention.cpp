@@ -1,51 +1,25 @@
 // Attention over the paged cache on the PTX interpreter, by plain arithmetic.
 #include "kernels/cuda/activation.h"
 #include "tests/catch.h"
-#include "tests/kernels_cuda/attention_company.h"
+#include "tests/kernels_cuda/attention_steps.h"
 
 using namespace inferd;
 using namespace inferd::cuda::test;
 
-namespace {
-
-void check(const AttentionShape& shape, const std::vector<AttentionChunk>& chunks, double tolerance,
-           int schedules = 1) {
-  for (const int arch : built_archs()) {
-    CAPTURE(arch);
-    SimLauncher sim(arch, kAttentionWorkspace, schedules);
-    CHECK(attention_error(shape, chunks, attend(sim, shape, chunks)) <= tolerance);
-  }
-}
-
-// Values are normals, so weights' errors of e give sums' errors of about 4 e. Scores of normals stay below 8 and take
-// dim roundings: e is 8 * 2^-24 * sqrt(dim).
-constexpr double kF32Tolerance = 3e-5;
-
-}  // namespace
-
-TEST_CASE("attention is softmax(q k) v at every context length") {
-  for (const int dim : {8, 48}) {
-    const AttentionShape shape{.heads = 4, .kv_heads = 2, .dim = dim};
-    for (const int context : {1, 15, 16, 17, 31, 32, 33, 63, 64, 65, 255, 256, 257, 600}) {
-      CAPTURE(dim, context);
-      const AttentionSequence sequence(shape, context, static_cast<unsigned>(context));
-      check(shape, {{&sequence, context - 1, context}}, kF32Tolerance);
-    }
-  }
-}
+TEST_CASE("attention is softmax(q k) v at every context length") { check_contexts(DType::f32, 2, {8, 48}); }
 
 TEST_CASE("attention of decode rows and prefill chunks in one step") {
   for (const DType type : {DType::f32, DType::f16, DType::bf16}) {
     const AttentionShape shape{.heads = 6, .kv_heads = 2, .dim = 24, .type = type};
     const AttentionSequence a(shape, 300, 1), b(shape, 40, 2), c(shape, 17, 3);
-    check(shape, {{&a, 299, 300}, {&b, 3, 40}, {&c, 16, 17}, {&c, 0, 5}}, kF32Tolerance, 6);
+    check_attention(shape, {{&a, 299, 300}, {&b, 3, 40}, {&c, 16, 17}, {&c, 0, 5}}, 6);
   }
 }
 
 TEST_CASE("attention with a window, ALiBi, a soft cap, a shared prefix") {
   const auto mixed = [](const AttentionShape& shape) {
     const AttentionSequence a(shape, 290, 1), b(shape, 70, 2), c(shape, 33, 3);
-    check(shape, {{&a, 289, 290}, {&b, 3, 70}, {&c, 0, 33}, {&a, 255, 258}}, kF32Tolerance);
+    check_attention(shape, {{&a, 289, 290}, {&b, 3, 70}, {&c, 0, 33}, {&a, 255, 258}});
   };
   for (const int window : {1, 15, 16, 17, 32, 33, 65, 257}) {
     CAPTURE(window);
@@ -62,16 +36,16 @@ TEST_CASE("attention of wide, narrow and many heads") {
     CAPTURE(dim);
     const AttentionShape shape{.heads = 5, .kv_heads = 1, .dim = dim};
     const AttentionSequence a(shape, 70, 1), b(shape, 9, 2);
-    check(shape, {{&a, 69, 70}, {&b, 0, 9}}, kF32Tolerance);
+    check_attention(shape, {{&a, 69, 70}, {&b, 0, 9}});
   }
   for (const DType type : {DType::f32, DType::f16, DType::bf16}) {
     const AttentionShape wide{.heads = 5, .kv_heads = 1, .dim = 200, .type = type, .softcap = 20.0f, .alibi = true};
     const AttentionSequence a(wide, 260, 1), b(wide, 9, 2);
-    check(wide, {{&a, 259, 260}, {&b, 0, 9}, {&a, 252, 258}}, kF32Tolerance, 1);
+    check_attention(wide, {{&a, 259, 260}, {&b, 0, 9}, {&a, 252, 258}});
   }
   const AttentionShape shape{.heads = 40, .kv_heads = 2, .dim = 8};  // more heads in a group than a block has rows
   const AttentionSequence a(shape, 40, 1);
-  check(shape, {{&a, 39, 40}, {&a, 0, 5}}, kF32Tolerance);
+  check_attention(shape, {{&a, 39, 40}, {&a, 0, 5}});
 }
 
 TEST_CASE("a query's bits do not depend on the batch, the chunks, the blocks or the workspace") {
@@ -92,7 +66,7 @@ TEST_CASE("attention in a step whose maxima are a bucket's") {
   step.batch.max_query_len = 40;
   step.batch.max_context_len = 1500;
   cuda::attention(sim, step.args);
-  CHECK(attention_error(shape, chunks, step.output()) <= kF32Tolerance);
+  CHECK(attention_error(shape, chunks, step.output()) <= attention_tolerance(shape.type, shape.dim));
 }
 
 TEST_CASE("attention writes an activation") {

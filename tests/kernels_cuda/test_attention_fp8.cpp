@@ -1,21 +1,20 @@
 // Attention over a fp8 cache on the PTX interpreter: by plain arithmetic, and on tensor cores.
 #include "tests/catch.h"
-#include "tests/kernels_cuda/attention_codes.h"
+#include "tests/kernels_cuda/attention_steps.h"
 
 using namespace inferd;
 using namespace inferd::cuda::test;
 using inferd::cuda::Kernel;
 
-TEST_CASE("attention over fp8 is softmax(q k) v at every context length") {
-  check_codes_contexts(DType::fp8, {24, 64});
-}
+TEST_CASE("attention over fp8 is softmax(q k) v at every context length") { check_contexts(DType::fp8, 2, {24, 64}); }
 
 TEST_CASE("attention over fp8 of every head size, decode rows and prefill chunks in one step") {
-  check_codes_heads(DType::fp8, {8, 16, 32, 64, 72, 80, 96, 112, 128, 136, 160, 192, 224, 248, 256});
+  check_heads(DType::fp8, {8, 16, 32, 64, 72, 80, 96, 112, 128, 136, 160, 192, 224, 248, 256});
 }
 
 TEST_CASE("attention over fp8 with a window, ALiBi, a soft cap, a shared prefix, many heads") {
-  check_codes_options(DType::fp8, 24);
+  check_options(DType::fp8, {24, 64});
+  check_all_options(DType::fp8, {96, 128, 224, 256});
 }
 
 TEST_CASE("rows of fp8 have scales of their own, down to the smallest and to zero") {
@@ -32,7 +31,7 @@ TEST_CASE("rows of fp8 have scales of their own, down to the smallest and to zer
     }
     round_as_stored(a.k, DType::fp8, dim);
     round_as_stored(a.v, DType::fp8, dim);
-    check_codes(shape, {{&a, 69, 70}, {&a, 0, 40}});
+    check_attention(shape, {{&a, 69, 70}, {&a, 0, 40}});
   }
 }
 
@@ -82,9 +81,9 @@ TEST_CASE("attention's fp8 kernels were run whole, without bank conflicts or was
   CHECK(uncovered(Kernel::attention_fma_fp8) == "");
   for (const Kernel kernel : {Kernel::attention_tiles_fp8_64, Kernel::attention_spans_fp8_64,
                               Kernel::attention_tiles_fp8_128, Kernel::attention_spans_fp8_128}) {
-    check_codes_report(kernel);
+    check_report(DType::fp8, kernel);
   }
   // A warp copies two wide rows at a time and of their sector of scales 4 bytes; the next ones find it in L1.
-  check_codes_report(Kernel::attention_tiles_fp8_256, 0.94);
-  check_codes_report(Kernel::attention_spans_fp8_256, 0.94);
+  check_report(DType::fp8, Kernel::attention_tiles_fp8_256, 0.94);
+  check_report(DType::fp8, Kernel::attention_spans_fp8_256, 0.94);
 }

@@ -1,21 +1,20 @@
 // Attention over a q8_0 cache on the PTX interpreter: by plain arithmetic, and on tensor cores.
 #include "tests/catch.h"
-#include "tests/kernels_cuda/attention_codes.h"
+#include "tests/kernels_cuda/attention_steps.h"
 
 using namespace inferd;
 using namespace inferd::cuda::test;
 using inferd::cuda::Kernel;
 
-TEST_CASE("attention over q8_0 is softmax(q k) v at every context length") {
-  check_codes_contexts(DType::q8_0, {32, 64});
-}
+TEST_CASE("attention over q8_0 is softmax(q k) v at every context length") { check_contexts(DType::q8_0, 2, {32, 64}); }
 
 TEST_CASE("attention over q8_0 of every head size, decode rows and prefill chunks in one step") {
-  check_codes_heads(DType::q8_0, {32, 64, 96, 128, 160, 192, 224, 256});
+  check_heads(DType::q8_0, {32, 64, 96, 128, 160, 192, 224, 256});
 }
 
 TEST_CASE("attention over q8_0 with a window, ALiBi, a soft cap, a shared prefix, many heads") {
-  check_codes_options(DType::q8_0, 32);
+  check_options(DType::q8_0, {32, 64});
+  check_all_options(DType::q8_0, {96, 128, 224, 256});
 }
 
 TEST_CASE("runs of a q8_0 row have scales of their own, down to the smallest and to zero") {
@@ -31,7 +30,7 @@ TEST_CASE("runs of a q8_0 row have scales of their own, down to the smallest and
     }
     round_as_stored(a.k, DType::q8_0, dim);
     round_as_stored(a.v, DType::q8_0, dim);
-    check_codes(shape, {{&a, 69, 70}, {&a, 0, 40}});
+    check_attention(shape, {{&a, 69, 70}, {&a, 0, 40}});
   }
 }
 
@@ -52,6 +51,6 @@ TEST_CASE("attention's q8_0 kernels were run whole, without bank conflicts or wa
   for (const Kernel kernel :
        {Kernel::attention_tiles_q8_0_64, Kernel::attention_spans_q8_0_64, Kernel::attention_tiles_q8_0_128,
         Kernel::attention_spans_q8_0_128, Kernel::attention_tiles_q8_0_256, Kernel::attention_spans_q8_0_256}) {
-    check_codes_report(kernel);
+    check_report(DType::q8_0, kernel);
   }
 }

@@ -1,5 +1,6 @@
 // qkv_post on the PTX interpreter against fp64.
 #include <cmath>
+#include <numeric>
 
 #include "kernels/cuda/cuda_ops.h"
 #include "tests/catch.h"
@@ -25,15 +26,24 @@ struct Case {
   int schedules = 6;
 };
 
-/// All but NaN.
-const std::vector<std::uint8_t> kE4m3Codes = [] {
-  std::vector<std::uint8_t> codes;
+/// OCP's table of e4m3 (FN): s eeee mmm, bias 7, subnormals, no infinity.
+double e4m3_value(int code) {
+  const int exponent = code >> 3 & 15, fraction = code & 7;
+  const double magnitude = exponent == 0 ? std::ldexp(fraction, -9) : std::ldexp(8 + fraction, exponent - 10);
+  return code & 0x80 ? -magnitude : magnitude;
+}
+
+/// The value nearest to x.
+double nearest_e4m3(double x) {
+  double nearest = 0.0;
   for (int code = 0; code < 0x7f; ++code) {
-    codes.push_back(static_cast<std::uint8_t>(code));
-    codes.push_back(static_cast<std::uint8_t>(code | 0x80));
+    const double value = std::copysign(e4m3_value(code), x);
+    if (std::fabs(value - x) < std::fabs(nearest - x)) nearest = value;
   }
-  return codes;
-}();
+  return nearest;
+}
+
+bool has_codes(DType type) { return type == DType::q8_0 || type == DType::fp8; }
 
 constexpr int kTokens = 5;
 const std::vector<int> kSlots = {33, 0, 17, 47, 16};
@@ -102,49 +112,40 @@ struct Pages {
   }
 };
 
-/// 32 elements of a row of q8_0 pages: the scale is the largest / 127 in f16, no code off by more than half a step.
+/// A head's part of a row of pages of codes. In each run, 32 elements in q8_0 and all in fp8, the scale is the largest
+/// element / 127 or 448 in f16; no code of q8_0 is off by more than half a step, none of fp8 by more than the nearest.
 /// `noise`: how far f32 arithmetic may be from `wanted`.
-void check_run(Pages& pages, const Case& c, int slot, int kv_head, int run, const double* wanted, double noise) {
-  const std::size_t size = static_cast<std::size_t>(c.block_size), dim = static_cast<std::size_t>(c.head_dim);
+void check_coded_row(Pages& pages, const Case& c, int slot, int kv_head, const std::vector<double>& wanted,
+                     double noise) {
+  const bool fp8 = c.kv == DType::fp8;
+  const std::size_t dim = wanted.size(), width = fp8 ? dim : 32, runs = dim / width;
+  const double top = fp8 ? 448.0 : 127.0;
   const std::size_t page =
-      static_cast<std::size_t>(slot / c.block_size * c.kv_heads + kv_head) * row_bytes(DType::q8_0, size * dim);
-  const std::size_t row = static_cast<std::size_t>(slot % c.block_size) * dim + 32 * static_cast<std::size_t>(run);
-  double largest = 0.0;
-  for (int i = 0; i < 32; ++i) largest = std::max(largest, std::fabs(wanted[i]));
-  const double scale = ptxsim::f16_to_float(pages.take<std::uint16_t>(page + size * dim + row / 16));
-  const auto rounded = [](double x) { return ptxsim::f16_to_float(ptxsim::double_to_f16(x / 127.0)); };
-  HOLDS(scale >= rounded(std::max(largest - noise, 0.0)));
-  HOLDS(scale <= rounded(largest + noise));
-  for (std::size_t i = 0; i < 32; ++i) {
-    const int code = pages.take<std::int8_t>(page + row + i);
-    HOLDS(code >= -127);
-    // x / step in f32, up to 127, is off by 2^-17 in all.
-    const double cut = std::max(std::fabs(wanted[i]) - 127.0 * scale, 0.0);  // where subnormal scales are coarse
-    HOLDS(std::fabs(code * scale - wanted[i]) <= scale * (0.5 + 0x1p-16) + noise + cut);
-  }
-}
-
-/// A head's part of a row of fp8 pages: the scale is the largest / 448 in f16, no code further off than the nearest.
-void check_head(Pages& pages, const Case& c, int slot, int kv_head, const std::vector<double>& wanted, double noise) {
-  const std::size_t size = static_cast<std::size_t>(c.block_size), dim = static_cast<std::size_t>(c.head_dim);
-  const std::size_t page = static_cast<std::size_t>(slot / c.block_size * c.kv_heads + kv_head) *
-                           kv_bytes(DType::fp8, c.block_size, c.head_dim);
+      static_cast<std::size_t>(slot / c.block_size * c.kv_heads + kv_head) * kv_bytes(c.kv, c.block_size, c.head_dim);
+  const std::size_t scales = page + static_cast<std::size_t>(c.block_size) * dim;
   const std::size_t row = static_cast<std::size_t>(slot % c.block_size);
-  double largest = 0.0;
-  for (const double x : wanted) largest = std::max(largest, std::fabs(x));
-  const double scale = ptxsim::f16_to_float(pages.take<std::uint16_t>(page + size * dim + 2 * row));
-  const auto rounded = [](double x) { return ptxsim::f16_to_float(ptxsim::double_to_f16(x / 448.0)); };
-  HOLDS(scale >= rounded(std::max(largest - noise, 0.0)));
-  HOLDS(scale <= rounded(largest + noise));
-  for (std::size_t i = 0; i < dim; ++i) {
-    const std::uint8_t code = pages.take<std::uint8_t>(page + row * dim + i);
-    HOLDS((code & 0x7f) != 0x7f);
-    const double found = scale * ptxsim::decode_float(code, ptxsim::kE4m3);
-    double nearest = INFINITY;
-    for (const std::uint8_t other : kE4m3Codes) {
-      nearest = std::min(nearest, std::fabs(scale * ptxsim::decode_float(other, ptxsim::kE4m3) - wanted[i]));
+  const auto rounded = [&](double x) { return ptxsim::f16_to_float(ptxsim::double_to_f16(x / top)); };
+  for (std::size_t run = 0; run < runs; ++run) {
+    const double* x = &wanted[run * width];
+    double largest = 0.0;
+    for (std::size_t i = 0; i < width; ++i) largest = std::max(largest, std::fabs(x[i]));
+    const double scale = ptxsim::f16_to_float(pages.take<std::uint16_t>(scales + 2 * (row * runs + run)));
+    HOLDS(scale >= rounded(std::max(largest - noise, 0.0)));
+    HOLDS(scale <= rounded(largest + noise));
+    for (std::size_t i = 0; i < width; ++i) {
+      const std::uint8_t code = pages.take<std::uint8_t>(page + row * dim + run * width + i);
+      if (fp8) {
+        HOLDS((code & 0x7f) != 0x7f);
+        const double nearest = scale > 0.0 ? scale * nearest_e4m3(x[i] / scale) : 0.0;
+        HOLDS(std::fabs(scale * e4m3_value(code) - x[i]) <=
+              std::fabs(nearest - x[i]) + 2 * noise + 0x1p-20 * std::fabs(x[i]));
+      } else {
+        HOLDS(code != 0x80);
+        // x / step in f32, up to 127, is off by 2^-17 in all.
+        const double cut = std::max(std::fabs(x[i]) - 127.0 * scale, 0.0);  // where subnormal scales are coarse
+        HOLDS(std::fabs(static_cast<std::int8_t>(code) * scale - x[i]) <= scale * (0.5 + 0x1p-16) + noise + cut);
+      }
     }
-    HOLDS(std::fabs(found - wanted[i]) <= nearest + 2 * noise + 0x1p-20 * std::fabs(wanted[i]));
   }
 }
 
@@ -219,7 +220,7 @@ void check(int arch, const Case& c) {
           HOLDS(std::fabs(after[here] - wanted) < f32_error * largest);
         } else {
           HOLDS(after[here] == qkv[here]);
-          if (c.kv == DType::q8_0 || c.kv == DType::fp8) continue;
+          if (has_codes(c.kv)) continue;
           const int kv_head = h - c.heads - (is_key ? 0 : c.kv_heads);
           const int slot = kSlots[static_cast<std::size_t>(t)];
           const std::size_t at = static_cast<std::size_t>(
@@ -228,26 +229,15 @@ void check(int arch, const Case& c) {
           HOLDS(std::fabs(found - wanted) < f32_error * largest + kv_error * std::fabs(wanted));
         }
       }
-      for (int run = 0; run < dim / 32 && c.cached && c.kv == DType::q8_0 && !is_query; ++run) {
-        const int kv_head = h - c.heads - (is_key ? 0 : c.kv_heads);
-        std::vector<double> wanted(&expected[static_cast<std::size_t>((t * all + h) * dim + run * 32)],
-                                   &expected[static_cast<std::size_t>((t * all + h) * dim + run * 32)] + 32);
-        for (std::size_t i = 0; i < 32 && is_key; ++i) {
-          wanted[i] -= shift[static_cast<std::size_t>(kv_head * dim + run * 32) + i];
-        }
-        check_run(pages[is_key ? 0 : 1], c, kSlots[static_cast<std::size_t>(t)], kv_head, run, wanted.data(),
-                  f32_error * std::max(largest, c.shift ? 50.0 + dim * c.kv_heads : 0.0));
-      }
-    }
-    for (int h = c.heads; h < all && c.cached && c.kv == DType::fp8; ++h) {
-      const bool is_key = h < c.heads + c.kv_heads;
+      if (!c.cached || is_query || !has_codes(c.kv)) continue;
       const int kv_head = h - c.heads - (is_key ? 0 : c.kv_heads);
       const auto from = expected.begin() + std::ptrdiff_t{t * all + h} * dim;
       std::vector<double> wanted(from, from + dim);
-      for (int i = 0; i < dim && is_key; ++i)
-        wanted[static_cast<std::size_t>(i)] -= shift[static_cast<std::size_t>(kv_head * dim + i)];
-      check_head(pages[is_key ? 0 : 1], c, kSlots[static_cast<std::size_t>(t)], kv_head, wanted,
-                 f32_error * std::max(largest, c.shift ? 50.0 + dim * c.kv_heads : 0.0));
+      for (std::size_t i = 0; i < wanted.size() && is_key; ++i) {
+        wanted[i] -= shift[static_cast<std::size_t>(kv_head * dim) + i];
+      }
+      check_coded_row(pages[is_key ? 0 : 1], c, kSlots[static_cast<std::size_t>(t)], kv_head, wanted,
+                      f32_error * std::max(largest, c.shift ? 50.0 + dim * c.kv_heads : 0.0));
     }
     for (int i = all * dim; i < stride; ++i) {
       const std::size_t here = static_cast<std::size_t>(t * stride + i);
@@ -311,81 +301,70 @@ void check_every_slot(int arch, int schedules) {
   }
 }
 
-void check_odd_runs(int arch, int schedules) {
-  for (const int dim : {64, 128}) {
-    SimLauncher sim(arch, 0, schedules);
-    std::vector<float> qkv = normals(static_cast<std::size_t>(3 * dim), 7);
-    float* key = &qkv[static_cast<std::size_t>(dim)];
-    float* value = key + dim;
-    std::fill_n(key, 32, 0.0f);
-    for (int i = 0; i < 32; ++i) key[32 + i] *= 1e-9f;  // below the smallest scale
-    value[17] = -INFINITY;
-    value[32 + 5] = NAN;
-    QkvPostArgs args;
-    args.qkv = sim.put(qkv, DType::f32, {1, 3 * dim}, "qkv");
-    args.num_heads = args.num_kv_heads = 1;
-    args.head_dim = dim;
-    args.kv.keys = sim.output(DType::q8_0, {1, 1, 16, dim}, "keys");
-    args.kv.values = sim.output(DType::q8_0, {1, 1, 16, dim}, "values");
-    args.slots = sim.put(std::vector<int>{3}, DType::i32, {1}, "slots");
-    cuda::qkv_post(sim, args);
-    const std::size_t bytes = row_bytes(DType::q8_0, 16 * dim);
-    const auto run = [&](const Tensor& pages, std::size_t r) {
-      const auto all = sim.get<std::uint8_t>(pages.data, bytes);
-      std::uint16_t scale;
-      std::memcpy(&scale, &all[static_cast<std::size_t>(16 * dim + 3 * dim / 16) + 2 * r], 2);
-      const auto first = all.begin() + 3 * dim + static_cast<std::ptrdiff_t>(32 * r);
-      return std::pair(ptxsim::f16_to_float(scale), std::vector<std::uint8_t>(first, first + 32));
-    };
-    const std::vector<std::uint8_t> zeros(32, 0);
-    for (const std::size_t r : {0u, 1u}) {
-      HOLDS(run(args.kv.keys, r) == std::pair(0.0f, zeros));
-      HOLDS(std::isnan(run(args.kv.values, r).first));
-      HOLDS(run(args.kv.values, r).second == zeros);
-    }
-  }
-}
-
-/// Keys of one head as they go into fp8 pages: the scales and the codes of the rows.
-struct Fp8Rows {
-  std::vector<float> scales;
+/// One head's rows as they go into pages of codes: scales in f16, row by row, and the codes.
+struct CodedRows {
+  std::vector<std::uint16_t> scale_bits;
   std::vector<std::uint8_t> codes;
+  float scale(std::size_t i) const { return ptxsim::f16_to_float(scale_bits[i]); }
+  bool operator==(const CodedRows&) const = default;
 };
-Fp8Rows store_fp8(int arch, int dim, const std::vector<float>& keys, int schedules) {
+
+/// As keys and as values, which come out alike.
+CodedRows store(int arch, DType type, int dim, const std::vector<float>& rows, int schedules) {
   SimLauncher sim(arch, 0, schedules);
-  const int tokens = static_cast<int>(keys.size()) / dim, blocks = (tokens + 15) / 16;
+  const int tokens = static_cast<int>(rows.size()) / dim, blocks = (tokens + 15) / 16;
   std::vector<float> qkv(static_cast<std::size_t>(tokens * 3 * dim), 1.0f);
-  std::vector<int> slots;
-  for (int t = 0; t < tokens; ++t) {
-    slots.push_back(t);
-    std::copy_n(keys.begin() + std::ptrdiff_t{t} * dim, dim, qkv.begin() + std::ptrdiff_t{3 * t + 1} * dim);
+  std::vector<int> slots(static_cast<std::size_t>(tokens));
+  std::iota(slots.begin(), slots.end(), 0);
+  for (const int t : slots) {
+    for (const int role : {1, 2}) {
+      std::copy_n(rows.begin() + std::ptrdiff_t{t} * dim, dim, qkv.begin() + std::ptrdiff_t{3 * t + role} * dim);
+    }
   }
   QkvPostArgs args;
   args.qkv = sim.put(qkv, DType::f32, {tokens, 3 * dim}, "qkv");
   args.num_heads = args.num_kv_heads = 1;
   args.head_dim = dim;
-  args.kv.keys = sim.output(DType::fp8, {blocks, 1, 16, dim}, "keys");
-  args.kv.values = sim.output(DType::fp8, {blocks, 1, 16, dim}, "values");
+  args.kv.keys = sim.output(type, {blocks, 1, 16, dim}, "keys");
+  args.kv.values = sim.output(type, {blocks, 1, 16, dim}, "values");
   args.slots = sim.put(slots, DType::i32, {tokens}, "slots");
   cuda::qkv_post(sim, args);
-  const std::size_t page = kv_bytes(DType::fp8, 16, dim), width = static_cast<std::size_t>(dim);
-  const auto all = sim.get<std::uint8_t>(args.kv.keys.data, static_cast<std::size_t>(blocks) * page);
-  Fp8Rows rows;
-  for (std::size_t t = 0; t < slots.size(); ++t) {
-    const std::uint8_t* at = &all[t / 16 * page];
-    std::uint16_t scale;
-    std::memcpy(&scale, at + 16 * width + t % 16 * 2, 2);
-    rows.scales.push_back(ptxsim::f16_to_float(scale));
-    rows.codes.insert(rows.codes.end(), at + t % 16 * width, at + (t % 16 + 1) * width);
+  const std::size_t page = kv_bytes(type, 16, dim), width = static_cast<std::size_t>(dim);
+  const std::size_t runs = type == DType::q8_0 ? width / 32 : 1;
+  CodedRows found[2];
+  for (const bool value : {false, true}) {
+    const Tensor& pages = value ? args.kv.values : args.kv.keys;
+    const auto all = sim.get<std::uint8_t>(pages.data, static_cast<std::size_t>(blocks) * page);
+    for (std::size_t t = 0; t < slots.size(); ++t) {
+      const std::uint8_t* at = &all[t / 16 * page];
+      for (std::size_t run = 0; run < runs; ++run) {
+        std::uint16_t scale;
+        std::memcpy(&scale, at + 16 * width + 2 * (t % 16 * runs + run), 2);
+        found[value].scale_bits.push_back(scale);
+      }
+      found[value].codes.insert(found[value].codes.end(), at + t % 16 * width, at + (t % 16 + 1) * width);
+    }
   }
-  return rows;
+  HOLDS(found[0] == found[1]);
+  return found[0];
 }
 
-/// OCP's table of e4m3 (FN): s eeee mmm, bias 7, subnormals, no infinity.
-double e4m3_value(int code) {
-  const int exponent = code >> 3 & 15, fraction = code & 7;
-  const double magnitude = exponent == 0 ? std::ldexp(fraction, -9) : std::ldexp(8 + fraction, exponent - 10);
-  return code & 0x80 ? -magnitude : magnitude;
+void check_odd_q8_0_runs(int arch, int schedules) {
+  for (const int dim : {64, 128}) {
+    const auto width = static_cast<std::size_t>(dim);
+    std::vector<float> rows = normals(2 * width, 7);
+    std::fill_n(rows.begin(), 32, 0.0f);
+    for (std::size_t i = 32; i < 64; ++i) rows[i] *= 1e-9f;  // below the smallest scale
+    rows[width + 17] = -INFINITY;
+    rows[width + 32 + 5] = NAN;
+    const CodedRows found = store(arch, DType::q8_0, dim, rows, schedules);
+    for (std::size_t run = 0; run < 2; ++run) {
+      HOLDS(found.scale(run) == 0.0f);
+      HOLDS(std::isnan(found.scale(width / 32 + run)));
+      for (std::size_t i = run * 32; i < run * 32 + 32; ++i)
+        HOLDS((found.codes[i] == 0 && found.codes[width + i] == 0));
+    }
+  }
 }
 
 /// Every code, every number halfway between two, and their neighbours in f32, of both signs; a row each of a few, with
@@ -419,8 +398,8 @@ void check_e4m3_rounding(int arch, int schedules) {
         keys.push_back(0.0f);
         codes.push_back(0);
       }
-      const Fp8Rows rows = store_fp8(arch, dim, keys, schedules);
-      for (const float scale : rows.scales) HOLDS(scale == std::ldexp(1.0f, up));
+      const CodedRows rows = store(arch, DType::fp8, dim, keys, schedules);
+      for (std::size_t r = 0; r < rows.scale_bits.size(); ++r) HOLDS(rows.scale(r) == std::ldexp(1.0f, up));
       for (std::size_t i = 0; i < codes.size(); ++i) {
         CAPTURE(arch, dim, keys[i]);
         HOLDS(int{rows.codes[i]} == codes[i]);
@@ -442,9 +421,9 @@ void check_odd_fp8_rows(int arch, int schedules) {
     keys[4 * width + 5] = NAN;
     keys[5 * width + 6] = -3e38f;
     keys[6 * width + 1] = 70000.0f;  // beyond f16
-    const Fp8Rows rows = store_fp8(arch, dim, keys, schedules);
+    const CodedRows rows = store(arch, DType::fp8, dim, keys, schedules);
     for (std::size_t r = 0; r < 7; ++r) {
-      const float scale = rows.scales[r];
+      const float scale = rows.scale(r);
       if (r == 3 || r == 4) {
         HOLDS(std::isnan(scale));
         continue;
@@ -457,6 +436,28 @@ void check_odd_fp8_rows(int arch, int schedules) {
         HOLDS((code & 0x7f) != 0x7f);
         HOLDS(std::fabs(scale * e4m3_value(code) - wanted) <= 0x1.01p-4 * std::fabs(wanted) + 0x1p-10 * scale);
       }
+    }
+  }
+}
+
+void check_coded_pages(DType kv, std::initializer_list<int> dims, int schedules) {
+  for (const int arch : built_archs()) {
+    for (const int dim : dims) {
+      for (const RopeStyle style : {RopeStyle::half, RopeStyle::interleaved}) {
+        for (const bool shift : {false, true}) {
+          Case c{
+              .heads = 3, .kv_heads = 2, .head_dim = dim, .rotary_dim = dim, .style = style, .norms = true, .kv = kv};
+          c.shift = shift;
+          c.schedules = schedules;
+          check(arch, c);
+          c = {
+              .head_dim = dim, .rotary_dim = dim / 2, .style = style, .kv = kv, .shift = shift, .schedules = schedules};
+          check(arch, c);
+        }
+      }
+      // One element a lane: rows that are not aligned.
+      check(arch, {.head_dim = dim, .rotary_dim = 6, .kv = kv, .qkv_pad = 1, .shift = true});
+      check(arch, {.head_dim = dim, .rotary_dim = 0, .kv = kv, .block_size = 32});
     }
   }
 }
@@ -491,50 +492,12 @@ TEST_CASE("qkv_post agrees with fp64 for every head width, style and cache type"
 }
 
 TEST_CASE("qkv_post keeps keys and values to half a step in q8_0 pages, keys less their shift") {
-  for (const int arch : built_archs()) {
-    for (const int dim : {32, 64, 96, 128, 160, 256}) {
-      for (const RopeStyle style : {RopeStyle::half, RopeStyle::interleaved}) {
-        for (const bool shift : {false, true}) {
-          check(arch, {.heads = 3,
-                       .kv_heads = 2,
-                       .head_dim = dim,
-                       .rotary_dim = dim,
-                       .style = style,
-                       .norms = true,
-                       .kv = DType::q8_0,
-                       .shift = shift});
-          check(arch, {.head_dim = dim, .rotary_dim = dim / 2, .style = style, .kv = DType::q8_0, .shift = shift});
-        }
-      }
-      // One element a lane: rows that are not aligned.
-      check(arch, {.head_dim = dim, .rotary_dim = 6, .kv = DType::q8_0, .qkv_pad = 1, .shift = true});
-      check(arch, {.head_dim = dim, .rotary_dim = 0, .kv = DType::q8_0, .block_size = 32});
-    }
-    check(arch, {.rotary_dim = 0, .kv = DType::f16, .shift = true});  // which other types do not read
-  }
+  check_coded_pages(DType::q8_0, {32, 64, 96, 128, 160, 256}, 6);
+  for (const int arch : built_archs()) check(arch, {.rotary_dim = 0, .shift = true});  // which other types do not read
 }
 
 TEST_CASE("qkv_post keeps keys and values in fp8 pages, each as the nearest code, keys less their shift") {
-  for (const int arch : built_archs()) {
-    for (const int dim : {8, 16, 32, 64, 72, 80, 96, 112, 128, 160, 256}) {
-      for (const RopeStyle style : {RopeStyle::half, RopeStyle::interleaved}) {
-        for (const bool shift : {false, true}) {
-          check(arch, {.heads = 3,
-                       .kv_heads = 2,
-                       .head_dim = dim,
-                       .rotary_dim = dim,
-                       .style = style,
-                       .norms = true,
-                       .kv = DType::fp8,
-                       .shift = shift,
-                       .schedules = 2});
-        }
-      }
-      // One element a lane: rows that are not aligned.
-      check(arch, {.head_dim = dim, .rotary_dim = 6, .kv = DType::fp8, .qkv_pad = 1, .shift = true});
-      check(arch, {.head_dim = dim, .rotary_dim = 0, .kv = DType::fp8, .block_size = 32});
-    }
-  }
+  check_coded_pages(DType::fp8, {8, 16, 32, 64, 72, 80, 96, 112, 128, 160, 256}, 2);
 }
 
 TEST_CASE("every architecture rounds to e4m3 as it is defined: to nearest, to even, in subnormals too") {
@@ -548,17 +511,13 @@ TEST_CASE("rows of fp8 pages that are zero, tiny, huge, infinite or no number") 
 TEST_CASE("every architecture writes the same fp8 pages") {
   for (const int dim : {33, 64, 128}) {
     const std::vector<float> keys = normals(static_cast<std::size_t>(100 * dim), 3, 2.0f);
-    const Fp8Rows first = store_fp8(built_archs().front(), dim, keys, 1);
-    for (const int arch : built_archs()) {
-      const Fp8Rows rows = store_fp8(arch, dim, keys, 1);
-      CHECK(rows.scales == first.scales);
-      CHECK(rows.codes == first.codes);
-    }
+    const CodedRows first = store(built_archs().front(), DType::fp8, dim, keys, 1);
+    for (const int arch : built_archs()) CHECK((store(arch, DType::fp8, dim, keys, 1) == first));
   }
 }
 
 TEST_CASE("runs of q8_0 pages that are zero, tiny, infinite or no number") {
-  for (const int arch : built_archs()) check_odd_runs(arch, 6);
+  for (const int arch : built_archs()) check_odd_q8_0_runs(arch, 6);
 }
 
 TEST_CASE("qkv_post rotates widths that straddle vectors, and rows that are not aligned") {
@@ -637,7 +596,7 @@ TEST_CASE("faults in qkv_post are noticed") {
   const auto is_right = [] {
     const int arch = mutant_arch();
     check_padding(arch, 1);
-    check_odd_runs(arch, 1);
+    check_odd_q8_0_runs(arch, 1);
     check_every_slot(arch, 1);
     check_lanes(arch, 1);
     check_odd_fp8_rows(arch, 1);

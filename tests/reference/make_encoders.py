@@ -52,10 +52,11 @@ def unigram():
     return tokenizer
 
 
-def byte_level(ends=None):
+def byte_level(ends=None, pre_tokenizer=None):
+    """Qwen's shape. ends: the token that goes behind every text; pre_tokenizer: GPT-2's if none is given."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.pre_tokenizer = pre_tokenizer or pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.train_from_iterator(TEXT, trainers.BpeTrainer(
         vocab_size=330, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False))
     tokenizer.decoder = decoders.ByteLevel()

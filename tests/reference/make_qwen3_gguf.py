@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from gguf import GGMLQuantizationType, GGUFWriter, MODEL_ARCH, PoolingType, TokenType, get_tensor_name_map
 from gguf.quants import dequantize, quantize
-from make_encoders import INPUTS, INSTRUCTION, OUT, PREFIX, SUFFIX, TEXT, embeddings, reranker_prompts, sharpen, write_json
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from make_encoders import INPUTS, INSTRUCTION, OUT, PREFIX, SUFFIX, byte_level, embeddings, reranker_prompts, sharpen, write_json
+from tokenizers import Regex, pre_tokenizers
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 FOLDER = os.path.join(OUT, "qwen3_gguf")
@@ -30,18 +30,8 @@ TEMPLATE = f"{PREFIX}<Instruct>: {INSTRUCTION}\n<Query>: {{query}}\n<Document>: 
 
 
 def make_tokenizer(ends=None):
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.normalizer = normalizers.NFC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(SPLIT), "isolated"),
-                                                       pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
-    tokenizer.train_from_iterator(TEXT, trainers.BpeTrainer(
-        vocab_size=330, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False))
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
-    tokenizer.add_tokens(["<think>", "</think>"])
-    if ends:
-        tokenizer.post_processor = processors.TemplateProcessing(single=f"$A {ends}", special_tokens=[(ends, tokenizer.token_to_id(ends))])
-    return tokenizer
+    return byte_level(ends, pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(SPLIT), "isolated"),
+                                                     pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]))
 
 
 def add_vocabulary(writer, tokenizer, ends):

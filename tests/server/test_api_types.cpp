@@ -186,6 +186,9 @@ TEST_CASE("null is absent, and known fields without effect are reported") {
 TEST_CASE("max_completion_tokens wins, tools and choice") {
   CHECK(read_chat_request(parse_body(chat(R"("max_tokens":3,"max_completion_tokens":5)")), {}).fields.max_tokens == 5);
   CHECK(read_chat_request(parse_body(chat(R"("max_tokens":16.0)")), {}).fields.max_tokens == 16);
+  CHECK(read_chat_request(parse_body(chat(R"("top_logprobs":0)")), {}).top_logprobs == 0);  // which asks for nothing
+  CHECK(refusal_of(read_chat_request, chat(R"("max_tokens":-1)")).message.find("a value >= 1, but got -1") !=
+        std::string::npos);
   const std::string tools = R"("tools":[{"type":"function","function":{"name":"f","parameters":{}}}])";
   CHECK(read_chat_request(parse_body(chat(tools)), {}).parse_tool_calls);
   const ChatRequest none = read_chat_request(parse_body(chat(tools + R"(,"tool_choice":"none")")), {});

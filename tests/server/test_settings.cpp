@@ -92,7 +92,7 @@ TEST_CASE("every key has a flag and a variable that set it") {
     std::string value = "auto";
     switch (key.type) {
       case KeyType::text:
-        value = "text";
+        value = key.name == "device" ? "cpu" : key.name == "gpu_layers" ? "7" : "text";
         break;
       case KeyType::choice:
         value = std::string(key.choices.substr(key.choices.rfind('|') + 1));
@@ -106,13 +106,11 @@ TEST_CASE("every key has a flag and a variable that set it") {
         value = key.default_text == "true" ? "false" : "true";
         break;
       case KeyType::list:
-        value = "a,b";
+        value = key.name == "aliases" ? "a=b,c=d" : key.name == "cors_origins" ? "https://a,*" : "a,b";
         break;
     }
     INFO(key.name << " = " << value);
-    std::string flag = "--" + std::string(key.name);
-    for (char& c : flag) c = c == '_' ? '-' : c;
-    const ServeFlags parsed = flags({flag + "=" + value});
+    const ServeFlags parsed = flags({flag_name(key.name) + "=" + value});
     REQUIRE(parsed.values.size() == 1);
     CHECK(parsed.values[0] == std::pair<std::string, std::string>(key.name, value));
     Settings by_default = default_settings(), set = default_settings();
@@ -165,6 +163,8 @@ TEST_CASE("the shipped inferd.yaml reads as the defaults") {
 TEST_CASE("bad YAML is refused with file, line and key") {
   const std::vector<std::pair<std::string, std::string>> cases = {
       {"prot: 8080\n", "c.yaml:1: prot: unknown key"},
+      {"max-batch-tokens: 64\n", "c.yaml:1: max-batch-tokens: unknown key; did you mean max_batch_tokens?"},
+      {"k\033[31m: 1\n", "c.yaml:1: k\\x1b[31m: unknown key"},
       {"host: x\nport: many\n", "c.yaml:2: port: expected an integer from 0 to 65535, found 'many'"},
       {"port: 70000\n", "c.yaml:1: port: expected an integer from 0 to 65535, found '70000'"},
       {"port: -1\n", "c.yaml:1: port: expected"},
@@ -190,19 +190,22 @@ TEST_CASE("bad YAML is refused with file, line and key") {
       {"models: 5\n", "c.yaml:1: models: expected a list"},
       {"models:\n  - {name: a}\n", "c.yaml:2: models: path is missing"},
       {"models:\n  - {path: a, pth: b}\n", "models: pth: unknown key"},
-      {"models:\n  - {path: a, context_length: few}\n", "context_length: expected"},
+      {"models:\n  - {path: a, context_length: few}\n", "c.yaml:2: models: context_length: expected auto or an"},
       {"models:\n  - {path: a, tool_parser: json}\n", "tool_parser: expected"},
       {"reasoning_parser: thought\n", "reasoning_parser: expected"},
       {"models:\n  - {path: /x/a, name: 'a b'}\n", "expected a name of"},
       {"models:\n  - {path: /x/a, name: default}\n", "reserved"},
-      {"models:\n  - {path: /x/a}\n  - {path: /y/a}\n", "the name 'a' is used twice"},
-      {"models:\n  - {path: /x/a, device: tpu}\n", "device: expected auto, cpu, cuda or cuda:N"},
-      {"models:\n  - {path: /x/a, gpu_layers: -1}\n", "gpu_layers: expected"},
-      {"device: cuda:x\n", "device: expected"},
-      {"aliases: [gpt]\n", "aliases: expected ALIAS=NAME"},
+      {"models:\n  - {path: /x/a}\n  - {path: /y/a}\n", "c.yaml:3: models: the name 'a' is used twice"},
+      {"models:\n  - {path: /x/a}\nadapters:\n  - {name: b, path: /b, base: c}\n",
+       "c.yaml:4: adapters: b: base: expected the name of a served model, found 'c'"},
+      {"models:\n  - {path: /x/a, device: tpu}\n",
+       "c.yaml:2: models: device: expected auto, cpu, cuda or cuda:N, found"},
+      {"models:\n  - {path: /x/a, gpu_layers: -1}\n", "c.yaml:2: models: gpu_layers: expected auto, all or a number"},
+      {"device: cuda:x\n", "c.yaml:1: device: expected auto, cpu, cuda or cuda:N, found 'cuda:x'"},
+      {"\naliases: [gpt]\n", "c.yaml:2: aliases: expected ALIAS=NAME, found 'gpt'"},
       {"aliases: {gpt: absent}\n", "not a served model"},
       {"host: 0.0.0.0\n", "set api_key_file, or allow_unauthenticated"},
-      {"cors_origins: [app.example]\n", "cors_origins: expected http"},
+      {"cors_origins: [app.example]\n", "c.yaml:1: cors_origins: expected http"},
       {"a: b: c\n", "c.yaml:1: "},
       {"{", "c.yaml:"},
       {"---\nport: 1\n---\nport: 2\n", "one document"},
@@ -214,6 +217,30 @@ TEST_CASE("bad YAML is refused with file, line and key") {
     INFO(yaml.substr(0, 80));
     CHECK(contains(refusal(yaml), expected));
   }
+}
+
+TEST_CASE("a bad value is named once, as its source spells it") {
+  const auto refused = [](const std::vector<std::string>& args, const std::map<std::string, std::string>& variables) {
+    try {
+      load_settings(flags(args), environment(variables));
+    } catch (const ConfigError& error) {
+      return std::string(error.what());
+    }
+    return std::string("accepted");
+  };
+  CHECK(refused({"--kv-cache-type", "fp9"}, {}) == "--kv-cache-type: expected f16|f32|q8_0|fp8, found 'fp9'");
+  CHECK(refused({}, {{"INFERD_KV_CACHE_TYPE", "fp9"}}) ==
+        "INFERD_KV_CACHE_TYPE: expected f16|f32|q8_0|fp8, found 'fp9'");
+  CHECK(refusal("kv_cache_type: fp9\n") == "c.yaml:1: kv_cache_type: expected f16|f32|q8_0|fp8, found 'fp9'");
+  CHECK(refused({"--device", "tpu"}, {}) == "--device: expected auto, cpu, cuda or cuda:N, found 'tpu'");
+  CHECK(refused({}, {{"INFERD_GPU_LAYERS", "few"}}) ==
+        "INFERD_GPU_LAYERS: expected auto, all or a number, found 'few'");
+  CHECK(refused({"--cors-origins", "https://a,b"}, {}) ==
+        "--cors-origins: expected http://HOST[:PORT], https://HOST[:PORT] or *, found 'b'");
+  CHECK(refused({"--model", "a="}, {}) == "--model: expected [NAME=]PATH, found 'a='");
+  CHECK(refused({}, {{"INFERD_MODEL", "a=/x;a=/y"}}) == "INFERD_MODEL: the name 'a' is used twice");
+  CHECK(refused({"--model", "a=/x", "--adapter", "b"}, {}) == "--adapter: expected NAME=PATH[:BASE], found 'b'");
+  CHECK(refused({"--model", "a=/x", "--adapter", "a=/b"}, {}) == "--adapter: the name 'a' is used twice");
 }
 
 TEST_CASE("an alias bomb ends at its first anchor") {
@@ -257,8 +284,19 @@ TEST_CASE("NAME= is told from a path with '='") {
   CHECK(parse_model_argument("org/name=/x", "t").name == "org/name");
   CHECK(parse_model_argument("/dir/a=b/m.gguf", "t").path == "/dir/a=b/m.gguf");
   CHECK(parse_model_argument("./a=b.gguf", "t").path == "./a=b.gguf");
+  CHECK(parse_model_argument("sim:seed=1", "t").path == "sim:seed=1");
+  CHECK(parse_model_argument("a=sim:seed=1", "t").path == "sim:seed=1");
   CHECK_THROWS_AS(parse_model_argument("a=", "t"), ConfigError);
   CHECK_THROWS_AS(parse_model_argument("", "t"), ConfigError);
+}
+
+TEST_CASE("words for true and false read as people write them") {
+  for (const std::string word : {"true", "True", "TRUE", "yes", "On", "1"}) {
+    CHECK(from_yaml("strict_fields: " + word + "\n").strict_fields);
+  }
+  for (const std::string word : {"false", "False", "No", "OFF", "0"}) {
+    CHECK_FALSE(from_yaml("prefix_cache: " + word + "\n").prefix_cache);
+  }
 }
 
 TEST_CASE("sizes and lists read as people write them") {
@@ -317,11 +355,12 @@ TEST_CASE("a draft model belongs to a model, by name or to the first, and must b
     return std::string("accepted");
   };
   CHECK(contains(refused({"--draft-model", "c=/x"}),
-                 "draft_model: expected the name of a served model before '=', found 'c'"));
-  CHECK(contains(refused({"--draft-model", "/x", "--draft-model", "a=/y"}), "draft_model: the model 'a' is given two"));
+                 "--draft-model: expected the name of a served model before '=', found 'c'"));
+  CHECK(
+      contains(refused({"--draft-model", "/x", "--draft-model", "a=/y"}), "--draft-model: the model 'a' is given two"));
   CHECK(contains(refused({"--draft-model", "a="}), "--draft-model: expected [NAME=]PATH, found 'a='"));
   CHECK(contains(refused({"--speculative", "off"}),
-                 "models: a: draft_model: needs speculative: auto or draft, found 'off'"));
+                 "model a: draft_model: needs speculative: auto or draft, found 'off'"));
   CHECK(contains(refused({"--speculative", "ngram"}), "needs speculative: auto or draft, found 'ngram'"));
   CHECK(contains(refusal("models: [{path: /a}]\nspeculative: draft\n"),
                  "speculative: draft needs a model with a draft_model"));
