@@ -56,9 +56,8 @@ def free_port():
 class Server:
     """One of the servers, ready when entered, gone when left."""
 
-    def __init__(self, kind, model, isa):
+    def __init__(self, kind, model, path, isa):
         self.port = free_port()
-        path = str(MODELS[model][1])
         if kind == "llama":
             self.command = [peer(isa), "-m", path, "-t", str(THREADS), "-np", "16", "-c", "16384", "--host", "127.0.0.1", "--port", str(self.port)]
         else:
@@ -97,10 +96,10 @@ class Server:
                 self.process.wait()
 
 
-def measure(kind, model, load, isa, salt):
+def measure(kind, model, path, load, isa, salt):
     """The record of one server under one load."""
     levels = []
-    with Server(kind, model, isa) as server:
+    with Server(kind, model, path, isa) as server:
         for arguments in LOADS[load]:
             with tempfile.NamedTemporaryFile() as out:
                 subprocess.run([sys.executable, str(ROOT / "scripts/bench_serving.py"), "--base-url", f"http://127.0.0.1:{server.port}/v1",
@@ -167,7 +166,8 @@ def report(path):
 def tables(lines):
     """Lines of the tables of all models."""
     by_figure, text = figures(lines), []
-    for model, (title, _) in MODELS.items():
+    others = sorted({line["model"] for line in lines} - set(MODELS))
+    for model, title in [(model, title) for model, (title, _) in MODELS.items()] + [(model, model) for model in others]:
         ours, theirs, guessing = (by_figure[model, server] for server in SERVERS)
         if not ours:
             continue
@@ -195,6 +195,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--isa", choices=ISAS, default="native", help="instructions that both servers use")
     parser.add_argument("--model", choices=MODELS, help="which model")
+    parser.add_argument("--file", metavar="PATH", help="another model, a GGUF file; its name is the file's")
     parser.add_argument("--load", choices=LOADS, help="which load")
     parser.add_argument("--servers", default=",".join(SERVERS), help="which servers, comma-separated")
     parser.add_argument("--runs", type=int, default=1)
@@ -208,15 +209,16 @@ def main():
         if args.docs:
             write_docs(table)
         return
-    if not (args.model and args.load and args.append):
-        parser.error("--model, --load and --append are needed, or --report")
+    if not ((args.model or args.file) and args.load and args.append):
+        parser.error("--model or --file, --load and --append are needed, or --report")
+    model, path = (pathlib.Path(args.file).stem, args.file) if args.file else (args.model, str(MODELS[args.model][1]))
     for run in range(args.runs):
         order = args.servers.split(",")
         if run % 2:
             order.reverse()
         salt = str(time.time_ns())  # the same prompts for all
         for kind in order:
-            record = measure(kind, args.model, args.load, args.isa, salt)
+            record = measure(kind, model, path, args.load, args.isa, salt)
             record |= {"isa": args.isa, "date": datetime.date.today().isoformat(), "machine": machine(args.isa)}
             with open(args.append, "a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")

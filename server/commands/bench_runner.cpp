@@ -2,6 +2,7 @@
 #include "server/commands/bench_runner.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "base/check.h"
 #include "base/errors.h"
@@ -32,12 +33,23 @@ const StoredTensor* output_matrix(const Checkpoint& checkpoint, const ModelConfi
   return found;
 }
 
-ModelCost cost_of(const Checkpoint& checkpoint, const ModelConfig& config, DType kv_dtype) {
+/// Whether a matrix is an expert's, or holds those of all; shared experts are none of them.
+bool is_of_experts(const StoredTensor& tensor) {
+  return tensor.name.find("_exps.") != std::string::npos || tensor.name.find(".experts.") != std::string::npos;
+}
+
+ModelCost cost_of(const Checkpoint& checkpoint, const ModelConfig& config, const ModelInfo& info, DType kv_dtype) {
   ModelCost cost;
+  if (info.num_experts > 0) cost.expert_share = static_cast<double>(info.experts_per_token) / info.num_experts;
   const StoredTensor* output = output_matrix(checkpoint, config);
   for (const StoredTensor& tensor : checkpoint.tensors()) {
-    if (tensor.shape.size() != 2) continue;
     const auto elements = static_cast<double>(tensor.elements());
+    if (is_of_experts(tensor)) {
+      cost.expert_weights += elements;
+      cost.expert_bytes += static_cast<double>(tensor.bytes);
+      continue;
+    }
+    if (tensor.shape.size() != 2) continue;
     if (&tensor == output) {
       cost.output_weights = elements;
       cost.output_bytes = static_cast<double>(tensor.bytes);
@@ -109,7 +121,7 @@ BenchRunner::BenchRunner(const Checkpoint& checkpoint, Backend& backend, const s
   LoadedModel loaded = load_model(checkpoint, config, backend, model_options);
   if (!loaded.decoder)
     throw ConfigError("bench: " + log_safe(checkpoint.path()) + ": expected a decoder, found an encoder");
-  cost_ = cost_of(checkpoint, config, options_.engine.kv_dtype);
+  cost_ = cost_of(checkpoint, config, loaded.decoder->info(), options_.engine.kv_dtype);
   const EngineOptions engine = engine_options_for(cases, options_, loaded.decoder->info(), loaded.decoder->kv_spec());
   core_ = std::make_unique<EngineCore>(std::move(loaded.decoder), backend, engine, clock_);
 }
@@ -211,10 +223,14 @@ BenchResult BenchRunner::run(const BenchCase& what) {
   const std::int64_t chunks = (what.tokens + options_.engine.max_batch_tokens - 1) / options_.engine.max_batch_tokens;
   const double steps = prefill ? static_cast<double>(chunks) : tokens;
   const double logit_rows = prefill ? 1 : tokens * batch;
-  const double flop = 2 * cost_.layer_weights * tokens * batch + 2 * cost_.output_weights * logit_rows +
-                      cost_.attention_flop_pair * pairs;
+  const double step_tokens = tokens * batch / steps;
+  const double experts_read = 1 - std::pow(1 - cost_.expert_share, step_tokens);
+  const double weights = cost_.layer_weights + cost_.expert_share * cost_.expert_weights;
+  const double flop =
+      2 * weights * tokens * batch + 2 * cost_.output_weights * logit_rows + cost_.attention_flop_pair * pairs;
   const double kv_bytes = cost_.kv_bytes * (prefill ? start * steps + tokens : pairs);
-  const double bytes = cost_.layer_bytes * steps + cost_.output_bytes * (prefill ? 1 : steps) + kv_bytes;
+  const double bytes = (cost_.layer_bytes + experts_read * cost_.expert_bytes) * steps +
+                       cost_.output_bytes * (prefill ? 1 : steps) + kv_bytes;
   result.gflop_per_s = flop / result.median_s / 1e9;
   result.gb_per_s = bytes / result.median_s / 1e9;
   return result;

@@ -28,7 +28,8 @@ struct BenchResult {
   std::vector<double> seconds;  // of each repetition
   double median_s = 0;
   double tokens_per_s = 0;  // tokens / median_s
-  double gb_per_s = 0;      // weights as stored plus keys and values that the steps read, 1e9 bytes a second
+  double gb_per_s = 0;      // weights as stored plus keys and values that the steps read, 1e9 bytes a second; of
+                            // experts as many as tokens would need that each picks any of them with equal chance
   double gflop_per_s = 0;   // products and sums of the linear layers and of attention, 1e9 a second
 };
 
@@ -38,6 +39,9 @@ struct ModelCost {
   double output_weights = 0;  // elements of the matrix every row of logits passes
   double layer_bytes = 0;     // as stored
   double output_bytes = 0;
+  double expert_weights = 0;       // elements of all experts' matrices
+  double expert_bytes = 0;         // as stored
+  double expert_share = 0;         // of the experts, that a token passes
   double kv_bytes = 0;             // keys and values of one token, all layers
   double attention_flop_pair = 0;  // for one query against one key, all layers and heads
 };

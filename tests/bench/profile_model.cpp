@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -85,15 +86,18 @@ class Profile {
   }
 
  private:
-  /// One forward. Keys and values before `context` are whatever the cache holds: their cost does not depend on it.
+  /// One forward of random tokens, which a mixture of experts spreads over them as text would be. Keys and values
+  /// before `context` are whatever the cache holds: their cost does not depend on it.
   void step(const Case& which) {
     batch_->clear();
     const std::int64_t sequences = which.prefill ? 1 : which.count;
     const std::int64_t tokens = which.prefill ? which.count : 1;
     const std::int64_t blocks = (which.context + tokens + kKvBlockTokens - 1) / kKvBlockTokens;
     tables_.assign(static_cast<std::size_t>(sequences), {});
-    const std::vector<TokenId> ids(static_cast<std::size_t>(tokens), 17);
+    std::vector<TokenId> ids(static_cast<std::size_t>(tokens));
+    std::uniform_int_distribution<TokenId> any(0, static_cast<TokenId>(model_->info().vocab_size - 1));
     for (std::int64_t s = 0; s < sequences; ++s) {
+      for (TokenId& id : ids) id = any(random_);
       auto& table = tables_[static_cast<std::size_t>(s)];
       for (std::int64_t i = 0; i < blocks; ++i) table.push_back(static_cast<std::int32_t>(s * blocks + i));
       batch_->append(ids, which.context, table);
@@ -123,6 +127,7 @@ class Profile {
                     cost.operations / cost.seconds * 1e-9,
                     cost.operations / static_cast<double>(cost.calls) / cost.least * 1e-9);
       }
+      if (cost.experts > 0) std::printf("  %.1f experts", cost.experts / static_cast<double>(cost.calls));
       std::printf("\n");
     }
     std::printf("  %-24s %8.3f ms %5.1f%%\n", "between operations", (total - timed) / steps * 1e3,
@@ -136,6 +141,7 @@ class Profile {
   std::unique_ptr<KvCache> cache_;
   std::unique_ptr<Batch> batch_;
   std::vector<std::vector<std::int32_t>> tables_;
+  std::mt19937 random_{1};
 };
 
 }  // namespace

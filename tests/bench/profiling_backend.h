@@ -5,6 +5,7 @@
 #include <chrono>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "kernels/backend.h"
 
@@ -17,6 +18,7 @@ struct OpCost {
   double least = 1e9;       // seconds of the fastest call: what others on the machine disturb least
   double weight_bytes = 0;  // of linear layers: packed bytes read
   double operations = 0;    // and multiplications + additions
+  double experts = 0;       // that had rows, of mixtures
 };
 
 /// Linear layers are told apart by their shape, everything else by the operation. Waits for each operation to end.
@@ -34,7 +36,9 @@ class ProfilingBackend final : public Backend {
     return inner_.load_weight(parts, options);
   }
   std::unique_ptr<ExpertGroup> group_experts(std::span<const Weight* const> experts) override {
-    return inner_.group_experts(experts);
+    auto group = inner_.group_experts(experts);
+    if (group) groups_[group.get()] = experts[0];  // all have its shape, and nearly its bytes
+    return group;
   }
   std::size_t activation_bytes(std::int64_t rows, std::int64_t columns, std::uint32_t forms) const override {
     return inner_.activation_bytes(rows, columns, forms);
@@ -82,7 +86,17 @@ class ProfilingBackend final : public Backend {
     timed("gather_activation", [&] { inner_.gather_activation(args); });
   }
   void expert_linear(const ExpertLinearArgs& args) override {
-    timed("expert_linear", [&] { inner_.expert_linear(args); });
+    const Weight& one = *groups_.at(args.group);
+    OpCost& cost = timed("experts " + std::to_string(one.rows()) + "x" + std::to_string(one.columns()),
+                         [&] { inner_.expert_linear(args); });
+    std::vector<std::int32_t> counts(static_cast<std::size_t>(args.plan->counts.dim(0)));
+    inner_.download(counts.data(), args.plan->counts.data, counts.size() * sizeof(std::int32_t));
+    for (const std::int32_t rows : counts) {
+      if (rows == 0) continue;
+      cost.weight_bytes += static_cast<double>(one.bytes());
+      cost.operations += 2.0 * static_cast<double>(one.rows()) * static_cast<double>(one.columns()) * rows;
+      ++cost.experts;
+    }
   }
   void combine_experts(const CombineExpertsArgs& args) override {
     timed("combine_experts", [&] { inner_.combine_experts(args); });
@@ -110,6 +124,7 @@ class ProfilingBackend final : public Backend {
 
   Backend& inner_;
   std::map<std::string, OpCost> costs_;
+  std::map<const ExpertGroup*, const Weight*> groups_;
 };
 
 }  // namespace inferd::bench

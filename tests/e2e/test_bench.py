@@ -8,6 +8,7 @@ import pytest
 from daemon import MINILM, ROOT, SMOLLM2, binary
 
 QWEN2 = os.path.join(ROOT, "tests", "golden", "models", "qwen2")
+MIXTURES = [os.path.join(ROOT, "tests", "golden", *where) for where in (("models", "qwen3_moe"), ("gguf", "qwen3_moe.bf16.gguf"))]
 
 SMALL = ["--prompt", "32", "--generate", "4", "--batch", "1,3", "--repetitions", "3"]
 # SmolLM2-135M: 30 layers, 9 query and 3 key/value heads of 64, hidden 576, MLP 1,536, 49,152 tokens, tied embedding.
@@ -62,6 +63,26 @@ def test_bytes_of_a_decode_step_are_the_weights_and_the_cache(report):
             cache = 2 * 30 * 3 * 64 * 2 * test["batch"] * sum(max(test["depth"], 1) + i + 1 for i in range(4))
             # Norm vectors are in weight_bytes, but count as no matrix.
             assert read == pytest.approx(4 * weights + cache, rel=0.01), test["test"]
+
+
+@pytest.mark.parametrize("model", MIXTURES, ids=["folder", "gguf"])
+def test_of_a_mixture_only_the_experts_that_tokens_pass_count(model):
+    """3 layers, hidden 64, 4 query and 2 key/value heads of 32, 320 tokens; two layers of 8 experts (3 a token) of width 32, one dense of 96; bf16."""
+    run = bench("--model", model, *SMALL, "--json")
+    assert run.returncode == 0, run.stderr
+    shared = 3 * (64 * (4 + 2 + 2) * 32 + 64 * 4 * 32) + 2 * 8 * 64 + 3 * 64 * 96
+    experts, output = 2 * 8 * 3 * 64 * 32, 320 * 64
+    router_bytes = 4 if model.endswith(".gguf") else 2  # of a value; such files keep routers in f32
+    for test in json.loads(run.stdout)["tests"]:
+        n, batch, rows = test["tokens_per_stream"], test["batch"], 1 if test["kind"] == "prefill" else test["tokens"]
+        pairs = batch * sum((0 if test["kind"] == "prefill" else 1) + i + 1 for i in range(n))
+        flop = 2 * (shared + experts * 3 / 8) * test["tokens"] + 2 * output * rows + 4 * 3 * 4 * 32 * pairs
+        assert test["gflop_per_s"] * test["median_s"] * 1e9 == pytest.approx(flop, rel=1e-6), test["test"]
+        if test["kind"] == "decode":
+            fixed = 2 * (shared - 2 * 8 * 64 + output) + router_bytes * 2 * 8 * 64
+            read = 2 * experts * (1 - (5 / 8) ** batch)
+            cache = 2 * 3 * 2 * 32 * 2 * pairs / n
+            assert test["gb_per_s"] * test["median_s"] * 1e9 / n == pytest.approx(fixed + read + cache, rel=1e-3), test["test"]
 
 
 def test_the_table_names_model_machine_and_rates():
