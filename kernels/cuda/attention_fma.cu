@@ -231,6 +231,20 @@ __device__ inline void merge_into_out(const AttentionParams& p, const BlockRows&
   sums.clear();
 }
 
+/// The results of a row that was summed as a whole.
+__device__ inline void divide_into_out(const AttentionParams& p, const BlockRows& block,
+                                       const SoftmaxState (&whole)[kWarpRows], const Values& sums) {
+#pragma unroll
+  for (int r = 0; r < kWarpRows; ++r) {
+    if (!block.has(r)) break;
+    const float inverse = __frcp_rn(whole[r].sum);
+    float* out = p.out + (block.sequence.first_row + block.query(r)) * p.out_stride + block.head(r) * p.head_dim;
+    each_column_group(p.head_dim, [&](int c, int column) {
+      *reinterpret_cast<float4*>(out + column) = divided_values(sums.at[c][r], inverse);
+    });
+  }
+}
+
 template <typename T, bool kCached>
 __device__ inline void attend(const AttentionParams& p) {
   extern __shared__ float4 shared[];
@@ -311,7 +325,9 @@ __device__ inline void attend(const AttentionParams& p) {
     if (busy) {
       add_values(weights + warp_row * kWeightStride, tile, head_dim, sums);
       const bool last = first + kKeys >= end_key;
-      if (last && split) {
+      if constexpr (!kCached) {  // no one cuts these rows into spans
+        if (last) divide_into_out(p, block, span, sums);
+      } else if (last && split) {
         write_partials(p, block, span, sums);
       } else if (last || (first + kKeys) % kSpanKeys == 0) {
         merge_into_out(p, block, span, total, sums, !merged, last);
