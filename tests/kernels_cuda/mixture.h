@@ -111,8 +111,8 @@ struct Mixture {
       const std::vector<float> second = stored[2 * e + 1].widened();
       w.insert(w.end(), second.begin(), second.end());
       const auto x = values_of(sim, normed->view, weights[e]->parts()[0].form);
-      const Product of_all_tokens = reference(multiply(w, x, static_cast<std::size_t>(weights[e]->columns())),
-                                              static_cast<std::size_t>(rows));
+      const Product of_all_tokens =
+          reference(multiply(w, x, static_cast<std::size_t>(weights[e]->columns())), static_cast<std::size_t>(rows));
       for (std::int32_t i = 0; i < chosen.counts[e]; ++i) {
         const auto row = static_cast<std::size_t>(chosen.starts[e] + i);
         const auto from = static_cast<std::ptrdiff_t>(static_cast<std::size_t>(chosen.tokens[row]) * columns);

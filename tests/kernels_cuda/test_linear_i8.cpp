@@ -151,8 +151,8 @@ Suspect int8_products(int tile) {
   const LinearI8Tile shape = linear_i8_tile(tile);
   const int slices = shape.slices();
   std::vector<std::shared_ptr<Case>> cases;
-  for (const int k_tiles : {1, slices, std::max(1, 2 * slices - 2), 2 * slices, 3 * slices, 4 * slices, 5 * slices + 1,
-                            7 * slices + 1}) {
+  for (const int k_tiles :
+       {1, slices, std::max(1, 2 * slices - 2), 2 * slices, 3 * slices, 4 * slices, 5 * slices + 1, 7 * slices + 1}) {
     const std::int64_t rows = k_tiles == 1 ? 2 * shape.block_rows() - 3 : shape.block_rows() + 5;
     cases.push_back(std::make_shared<Case>(rows, k_tiles, shape.tokens + 3, k_tiles == 4 * slices ? 6 : 1));
   }

@@ -97,7 +97,7 @@ Suspect sizes(DType dtype, int tile) {
     EpilogueReference gated;
     gated.gated = true;
     gated.function = ActivationFunction::silu;
-    trials.emplace_back(dtype, tile, 34, least, 3, gated);
+    trials.emplace_back(dtype, tile, 34, least, 4, gated);  // tokens are stored in pairs: each of one is the last
     trials.emplace_back(dtype, tile, 19, 1280, 2);
     if (shape.depth == 1) trials.emplace_back(dtype, tile, 8, 768, 1);  // slices of one tile and of two
     trials.emplace_back(dtype, tile, shape.block_rows() + 1, least, shape.tokens);
@@ -109,7 +109,8 @@ Suspect sizes(DType dtype, int tile) {
 
 /// Of all epilogues.
 Suspect epilogues(DType dtype, int tile) {
-  const Suspect first = sizes(dtype, tile), more = suspect(first.kernel, [=] {
+  const Suspect first = sizes(dtype, tile);
+  const Suspect more = suspect(first.kernel, [=] {
     std::vector<Trial> trials;
     const std::int64_t tokens = 5;
     using F = ActivationFunction;

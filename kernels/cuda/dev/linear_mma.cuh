@@ -264,16 +264,14 @@ struct LinearMma {
     }
   }
 
-  /// Likewise through shared memory, kFoldedSlices at a time. Between two phases the barriers of run()'s steps, of which
-  /// each phase has one at least, keep loads of the one's last slices from stores of the other's first.
+  /// Likewise through shared memory, kFoldedSlices at a time.
   __device__ void fold_rounds(bool first_phase) {
-    static_assert(kPhases == 1 || !kOwnX);
     // Addresses are not worth registers from one phase to the next.
     const int thread = ptx::recomputed(threadIdx.x);
     const int own_row = thread % 32 / 4, own_token = thread % 4 * 2;
 #pragma unroll
     for (int round = 0; round < kRounds; ++round) {
-      if (round > 0) __syncthreads();
+      if (!(first_phase && round == 0)) __syncthreads();
       const int place = slice_warp - round * kFoldedSlices;
       if (place >= 0 && place < kFoldedSlices) {
 #pragma unroll
