@@ -52,10 +52,9 @@ __device__ inline KeyRange visible_keys(const AttentionParams& p, const Sequence
 __device__ inline float base2_slope(const AttentionParams& p, int head) {
   return p.alibi_slopes != nullptr ? kLog2E * p.alibi_slopes[head] : 0.0f;
 }
-/// q k * score_scale into a score in base 2: capped, biased by ALiBi. `offset` is key minus query. Capped scores are
-/// c tanh - c: softmax forgets what all have in common.
+/// q k * score_scale into a score in base 2: capped, biased by ALiBi. `offset` is key minus query.
 __device__ inline float shape_score(const AttentionParams& p, float score, float slope, int offset) {
-  if (p.cap > 0.0f) score = __fmul_rn(-2.0f * p.cap, __fdividef(1.0f, 1.0f + ptx::exp2(score)));
+  if (p.cap > 0.0f) score = __fmaf_rn(-2.0f * p.cap, __fdividef(1.0f, 1.0f + ptx::exp2(score)), p.cap);  // c tanh
   if (p.alibi_slopes != nullptr) score = __fmaf_rn(slope, static_cast<float>(offset), score);
   return score;
 }
