@@ -126,7 +126,7 @@ void read_widened(DType dtype, Bytes stored, StoredCodes (&parts)[kMostParts]) {
 
 void read_scales(DType dtype, Bytes block, int sub, StoredCodes& result) {
   // As lane 0 of a tile of the CPU's, which takes the file's packed scales apart.
-  std::uint8_t header[64];
+  std::uint8_t header[128] = {};
   std::uint8_t entry[128];
   write_scales(dtype, block, sub, 0, header, entry);
   const auto two_scales = [&](int a, int b) {
@@ -141,12 +141,14 @@ void read_scales(DType dtype, Bytes block, int sub, StoredCodes& result) {
       result.d = load<std::uint16_t>(entry);
       result.d_min = load<std::uint16_t>(entry + 32);
       return;
-    case ScaleScheme::k:
+    case ScaleScheme::k: {
+      const SixBits both = read_six_bits(header, entry, sub, 0);
       result.d = load<std::uint16_t>(header);
       result.d_min = load<std::uint16_t>(header + 32);
-      result.scales[0] = entry[0];
-      result.minima[0] = entry[16];
+      result.scales[0] = both.scale;
+      result.minima[0] = both.minimum;
       return;
+    }
     case ScaleScheme::k16s:
       result.d = load<std::uint16_t>(header);
       return two_scales(signed_byte(entry[0]), signed_byte(entry[16]));

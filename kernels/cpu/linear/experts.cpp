@@ -14,6 +14,9 @@ namespace {
 
 static_assert(kExpertRowAlign % kActivationGroup == 0, "an expert's rows begin a group of activations");
 
+/// Experts have few rows or many: smaller tasks than one matrix would be cut into, so that workers end together.
+constexpr std::int64_t kTurnsAsOne = 4;
+
 /// The rows of one expert that has any.
 struct Turn {
   const CpuWeight* weight;
@@ -102,7 +105,7 @@ void cpu_expert_linear(CpuContext& context, const ExpertLinearArgs& args) {
   }
   if (turns.empty()) return;
   const std::int64_t units = (like.out_columns + kUnitColumns - 1) / kUnitColumns;
-  const std::int64_t task_units = units_per_task(context, units, chunks);
+  const std::int64_t task_units = units_per_task(context, units, std::max<std::int64_t>(chunks / kTurnsAsOne, 1));
   const std::int64_t chunk_tasks = (units + task_units - 1) / task_units;
   std::int64_t tasks = 0;
   for (Turn& turn : turns) {

@@ -90,6 +90,7 @@ struct BlockPlace {
   std::size_t payload;
   std::size_t header;
   std::size_t entry;
+  int index;  // in its group
 };
 
 BlockPlace block_place(const PackedFormat& format, std::int64_t blocks, std::int64_t block) {
@@ -100,7 +101,8 @@ BlockPlace block_place(const PackedFormat& format, std::int64_t blocks, std::int
   const std::size_t header = base + static_cast<std::size_t>(in_group * format.payload_bytes);
   return {base + static_cast<std::size_t>(index * format.payload_bytes), header,
           header + static_cast<std::size_t>(format.header_bytes + index / format.scale_blocks * format.scale_blocks *
-                                                                      format.block_scale_bytes)};
+                                                                      format.block_scale_bytes),
+          index};
 }
 
 float half_at(Bytes values, int lane) {
@@ -128,7 +130,9 @@ float code_value(const PackedFormat& format, int code) {
 }
 
 /// The operations and their order are those of dequantize_row, so the floats are the same bits.
-void widen_codes(const PackedFormat& format, const Codes codes, Bytes header, Bytes entry, int lane, float* out) {
+void widen_codes(const PackedFormat& format, const Codes codes, Bytes tile, const BlockPlace& place, int lane,
+                 float* out) {
+  const Bytes header = tile + place.header, entry = tile + place.entry;
   for (int k = 0; k < kBlockColumns; ++k) {
     const int h = k / 16;
     const float code = code_value(format, codes[k]);
@@ -140,8 +144,9 @@ void widen_codes(const PackedFormat& format, const Codes codes, Bytes header, By
         out[k] = code * half_at(entry, lane) + half_at(entry + 32, lane);
         break;
       case ScaleScheme::k: {
-        const float step = half_at(header, lane) * static_cast<float>(entry[lane]);
-        const float offset = half_at(header + 32, lane) * static_cast<float>(entry[16 + lane]);
+        const SixBits both = read_six_bits(header, entry, place.index, lane);
+        const float step = half_at(header, lane) * static_cast<float>(both.scale);
+        const float offset = half_at(header + 32, lane) * static_cast<float>(both.minimum);
         out[k] = step * code - offset;
         break;
       }
@@ -281,7 +286,7 @@ void decode_lane(DType dtype, const std::byte* tile, std::int64_t columns, int l
     Codes codes;
     const BlockPlace place = block_place(format, blocks, b);
     read_packed_codes(format.bits, bytes + place.payload, lane, codes);
-    widen_codes(format, codes, bytes + place.header, bytes + place.entry, lane, out + b * kBlockColumns);
+    widen_codes(format, codes, bytes, place, lane, out + b * kBlockColumns);
   }
 }
 
@@ -301,7 +306,7 @@ void decode_tile(DType dtype, const std::byte* tile, std::int64_t columns, float
       Codes codes;
       float values[kBlockColumns];
       read_packed_codes(format.bits, bytes + place.payload, lane, codes);
-      widen_codes(format, codes, bytes + place.header, bytes + place.entry, lane, values);
+      widen_codes(format, codes, bytes, place, lane, values);
       for (int k = 0; k < kBlockColumns; ++k) to[k * kTileRows + lane] = values[k];
     }
   }

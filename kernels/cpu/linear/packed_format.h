@@ -36,7 +36,8 @@ enum class ScaleScheme : std::uint8_t {
   none,
   d,        // f16 d
   dm,       // f16 d, f16 m
-  k,        // header f16 d, f16 dmin; entry u8 scale, u8 minimum
+  k,        // header f16 d, f16 dmin, u32 whose bits 4i … 4i+3 are the upper two of entry i's scale and minimum;
+            // entry u8 (the lower four bits of the scale | of the minimum << 4)
   k16s,     // header f16 d; entry i8 scale of columns 0-15, i8 scale of columns 16-31
   k16dm,    // header f16 d, f16 dmin; entry u8 (scale | minimum << 4) of columns 0-15, the same of columns 16-31
   k32s,     // header f16 d; entry i8 scale
@@ -46,6 +47,9 @@ enum class ScaleScheme : std::uint8_t {
   e8,       // u8 exponent: 2^(e - 128)
   super_d,  // header f16 d; no entries
 };
+
+/// Where the u32s of ScaleScheme::k are in a header.
+inline constexpr int kUpperBitsAt = 64;
 
 /// What codes that are indices find: kIq4Values, kMxfp4Values, or a WideTable.
 enum class CodeTable : std::uint8_t { none, iq4, mxfp4, nf4, fp4 };
@@ -90,9 +94,9 @@ constexpr PackedFormat packed_format(DType dtype) {
     case DType::q3_k:
       return {192, 3, 2, ScaleScheme::k16s, 32, 32, CodeTable::none};
     case DType::q4_k:
-      return {256, 4, -1, ScaleScheme::k, 64, 32, CodeTable::none};
+      return {256, 4, -1, ScaleScheme::k, 128, 16, CodeTable::none};
     case DType::q5_k:
-      return {320, 5, -1, ScaleScheme::k, 64, 32, CodeTable::none};
+      return {320, 5, -1, ScaleScheme::k, 128, 16, CodeTable::none};
     case DType::q6_k:
       return {384, 6, 5, ScaleScheme::k16s, 32, 32, CodeTable::none};
     case DType::iq4_nl:

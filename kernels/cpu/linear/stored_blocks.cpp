@@ -143,8 +143,10 @@ void write_scales(DType dtype, Bytes block, int sub, int lane, std::uint8_t* hea
       unpack_k_scales(block + 4, scales, minima);
       copy_half(header, lane, block);
       copy_half(header + 32, lane, block + 2);
-      entry[lane] = scales[sub];
-      entry[16 + lane] = minima[sub];
+      entry[lane] = static_cast<std::uint8_t>((scales[sub] & 15) | ((minima[sub] & 15) << 4));
+      const int upper = (scales[sub] >> 4) | ((minima[sub] >> 4) << 2);
+      std::uint8_t& both = header[kUpperBitsAt + 4 * lane + sub / 2];
+      both = static_cast<std::uint8_t>(both | (upper << (4 * (sub % 2))));
       return;
     }
     case DType::q6_k:
@@ -175,6 +177,11 @@ void write_scales(DType dtype, Bytes block, int sub, int lane, std::uint8_t* hea
       entry[64 + lane] = block[kGroupZeroAt];
       return;
   }
+}
+
+SixBits read_six_bits(const std::uint8_t* header, const std::uint8_t* entry, int sub, int lane) {
+  const int upper = header[kUpperBitsAt + 4 * lane + sub / 2] >> (4 * (sub % 2));
+  return {(entry[lane] & 15) | ((upper & 3) << 4), (entry[lane] >> 4) | ((upper & 12) << 2)};
 }
 
 }  // namespace inferd

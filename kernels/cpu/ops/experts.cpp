@@ -5,6 +5,7 @@
 #include "base/check.h"
 #include "kernels/cpu/cpu_ops.h"
 #include "kernels/cpu/ops/for_rows.h"
+#include "kernels/cpu/ops/level_table.h"
 
 namespace inferd {
 namespace {
@@ -68,23 +69,25 @@ void cpu_route(CpuContext& context, const RouteArgs& args) {
 }
 
 void cpu_combine_experts(CpuContext& context, const CombineExpertsArgs& args) {
-  const std::int64_t columns = args.x.dim(1), top_k = args.plan->places.dim(1);
-  for_rows(context.pool, args.x.dim(0), [&](std::int64_t token, int worker) {
-    float* sums = context.scratch(worker);
-    std::fill_n(sums, columns, 0.0f);
-    const auto add = [&](const Tensor& rows, std::int64_t row, float factor) {
-      const float* from = rows.as<const float>() + row * rows.row_stride;
-      for (std::int64_t c = 0; c < columns; ++c) sums[c] += factor * from[c];
-    };
-    for (std::int64_t k = token * top_k; k < (token + 1) * top_k; ++k) {
-      add(args.product, args.plan->places.as<const std::int32_t>()[k], args.plan->weights.as<const float>()[k]);
+  const std::int64_t top_k = args.plan->places.dim(1);
+  INFERD_CHECK(top_k <= kMaxExpertsPerToken);
+  const auto row_of = [](const Tensor& tensor, std::int64_t row) {
+    return tensor.as<const float>() + row * tensor.row_stride;
+  };
+  const auto add_weighted = row_kernels(context.level).add_weighted;
+  for_rows(context.pool, args.x.dim(0), [&](std::int64_t token, int) {
+    const float* rows[kMaxExpertsPerToken + 1];
+    float weights[kMaxExpertsPerToken + 1];
+    int count = 0;
+    for (std::int64_t k = token * top_k; k < (token + 1) * top_k; ++k, ++count) {
+      rows[count] = row_of(args.product, args.plan->places.as<const std::int32_t>()[k]);
+      weights[count] = args.plan->weights.as<const float>()[k];
     }
     if (args.shared) {
-      const float gate = args.gate.as<const float>()[token * args.gate.row_stride];
-      add(args.shared, token, 1.0f / (1.0f + std::exp(-gate)));
+      rows[count] = row_of(args.shared, token);
+      weights[count++] = 1.0f / (1.0f + std::exp(-*row_of(args.gate, token)));
     }
-    float* x = args.x.as<float>() + token * args.x.row_stride;
-    for (std::int64_t c = 0; c < columns; ++c) x[c] += sums[c];
+    add_weighted(rows, weights, count, args.x.dim(1), args.x.as<float>() + token * args.x.row_stride);
   });
 }
 

@@ -97,6 +97,8 @@ struct RowKernels {
   /// out[j] = sum over r of s[r] * b[r * stride + j], r ascending.
   void (*expand)(const float* s, const float* b, std::int64_t stride, std::int64_t rank, std::int64_t columns,
                  float* out);
+  /// x[j] += sum of weights[i] * rows[i][j], i ascending.
+  void (*add_weighted)(const float* const* rows, const float* weights, int count, std::int64_t columns, float* x);
   void (*exp)(const float* x, std::int64_t count, float* out);  // for tests: the exponential attention uses
 };
 

@@ -144,8 +144,12 @@ INFERD_ALWAYS_INLINE BlockScales load_scales(const std::byte* scales, int index,
     s.w0 = load_f16(entry);
     s.m0 = load_f16(entry + 32);
   } else if constexpr (kPacked.scheme == ScaleScheme::k) {
-    s.w0 = load_f16(super) * to_float(load_u8(entry));
-    s.m0 = zero_f() - load_f16(super + 32) * to_float(load_u8(entry + 16));
+    const vi lower = load_u8(entry);
+    const vi upper = shift_right_by(load_ints(scales + kUpperBitsAt + part * kLanes * 4), 4 * index);
+    const vi scale = or_i(and_i(lower, 15), and_i(shift_left<4>(upper), 0x30));
+    const vi minimum = or_i(shift_right<4>(lower), and_i(shift_left<2>(upper), 0x30));
+    s.w0 = load_f16(super) * to_float(scale);
+    s.m0 = zero_f() - load_f16(super + 32) * to_float(minimum);
   } else if constexpr (kPacked.scheme == ScaleScheme::k16s) {
     const vf d = load_f16(super);
     s.w0 = d * to_float(load_i8(entry));

@@ -68,6 +68,9 @@ template <int n>
 INFERD_ALWAYS_INLINE vi shift_left(vi x) {
   return _mm512_slli_epi32(x, n);
 }
+INFERD_ALWAYS_INLINE vi shift_right_by(vi x, int n) { return _mm512_srl_epi32(x, _mm_cvtsi32_si128(n)); }
+INFERD_ALWAYS_INLINE vi load_ints(const void* at) { return _mm512_loadu_si512(at); }
+INFERD_ALWAYS_INLINE vi or_i(vi a, vi b) { return _mm512_or_si512(a, b); }
 INFERD_ALWAYS_INLINE vi zero_i() { return _mm512_setzero_si512(); }
 INFERD_ALWAYS_INLINE vi splat_i(std::int32_t x) { return _mm512_set1_epi32(x); }
 INFERD_ALWAYS_INLINE vi add_i(vi a, vi b) { return _mm512_add_epi32(a, b); }
@@ -127,6 +130,9 @@ template <int n>
 INFERD_ALWAYS_INLINE vi shift_left(vi x) {
   return _mm256_slli_epi32(x, n);
 }
+INFERD_ALWAYS_INLINE vi shift_right_by(vi x, int n) { return _mm256_srl_epi32(x, _mm_cvtsi32_si128(n)); }
+INFERD_ALWAYS_INLINE vi load_ints(const void* at) { return _mm256_loadu_si256(static_cast<const __m256i*>(at)); }
+INFERD_ALWAYS_INLINE vi or_i(vi a, vi b) { return _mm256_or_si256(a, b); }
 INFERD_ALWAYS_INLINE vi zero_i() { return _mm256_setzero_si256(); }
 INFERD_ALWAYS_INLINE vi splat_i(std::int32_t x) { return _mm256_set1_epi32(x); }
 INFERD_ALWAYS_INLINE vi add_i(vi a, vi b) { return _mm256_add_epi32(a, b); }
@@ -200,6 +206,9 @@ template <int n>
 INFERD_ALWAYS_INLINE vi shift_left(vi x) {
   return x << n;
 }
+INFERD_ALWAYS_INLINE vi shift_right_by(vi x, int n) { return x >> n; }
+INFERD_ALWAYS_INLINE vi load_ints(const void* at) { return load_any<vi>(at); }
+INFERD_ALWAYS_INLINE vi or_i(vi a, vi b) { return a | b; }
 INFERD_ALWAYS_INLINE vi zero_i() { return vi{}; }
 INFERD_ALWAYS_INLINE vi splat_i(std::int32_t x) { return vi{x, x, x, x}; }
 INFERD_ALWAYS_INLINE vi add_i(vi a, vi b) { return a + b; }

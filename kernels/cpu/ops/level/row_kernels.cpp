@@ -167,6 +167,14 @@ void expand(const float* s, const float* b, std::int64_t stride, std::int64_t ra
   if (at < columns) stretch(at, static_cast<int>(columns - at));
 }
 
+void add_weighted(const float* const* rows, const float* weights, int count, std::int64_t columns, float* x) {
+  for_row(x, columns, [&](Vec v, std::int64_t at, int lanes) {
+    Vec sum = v_set(0.0f);
+    for (int i = 0; i < count; ++i) sum = v_fma(v_set(weights[i]), load_lanes(rows[i] + at, lanes), sum);
+    store_lanes(x + at, v_add(v, sum), lanes);
+  });
+}
+
 void exp_row(const float* x, std::int64_t count, float* out) {
   for_row(x, count, [&](Vec v, std::int64_t at, int lanes) { store_lanes(out + at, v_exp(v), lanes); });
 }
@@ -175,8 +183,8 @@ void exp_row(const float* x, std::int64_t count, float* out) {
 
 namespace INFERD_LEVEL {
 extern const RowKernels kRowKernels;
-const RowKernels kRowKernels = {rms_norm,       layer_norm, qkv_post, attention_tile,
-                                merge_partials, shrink,     expand,   exp_row};
+const RowKernels kRowKernels = {rms_norm, layer_norm, qkv_post,     attention_tile, merge_partials,
+                                shrink,   expand,     add_weighted, exp_row};
 }  // namespace INFERD_LEVEL
 
 }  // namespace inferd
