@@ -94,7 +94,7 @@ extern "C" __global__ void __launch_bounds__(1024) route_rows(const __grid_const
   __shared__ int counts[kMostExperts], starts[kMostExperts], first_tiles[kMostExperts];
   __shared__ int all_rows, all_tiles;
   const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp = thread / 32;
-  for (int expert = warp; expert < p.num_experts; expert += kWarps) {
+  for (int expert = warp; expert < p.num_experts; expert += kWarps) {  // its picks
     int count = 0, first = 0;
 #pragma unroll 1
     do {
@@ -107,6 +107,7 @@ extern "C" __global__ void __launch_bounds__(1024) route_rows(const __grid_const
   __syncthreads();
   if (warp == 0) {
     int rows = 0, tiles = 0;
+#pragma unroll 1
     for (int first = 0; first < p.num_experts; first += 32) {
       const int expert = first + lane;
       const int count = expert < p.num_experts ? counts[expert] : 0;
@@ -159,15 +160,17 @@ extern "C" __global__ void __launch_bounds__(1024) route_rows(const __grid_const
 
 namespace {
 
-/// Copies a row of a plane that both have; `bytes` is a multiple of 16, or of 4 with Word = unsigned.
-template <typename Word>
+/// Copies a row of a plane that both have; `bytes` is a multiple of 16.
 __device__ void copy_row(void* to, const void* from, std::int64_t to_row, std::int64_t from_row, std::int64_t bytes) {
   if (to == nullptr) return;
-  const auto* source = reinterpret_cast<const Word*>(static_cast<const std::byte*>(from) + from_row * bytes);
-  auto* target = reinterpret_cast<Word*>(static_cast<std::byte*>(to) + to_row * bytes);
-  const int words = static_cast<int>(bytes / static_cast<std::int64_t>(sizeof(Word)));
+  const auto* source = reinterpret_cast<const uint4*>(static_cast<const std::byte*>(from) + from_row * bytes);
+  auto* target = reinterpret_cast<uint4*>(static_cast<std::byte*>(to) + to_row * bytes);
+  const int words = static_cast<int>(bytes / 16);
 #pragma unroll 1
   for (int i = static_cast<int>(threadIdx.x); i < words; i += 128) target[i] = source[i];
+}
+__device__ void copy_scale(float* to, const float* from, std::int64_t to_row, std::int64_t from_row) {
+  if (to != nullptr && threadIdx.x == 0) to[to_row] = from[from_row];
 }
 
 }  // namespace
@@ -175,13 +178,13 @@ __device__ void copy_row(void* to, const void* from, std::int64_t to_row, std::i
 extern "C" __global__ void __launch_bounds__(128) gather_activation(const __grid_constant__ GatherActivationParams p) {
   const std::int64_t row = blockIdx.x, from = p.rows[row], stride = p.out.stride;
   if (from < 0) return;
-  copy_row<uint4>(p.out.f32, p.x.f32, row, from, 4 * stride);
-  copy_row<uint4>(p.out.bf16, p.x.bf16, row, from, 2 * stride);
-  copy_row<uint4>(p.out.f16, p.x.f16, row, from, 2 * stride);
-  copy_row<unsigned>(p.out.f16_scale, p.x.f16_scale, row, from, 4);
-  copy_row<uint4>(p.out.f16_sums, p.x.f16_sums, row, from, stride / 4);
-  copy_row<uint4>(p.out.int8, p.x.int8, row, from, stride);
-  copy_row<unsigned>(p.out.int8_scale, p.x.int8_scale, row, from, 4);
+  copy_row(p.out.f32, p.x.f32, row, from, 4 * stride);
+  copy_row(p.out.bf16, p.x.bf16, row, from, 2 * stride);
+  copy_row(p.out.f16, p.x.f16, row, from, 2 * stride);
+  copy_scale(p.out.f16_scale, p.x.f16_scale, row, from);
+  copy_row(p.out.f16_sums, p.x.f16_sums, row, from, stride / 4);
+  copy_row(p.out.int8, p.x.int8, row, from, stride);
+  copy_scale(p.out.int8_scale, p.x.int8_scale, row, from);
 }
 
 extern "C" __global__ void __launch_bounds__(256) combine_experts(const __grid_constant__ CombineExpertsParams p) {

@@ -60,9 +60,8 @@ struct HostPlan {
             std::distance(expected[t].begin(), expected[t].find(static_cast<std::int32_t>(e))));
         const std::size_t i = t * top_k + rank;
         if (experts[i] != static_cast<std::int32_t>(e)) return "an expert";
-        if (std::fabs(double{weights[i]} - expected[t].at(experts[i])) > tolerance * expected[t].at(experts[i])) {
-          return "a weight";
-        }
+        const double weight = expected[t].at(experts[i]);
+        if (!(std::fabs(double{weights[i]} - weight) <= tolerance * weight)) return "a weight";  // nor a NaN
         if (places[i] != row || tokens[static_cast<std::size_t>(row)] != static_cast<std::int32_t>(t)) return "a row";
         ++row;
       }

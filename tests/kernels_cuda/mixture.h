@@ -1,4 +1,4 @@
-// Mixtures of experts in a simulator's memory: plans, and products grouped by them.
+// Products of mixtures of experts in a simulator's memory.
 #pragma once
 
 #include <algorithm>
@@ -6,41 +6,13 @@
 #include <vector>
 
 #include "kernels/cuda/experts.h"
-#include "tests/kernels/expert_reference.h"
+#include "tests/kernels_cuda/expert_plan.h"
 #include "tests/kernels_cuda/linear_check.h"
 #include "tests/kernels_cuda/linear_reference.h"
 
 namespace inferd::cuda::test {
 
 using inferd::testing::HostPlan;
-
-struct SimPlan {
-  SimPlan(SimLauncher& simulator, std::int64_t tokens, std::int64_t top_k, std::int64_t experts) : sim(simulator) {
-    const std::int64_t rows = expert_rows(tokens, top_k, experts);
-    view.starts = sim.output(DType::i32, {experts}, "starts");
-    view.counts = sim.output(DType::i32, {experts}, "counts");
-    view.tokens = sim.output(DType::i32, {rows}, "tokens");
-    view.experts = sim.output(DType::i32, {tokens, top_k}, "experts");
-    view.places = sim.output(DType::i32, {tokens, top_k}, "places");
-    view.weights = sim.output(DType::f32, {tokens, top_k}, "weights");
-    view.tiles = sim.output(DType::i32, {rows, 4}, "tiles");
-  }
-  HostPlan host() {
-    const auto fetch = [&](const Tensor& tensor) {
-      return sim.get<std::int32_t>(tensor.data, static_cast<std::size_t>(tensor.elements()));
-    };
-    HostPlan plan;
-    plan.starts = fetch(view.starts);
-    plan.counts = fetch(view.counts);
-    plan.tokens = fetch(view.tokens);
-    plan.experts = fetch(view.experts);
-    plan.places = fetch(view.places);
-    plan.weights = sim.get<float>(view.weights.data, plan.experts.size());
-    return plan;
-  }
-  SimLauncher& sim;
-  ExpertPlan view;
-};
 
 /// Tokens that experts of one format compute: grouped, against fp64 of the rows as they are rounded. Weights have
 /// `rows` rows, gated ones gates and ups together.

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <numeric>
 
@@ -42,7 +43,7 @@ struct Got {
 struct Setting {
   int arch = 80;
   int schedules = 6;
-  int pad = 0;  // floats between rows
+  int pad = 0;  // floats between rows; memory ends with the last one
   bool logprobs = true;
 };
 
@@ -57,8 +58,8 @@ inline std::vector<Got> sample(const Setting& setting, const std::vector<std::ve
   std::vector<int> slots;
   for (int r = 0; r < count; ++r) {
     const Ask& ask = asks[static_cast<std::size_t>(r)];
+    logits.resize(static_cast<std::size_t>(r) * static_cast<std::size_t>(stride), std::nanf(""));
     logits.insert(logits.end(), rows[static_cast<std::size_t>(r)].begin(), rows[static_cast<std::size_t>(r)].end());
-    logits.insert(logits.end(), static_cast<std::size_t>(setting.pad), std::nanf(""));
     slots.push_back(count - 1 - r);
     SampleRules& rule = rules[static_cast<std::size_t>(slots.back())];
     rule.seed = static_cast<std::uint64_t>(ask.params.seed);
@@ -127,6 +128,9 @@ inline std::vector<Got> sample(const Setting& setting, const std::vector<std::ve
   return all;
 }
 
+/// A temperature at which integer logits have powers of two for weights, exactly.
+inline constexpr float kBinary = 1.44269504088896341f;
+
 /// The draw by its definition, in fp64. `gap`: how far, relative to the whole, the nearest border is.
 /// `miss`: how much of the whole lies between the draw and `other`.
 inline int reference_draw(const std::vector<float>& row, const SamplingParams& params, std::int64_t position, int other,
@@ -139,7 +143,10 @@ inline int reference_draw(const std::vector<float>& row, const SamplingParams& p
   const double max = logit(order[0]);
   *gap = 1.0, *miss = 1.0;
   if (!(params.temperature > 0.0f)) return order[0];
-  const auto weight = [&](int id) { return std::exp((logit(id) - max) / params.temperature); };
+  const auto weight = [&](int id) {
+    const double below = logit(id) - max;
+    return params.temperature == kBinary ? std::exp2(below) : std::exp(below / params.temperature);
+  };
   if (params.top_k > 0 && order.size() > static_cast<std::size_t>(params.top_k)) {
     order.resize(static_cast<std::size_t>(params.top_k));
   }
@@ -208,7 +215,8 @@ struct Tally {
 // Weights are off by 2^-22 and by 2^-22 of their exponent; 2^-42 of the best is cut off each.
 inline constexpr double kRounding = 4e-6;
 
-/// Checks one row's answer against fp64 and the host.
+/// Checks one row's answer against fp64 and the host. Without rounding the kernel must be exact; the host's weights are
+/// not always.
 inline void check(const std::vector<float>& row, const Ask& ask, const Got& got, Tally* tally,
                   double rounding = kRounding) {
   CAPTURE(row.size(), ask.params.temperature, ask.params.top_k, ask.params.top_p, ask.params.min_p, ask.params.seed,
@@ -220,7 +228,7 @@ inline void check(const std::vector<float>& row, const Ask& ask, const Got& got,
   const std::vector<float> ruled = changed(row, ask);
   const int expected = reference_draw(ruled, ask.params, ask.position, got.token, &gap, &miss);
   ++tally->rows;
-  const bool decided = gap > rounding;
+  const bool exact = rounding == 0.0, decided = exact || gap > rounding;
   if (decided) {
     HOLDS(got.token == expected);
   } else {
@@ -244,13 +252,20 @@ inline void check(const std::vector<float>& row, const Ask& ask, const Got& got,
                           .position = ask.position,
                           .top_logprobs = ask.top_logprobs};
   HOLDS(host.sample(input, &event) == SampleResult::token);
-  if (decided) HOLDS(got.token == event.token);
+  if (decided && !exact) HOLDS(got.token == event.token);
   if (ask.top_logprobs >= 0) {
-    if (decided) HOLDS(std::fabs(got.logprob - event.logprob) < 2e-6 + 2e-7 * std::fabs(event.logprob));
+    const double max = double{*std::max_element(row.begin(), row.end())};
+    double sum = 0;
+    for (const float logit : row) sum += std::exp(double{logit} - max);
+    const auto is_logprob = [&](float found, TokenId token) {
+      const double expected = double{row[static_cast<std::size_t>(token)]} - max - std::log(sum);
+      return std::fabs(double{found} - expected) <= 2e-6 + 2e-7 * std::fabs(expected);
+    };
+    HOLDS(is_logprob(got.logprob, got.token));
     HOLDS(got.top.size() == event.top.size());
     for (std::size_t i = 0; i < got.top.size(); ++i) {
       HOLDS(got.top[i].token == event.top[i].token);
-      HOLDS(std::fabs(got.top[i].logprob - event.top[i].logprob) < 2e-6 + 2e-7 * std::fabs(event.top[i].logprob));
+      HOLDS(is_logprob(got.top[i].logprob, got.top[i].token));
     }
   }
   if (!has_penalties(ask.params)) return;
@@ -312,7 +327,7 @@ inline void add_rows_of_each_rule(Shape shape, int vocab, std::uint32_t* seed, s
   add(2.0f, 1100, 0.95f, 0.001f);
 }
 
-/// Rows with biases, bans and penalties; the last two leave one token, unknown and known to the counts.
+/// Rows with biases, bans and penalties; the last three leave one token, unknown and known to the counts.
 inline void add_ruled_rows(std::vector<std::vector<float>>* rows, std::vector<Ask>* asks) {
   for (int r = 0; r < 10; ++r) {
     Ask ask = ask_for(r % 3 == 0 ? 0.0f : 0.9f, r % 2 * 30, r % 4 == 1 ? 0.9f : 1.0f, 0.0f, 100 + r);
@@ -336,14 +351,82 @@ inline void add_ruled_rows(std::vector<std::vector<float>>* rows, std::vector<As
     asks->push_back(ask);
   }
   // One token is left, known and unknown to the counts, with its raw log-probability.
-  for (const bool is_known : {false, true}) {
+  for (const int known : {0, 1, 2}) {
     Ask ask = ask_for(1.0f, 0, 1.0f, 0.0f, 5);
     for (int id = 0; id < 1499; ++id) ask.params.logit_bias.push_back({id, -100.0f});
     ask.params.logit_bias.push_back({1499, -60.0f});
     ask.params.presence_penalty = 1.0f;
-    if (is_known) ask.counts = {{3, 1}, {1499, 7}};
+    if (known == 1) ask.counts = {{3, 1}, {1499, 7}};
+    if (known == 2) ask.counts = {{1499, 7}};
     rows->push_back(logits_of(Shape::spread, 1500, 77));
     asks->push_back(ask);
+  }
+}
+
+/// A row of which many tokens have a bias, are banned and have been seen, each in another order, so that other threads
+/// look at them.
+inline void add_contested_row(std::vector<std::vector<float>>* rows, std::vector<Ask>* asks) {
+  constexpr int kVocab = 1500, kBiases = 1100, kBanned = 1050, kCounts = 1200;
+  Ask ask = ask_for(0.9f, 0, 1.0f, 0.0f, 9);
+  for (int i = 0; i < kBiases; ++i) ask.params.logit_bias.push_back({i * 7 % kVocab, 0.5f});
+  for (int i = 0; i < kBanned; ++i) ask.banned.push_back((i * 11 + 700) % kVocab);
+  ask.params.presence_penalty = 0.5f;
+  for (int i = 0; i < kCounts; ++i) ask.counts.push_back({(i * 13 + 400) % kVocab, i % 3});
+  rows->push_back(logits_of(Shape::spread, kVocab, 55));
+  asks->push_back(ask);
+}
+
+/// A request whose draw is the last token that is left, if all weigh about the same.
+inline Ask ask_for_last(float temperature, int top_k, float top_p) {
+  Ask ask = ask_for(temperature, top_k, top_p, 0.0f, 0);
+  ask.top_logprobs = 20;
+  while (uniform_draw(static_cast<std::uint64_t>(ask.params.seed), 0) < 0.9998) ++ask.params.seed;
+  return ask;
+}
+
+/// So many tokens after each other have this logit.
+struct Level {
+  int tokens;
+  float logit;
+};
+inline std::vector<float> levels(int vocab, float behind, std::initializer_list<Level> all) {
+  std::vector<float> row;
+  for (const Level& level : all) row.insert(row.end(), static_cast<std::size_t>(level.tokens), level.logit);
+  row.resize(static_cast<std::size_t>(vocab), behind);
+  return row;
+}
+
+/// Rows whose sums of weights end exactly where top_p does, or nearly: in lists and in what is too long for one.
+inline void add_exact_rows(std::vector<std::vector<float>>* rows, std::vector<Ask>* asks) {
+  const auto add = [&](float top_p, std::initializer_list<Level> all) {
+    rows->push_back(levels(3001, -60.0f, all));
+    asks->push_back(ask_for_last(kBinary, 0, top_p));
+  };
+  // A level weighs 1; the border is behind a level.
+  add(0.5f, {{1, 0.0f}, {2, -1.0f}, {4, -2.0f}, {8, -3.0f}, {16, -4.0f}, {32, -5.0f}});
+  add(0.75f, {{1, 0.0f}, {2, -1.0f}, {4, -2.0f}, {8, -3.0f}});
+  // 1, 0.5 and 0.5, where a carry too many of each token would end in the second level.
+  add(0.8125f, {{1, 0.0f}, {256, -9.0f}, {512, -10.0f}});
+  // 2048 tokens of a bin weigh 2 beside 2 more: half of them are kept.
+  add(0.75f, {{1, 0.0f}, {2, -1.0f}, {2048, -10.0f}});
+}
+
+/// Rows of nearly equal weights of which top_k ends behind a level of a bin, behind the first of a segment's or a
+/// warp's tokens, or with the last token of a list.
+inline void add_counted_rows(std::vector<std::vector<float>>* rows, std::vector<Ask>* asks) {
+  const auto add = [&](int top_k, std::initializer_list<Level> all) {
+    rows->push_back(levels(3001, -1e6f, all));
+    asks->push_back(ask_for_last(1e3f, top_k, 1.0f));
+  };
+  add(1301, {{1, 8.0f}, {1300, -2.0f}, {1200, -2.0078125f}});  // apart in the middle bits of their order
+  add(1300, {{1, 8.0f}, {1300, -2.0f}, {1200, -2.0078125f}});
+  add(1301, {{1, 8.0f}, {1300, -2.0f}, {1200, -2.0000002f}});  // in the last bit
+  add(1301, {{1, 7.52f}, {1300, 0.001f}, {1200, -0.001f}});    // in the first
+  for (const int top_k : {1023, 1024, 1025, 1153}) {
+    add(top_k, {{3001, 1.0f}});
+    rows->push_back(normals(3001, 77));
+    std::sort(rows->back().begin(), rows->back().end(), std::greater<>());
+    asks->push_back(ask_for_last(1e3f, top_k, 1.0f));
   }
 }
 

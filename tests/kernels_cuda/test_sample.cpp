@@ -37,6 +37,31 @@ TEST_CASE("sample applies biases, bans and penalties as the host does, and count
   CHECK(tally.skipped == 0);
 }
 
+TEST_CASE("sample lets rules change a row one after another, whoever looks at a token") {
+  Tally tally;
+  for (const int arch : built_archs()) {
+    std::vector<std::vector<float>> rows;
+    std::vector<Ask> asks;
+    add_contested_row(&rows, &asks);
+    check_all({.arch = arch}, rows, asks, &tally);
+  }
+  CHECK(tally.skipped == 0);
+}
+
+TEST_CASE("sample keeps what top_p and top_k keep, to a token") {
+  Tally tally;
+  for (const int arch : built_archs()) {
+    std::vector<std::vector<float>> rows;
+    std::vector<Ask> asks;
+    add_exact_rows(&rows, &asks);
+    check_all({.arch = arch, .schedules = 1}, rows, asks, &tally, 0.0);
+    rows.clear(), asks.clear();
+    add_counted_rows(&rows, &asks);
+    check_all({.arch = arch, .schedules = 1}, rows, asks, &tally);
+  }
+  CHECK(tally.skipped == 0);
+}
+
 TEST_CASE("sample says which rows cannot be drawn from, and leaves padding and others alone") {
   for (const int arch : built_archs()) {
     std::vector<std::vector<float>> rows(6, logits_of(Shape::spread, 300, 3));

@@ -1,5 +1,6 @@
 // Faults put into the sampling kernels, one at a time, against rows that reach all of their code.
 #include <cstring>
+#include <functional>
 
 #include "tests/kernels_cuda/sample_case.h"
 
@@ -15,11 +16,6 @@ struct Call {
   std::vector<Ask> asks;
   double rounding = kRounding;
   std::vector<Got> good = {};
-
-  void add(Shape shape, int vocab, std::uint32_t seed, const Ask& ask) {
-    rows.push_back(logits_of(shape, vocab, seed));
-    asks.push_back(ask);
-  }
 };
 
 bool same_bits(float a, float b) { return std::memcmp(&a, &b, sizeof a) == 0; }
@@ -53,75 +49,127 @@ bool is_right(Call& call) {
   return true;
 }
 
-/// Loops over tokens have copies for rows that are aligned and others, and for all but the last 128 of a segment.
-struct Row {
-  Shape shape;
-  int vocab, pad;
-};
-constexpr Row kRows[] = {{Shape::spread, 129, 0},   {Shape::stepped, 129, 3}, {Shape::spread, 2635, 0},
-                         {Shape::stepped, 2635, 1}, {Shape::flat, 2635, 1},   {Shape::peaked, 2635, 1},
-                         {Shape::flat, 1281, 3},    {Shape::spread, 1281, 0}};
-
 double rounding_of(Shape shape) { return shape == Shape::flat ? 1e-12 : kRounding; }
 
-/// Every way to draw.
-std::vector<Call> draws() {
+/// Loops over tokens have copies for rows that are aligned and others, for one and for two warps' worth of tokens, and
+/// for each of four neighbours. Calls `use` for rows that end in each, whose memory ends there too.
+void for_each_end(const std::function<void(int vocab, int pad)>& use) {
+  for (int vocab = 1; vocab <= 4; ++vocab) {
+    for (const int turns : {1152, 1280}) {
+      const int to_aligned = 4 - vocab % 4;
+      use(turns + vocab, to_aligned);
+      use(turns + vocab, to_aligned == 1 ? 2 : 1);
+    }
+  }
+}
+
+class Calls {
+ public:
+  explicit Calls(bool logprobs) : logprobs_(logprobs) {}
+
+  void add(std::vector<std::vector<float>> rows, std::vector<Ask> asks, double rounding = kRounding, int pad = 0,
+           int schedules = 1) {
+    const Setting setting{.arch = mutant_arch(), .schedules = schedules, .pad = pad, .logprobs = logprobs_};
+    for (Ask& ask : asks) {
+      if (!logprobs_) ask.top_logprobs = -1;
+    }
+    all.push_back({setting, std::move(rows), std::move(asks), rounding});
+  }
+  void add(Shape shape, int vocab, const Ask& ask, int pad = 0) {
+    add({logits_of(shape, vocab, 12)}, {ask}, rounding_of(shape), pad);
+  }
+  /// What adds rows and requests.
+  template <typename Add>
+  void add_all(const Add& adds, double rounding = kRounding, int schedules = 1) {
+    std::vector<std::vector<float>> rows;
+    std::vector<Ask> asks;
+    adds(&rows, &asks);
+    add(std::move(rows), std::move(asks), rounding, 0, schedules);
+  }
+
   std::vector<Call> all;
-  const int arch = mutant_arch();
+
+ private:
+  bool logprobs_;
+};
+
+/// Every way to draw, the cheapest calls first.
+std::vector<Call> draws() {
+  Calls calls(false);
+  for_each_end([&](int vocab, int pad) {
+    calls.add(Shape::spread, vocab, ask_for_last(1.0f, 20, 1.0f), pad);
+    calls.add(Shape::spread, vocab, ask_for_last(1.3f, 0, 0.9f), pad);
+    Ask ask = ask_for_last(1.0f, 0, 1.0f);
+    ask.params.logit_bias = {{vocab - 1, 1.0f}};
+    calls.add(Shape::spread, vocab, ask, pad);
+    calls.add(Shape::spread, vocab, ask_for_last(2.0f, 1100, 0.95f), pad);
+    calls.add(Shape::flat, vocab, ask_for_last(1.0f, 0, 0.97f), pad);
+  });
+  for (const int vocab : {1024, 2048}) {
+    for (const Shape shape : {Shape::flat, Shape::stepped}) {
+      calls.add(shape, vocab, ask_for_last(1.0f, 0, 1.0f));
+      calls.add(shape, vocab, ask_for_last(1.0f, 1024, 0.5f));
+    }
+  }
+  calls.add_all(add_exact_rows, 0.0);
+  calls.add_all(add_counted_rows);
+  calls.add_all(add_contested_row, kRounding, 6);
   std::uint32_t seed = 1;
-  for (const Row& row : kRows) {
-    Call call{{.arch = arch, .schedules = 1, .pad = row.pad, .logprobs = false}, {}, {}, rounding_of(row.shape)};
-    add_rows_of_each_rule(row.shape, row.vocab, &seed, &call.rows, &call.asks);
-    all.push_back(std::move(call));
+  for (const Shape shape : {Shape::peaked, Shape::stepped, Shape::flat}) {
+    calls.add_all([&](auto* rows, auto* asks) { add_rows_of_each_rule(shape, 2635, &seed, rows, asks); },
+                  rounding_of(shape));
   }
-  Call tailed{{.arch = arch, .schedules = 1, .logprobs = false}, {}, {}, 1e-6};
-  add_tailed_rows(20001, &tailed.rows, &tailed.asks);
-  all.push_back(std::move(tailed));
+  calls.add_all([](auto* rows, auto* asks) { add_tailed_rows(20001, rows, asks); }, 1e-6);
   for (const Shape shape : {Shape::spread, Shape::flat}) {
-    Call wide{{.arch = arch, .schedules = 1, .logprobs = false}, {}, {}, rounding_of(shape)};
-    wide.add(shape, 40000, 12, ask_for(0.8f, 0, 0.9f, 0.0f, 10));
-    wide.add(shape, 40000, 12, ask_for(1.0f, 50, 0.95f, 0.0f, 13));
-    wide.add(shape, 40000, 12, ask_for(1.5f, 0, 0.999f, 0.0f, 18));
-    all.push_back(std::move(wide));
+    for (const Ask& ask :
+         {ask_for(0.8f, 0, 0.9f, 0.0f, 10), ask_for(1.0f, 50, 0.95f, 0.0f, 13), ask_for(1.5f, 0, 0.999f, 0.0f, 18)}) {
+      calls.add(shape, 40000, ask);
+    }
   }
-  for (Call& call : all) {
-    for (Ask& ask : call.asks) ask.top_logprobs = -1;
-  }
-  Call ruled{{.arch = arch, .schedules = 1}, {}, {}};
-  add_ruled_rows(&ruled.rows, &ruled.asks);
-  all.push_back(std::move(ruled));
-  return all;
+  return std::move(calls.all);
+}
+
+Ask ask_for_best(int count) {
+  Ask ask = ask_for(0.0f, 0, 1.0f, 0.0f, 1);
+  ask.top_logprobs = count;
+  return ask;
 }
 
 /// Log-probabilities: of the best tokens of all shapes.
 std::vector<Call> scores() {
-  std::vector<Call> all;
-  const auto add = [&](Shape shape, int vocab, int pad, std::initializer_list<int> wanted) {
-    Call call{{.arch = mutant_arch(), .schedules = 1, .pad = pad}, {}, {}, rounding_of(shape)};
-    for (const int top : wanted) {
-      call.add(shape, vocab, 50 + static_cast<std::uint32_t>(top), ask_for(0.0f, 0, 1.0f, 0.0f, 1));
-      call.asks.back().top_logprobs = top;
+  Calls calls(true);
+  for_each_end([&](int vocab, int pad) {
+    calls.add(Shape::spread, vocab, ask_for_best(20), pad);
+    calls.add(Shape::flat, vocab, ask_for_best(20), pad);
+  });
+  for (const int count : {-1, 0, 1, 4, 5, 20}) calls.add(Shape::spread, 5, ask_for_best(count));
+  calls.add(Shape::flat, 1024, ask_for_best(20));
+  calls.add_all(add_counted_rows);
+  for (const Shape shape : {Shape::peaked, Shape::stepped}) calls.add(shape, 2635, ask_for_best(20));
+  calls.add_all([](auto* rows, auto* asks) {
+    add_tailed_rows(6001, rows, asks);
+    for (Ask& ask : *asks) {
+      ask.params.temperature = 0.0f;
+      ask.top_logprobs = 20;
     }
-    all.push_back(std::move(call));
-  };
-  for (const Row& row : kRows) add(row.shape, row.vocab, row.pad, {20, 3, 1, 0, -1});
-  add(Shape::spread, 5, 0, {20, 5, 4});
-  add(Shape::stepped, 40000, 1, {20});
-  add(Shape::flat, 40000, 0, {20});
-  Call tailed{{.arch = mutant_arch(), .schedules = 1}, {}, {}};
-  add_tailed_rows(6001, &tailed.rows, &tailed.asks);
-  for (Ask& ask : tailed.asks) {
-    ask.params.temperature = 0.0f;
-    ask.top_logprobs = 20;
-  }
-  all.insert(all.begin(), std::move(tailed));
-  return all;
+  });
+  calls.add(Shape::stepped, 40000, ask_for_best(20));
+  calls.add(Shape::flat, 40000, ask_for_best(20));
+  return std::move(calls.all);
+}
+
+/// What rules change, and what a token's log-probability and count become.
+Call ruled() {
+  Calls calls(true);
+  calls.add_all(add_ruled_rows);
+  return calls.all[0];
 }
 
 /// Rows without a draw, whose answers test_sample.cpp checks.
 Call undrawable() {
   Call call{{.arch = mutant_arch(), .schedules = 1, .pad = 1}, {}, {}};
-  for (int r = 0; r < 5; ++r) call.add(Shape::spread, 300, 3, ask_for(0.8f, 5, 0.9f, 0.0f, 20));
+  call.rows.assign(5, logits_of(Shape::spread, 300, 3));
+  call.asks.assign(5, ask_for(0.8f, 5, 0.9f, 0.0f, 20));
   call.rows[0][299] = std::nanf("");
   call.rows[1][0] = kInfinity;
   call.rows[2][150] = -kInfinity;
@@ -161,6 +209,7 @@ TEST_CASE("faults in sampling are noticed") {
     calls->push_back(with_nans());
     calls->push_back(equals());
   }
+  drawn.push_back(ruled());
   const auto all_right = [](std::vector<Call>& calls) {
     return [&calls] { return std::all_of(calls.begin(), calls.end(), [](Call& call) { return is_right(call); }); };
   };
