@@ -271,10 +271,9 @@ TEST_CASE("rows of zeros give zeros, and rows that are not finite NaN, beside ot
 }
 
 TEST_CASE("faults in the int8 kernels are noticed") {
-  const int tiles = all_mutants() ? kNumLinearI8Tiles : 1;
-  for (int tile = 0; tile < tiles; ++tile) {
-    CHECK(unlisted_mutants("linear_i8", {int8_products(tile)}, "epilogue.cuh") == "");
-  }
+  std::vector<Suspect> suspects;
+  for (int tile = 0; tile < (all_mutants() ? kNumLinearI8Tiles : 1); ++tile) suspects.push_back(int8_products(tile));
+  CHECK(unlisted_mutants("linear_i8", suspects, "epilogue.cuh") == "");
 }
 
 TEST_CASE("no bank conflicts, whole sectors, and few instructions a byte of int8 weights") {
