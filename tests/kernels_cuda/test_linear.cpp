@@ -217,7 +217,7 @@ void check_late_gates(int arch, int schedules) {
 
 void check_orders(int arch, int schedules) {
   check(arch, {{{DType::g4_32, 33, true}, {DType::g4_32, 17}, {DType::bf16, 9, true}}, 320, 3}, schedules);
-  for (const std::int64_t columns : {960, 1344}) {  // of columns four times 256 each turn, then once
+  for (const std::int64_t columns : {960, 2112}) {  // four turns of 256 columns, and nine
     check(arch, {{{DType::q4_1, 5, true}, {DType::f16, 5, true}, {DType::bf16, 9, true}}, columns, 2}, schedules);
   }
 }

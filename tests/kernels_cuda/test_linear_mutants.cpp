@@ -99,7 +99,7 @@ Suspect sizes(DType dtype, int tile) {
     gated.function = ActivationFunction::silu;
     trials.emplace_back(dtype, tile, 34, least, 4, gated);  // tokens are stored in pairs: each of one is the last
     trials.emplace_back(dtype, tile, 19, 1280, 2);
-    if (shape.depth == 1) trials.emplace_back(dtype, tile, 8, 768, 1);  // slices of one tile and of two
+    if (shape.depth == 1) trials.emplace_back(dtype, tile, 8, 512, 1);  // the most of one tile a slice
     trials.emplace_back(dtype, tile, shape.block_rows() + 1, least, shape.tokens);
     trials.emplace_back(dtype, tile, 2 * shape.block_rows() + 18, least, 1, gated);
     trials.emplace_back(dtype, tile, shape.block_rows() - 7, 3840, shape.tokens + 1);
