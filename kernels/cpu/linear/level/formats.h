@@ -8,16 +8,17 @@
 namespace inferd {
 namespace {
 
-/// Signed bytes that 4-bit table codes (IQ4_NL, IQ4_XS) stand for, and the same plus 128.
-alignas(16) constexpr std::int8_t kTableSigned[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
-                                                      1,    13,   25,  38,  53,  69,  89,  113};
-alignas(16) constexpr std::uint8_t kTableUnsigned[16] = {1,   24,  45,  63,  79,  93,  106, 118,
-                                                         129, 141, 153, 166, 181, 197, 217, 241};
-
-/// Likewise those of MXFP4.
-alignas(16) constexpr std::int8_t kMxfp4Signed[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
-alignas(16) constexpr std::uint8_t kMxfp4Unsigned[16] = {128, 129, 130, 131, 132, 134, 136, 140,
-                                                         128, 127, 126, 125, 124, 122, 120, 116};
+/// Entries of a table of signed bytes, plus 128.
+struct UnsignedBytes {
+  std::uint8_t values[16] = {};
+};
+constexpr UnsignedBytes unsigned_bytes(const std::int8_t (&table)[16]) {
+  UnsignedBytes bytes;
+  for (int i = 0; i < 16; ++i) bytes.values[i] = static_cast<std::uint8_t>(table[i] + 128);
+  return bytes;
+}
+constexpr UnsignedBytes kIq4Unsigned = unsigned_bytes(kIq4Values);
+constexpr UnsignedBytes kMxfp4Unsigned = unsigned_bytes(kMxfp4Values);
 
 /// The entries of a WideTable as 128 * upper + lower, lower in 0 … 127.
 struct TableBytes {
@@ -76,13 +77,12 @@ struct Format {
           weights[g] =
               kUnsignedBytes ? lookup(kTable.upper_unsigned, weights[g]) : lookup(kTable.upper_signed, weights[g]);
         }
-      } else if constexpr (kPacked.table == CodeTable::iq4) {
+      } else if constexpr (kPacked.table != CodeTable::none) {
+        constexpr bool kIq4 = kPacked.table == CodeTable::iq4;
+        constexpr const std::int8_t* kSigned = kIq4 ? kIq4Values : kMxfp4Values;
+        constexpr const std::uint8_t* kUnsigned = kIq4 ? kIq4Unsigned.values : kMxfp4Unsigned.values;
         for (int g = 0; g < 8; ++g) {
-          weights[g] = kUnsignedBytes ? lookup(kTableUnsigned, weights[g]) : lookup(kTableSigned, weights[g]);
-        }
-      } else if constexpr (kPacked.table == CodeTable::mxfp4) {
-        for (int g = 0; g < 8; ++g) {
-          weights[g] = kUnsignedBytes ? lookup(kMxfp4Unsigned, weights[g]) : lookup(kMxfp4Signed, weights[g]);
+          weights[g] = kUnsignedBytes ? lookup(kUnsigned, weights[g]) : lookup(kSigned, weights[g]);
         }
       }
     } else {

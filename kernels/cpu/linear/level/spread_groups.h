@@ -49,8 +49,15 @@ Sixteen sixteen_of_eights(const Row& row, int b, int h) {
           reinterpret_cast<Vector>(Longs{first.with, second.with})};
 }
 
+/// A stored block of a lattice.
+struct Lattice {
+  const SpreadTables& t;
+  Bytes block;
+  float d;
+};
+
 /// Magnitudes, negated where the mask is all ones.
-struct Negated {
+struct Negated : Lattice {
   static Vector finish(Vector magnitudes, Vector mask) { return (magnitudes ^ mask) - mask; }
 };
 
@@ -63,49 +70,37 @@ unsigned nibble(Bytes bytes, int index) { return (bytes[index / 2] >> (4 * (inde
 // Readers of a stored block: sixteen(b, h) are its columns 32 b + 16 h …, scale(at) that of columns 32 at … or 16 at ….
 
 struct Iq2Xxs : Negated {
-  Iq2Xxs(const SpreadTables& tables, Bytes at) : t(tables), block(at), d(half(at)) {}
+  Iq2Xxs(const SpreadTables& tables, Bytes at) : Negated{{tables, at, half(at)}} {}
   std::uint32_t packed(int b) const { return load<std::uint32_t>(block + 6 + 8 * b); }
   Eight eight(int b, int i) const {
     return {t.iq2_xxs[block[2 + 8 * b + i]], t.even_signs[(packed(b) >> (7 * i)) & 127]};
   }
   Sixteen sixteen(int b, int h) const { return sixteen_of_eights(*this, b, h); }
   float scale(int b) const { return d * kFactors[packed(b) >> 28]; }
-
-  const SpreadTables& t;
-  Bytes block;
-  float d;
 };
 
 struct Iq2Xs : Negated {
-  Iq2Xs(const SpreadTables& tables, Bytes at) : t(tables), block(at), d(half(at)) {}
+  Iq2Xs(const SpreadTables& tables, Bytes at) : Negated{{tables, at, half(at)}} {}
   Eight eight(int b, int i) const {
     const unsigned packed = load<std::uint16_t>(block + 2 + 8 * b + 2 * i);
     return {t.iq2_xs[packed & 511], t.even_signs[packed >> 9]};
   }
   Sixteen sixteen(int b, int h) const { return sixteen_of_eights(*this, b, h); }
   float scale(int half) const { return d * kFactors[nibble(block + 66, half)]; }
-
-  const SpreadTables& t;
-  Bytes block;
-  float d;
 };
 
 struct Iq2S : Negated {
-  Iq2S(const SpreadTables& tables, Bytes at) : t(tables), block(at), d(half(at)) {}
+  Iq2S(const SpreadTables& tables, Bytes at) : Negated{{tables, at, half(at)}} {}
   Eight eight(int b, int i) const {
     const unsigned upper = (static_cast<unsigned>(block[66 + b]) >> (2 * i)) & 3u;
     return {t.iq2_s[block[2 + 4 * b + i] | (upper << 8)], t.signs[block[34 + 4 * b + i]]};
   }
   Sixteen sixteen(int b, int h) const { return sixteen_of_eights(*this, b, h); }
   float scale(int half) const { return d * kFactors[nibble(block + 74, half)]; }
-
-  const SpreadTables& t;
-  Bytes block;
-  float d;
 };
 
 struct Iq3Xxs : Negated {
-  Iq3Xxs(const SpreadTables& tables, Bytes at) : t(tables), block(at), d(2.0f * half(at)) {}
+  Iq3Xxs(const SpreadTables& tables, Bytes at) : Negated{{tables, at, 2.0f * half(at)}} {}
   std::uint32_t packed(int b) const { return load<std::uint32_t>(block + 66 + 4 * b); }
   Sixteen sixteen(int b, int h) const {
     const Bytes at = block + 2 + 8 * b + 4 * h;
@@ -115,14 +110,10 @@ struct Iq3Xxs : Negated {
             reinterpret_cast<Vector>(Longs{t.even_signs[signs & 127], t.even_signs[(signs >> 7) & 127]})};
   }
   float scale(int b) const { return d * kFactors[packed(b) >> 28]; }
-
-  const SpreadTables& t;
-  Bytes block;
-  float d;
 };
 
 struct Iq3S : Negated {
-  Iq3S(const SpreadTables& tables, Bytes at) : t(tables), block(at), d(8.0f * half(at)) {}
+  Iq3S(const SpreadTables& tables, Bytes at) : Negated{{tables, at, 8.0f * half(at)}} {}
   Sixteen sixteen(int b, int h) const {
     const Bytes at = block + 2 + 8 * b + 4 * h, signs = block + 74 + 4 * b + 2 * h;
     const unsigned ninths = static_cast<unsigned>(block[66 + b]) << (8 - 4 * h);  // that of point k is bit 8 + k
@@ -131,34 +122,26 @@ struct Iq3S : Negated {
     return {reinterpret_cast<Vector>(points), reinterpret_cast<Vector>(Longs{t.signs[signs[0]], t.signs[signs[1]]})};
   }
   float scale(int b) const { return d * kFactors[nibble(block + 106, b)]; }
-
-  const SpreadTables& t;
-  Bytes block;
-  float d;
 };
 
 /// Eighths of -1, 0, 1, plus 127: moved by 0 or 2, then made signed.
-struct Moved {
+struct Moved : Lattice {
   static constexpr std::uint64_t kMoves[2] = {0x0202020202020202, 0};  // up, down
   static Vector finish(Vector points, Vector move) { return (points + move) ^ 0x80; }
 };
 
 struct Iq1S : Moved {
-  Iq1S(const SpreadTables& tables, Bytes at) : t(tables), block(at), d(half(at)) {}
+  Iq1S(const SpreadTables& tables, Bytes at) : Moved{{tables, at, half(at)}} {}
   unsigned high(int b) const { return load<std::uint16_t>(block + 34 + 2 * b); }
   Eight eight(int b, int i) const {
     return {t.iq1[block[2 + 4 * b + i] | (((high(b) >> (3 * i)) & 7) << 8)], kMoves[high(b) >> 15]};
   }
   Sixteen sixteen(int b, int h) const { return sixteen_of_eights(*this, b, h); }
   float scale(int b) const { return d * kFactors[(high(b) >> 12) & 7]; }
-
-  const SpreadTables& t;
-  Bytes block;
-  float d;
 };
 
 struct Iq1M : Moved {
-  Iq1M(const SpreadTables& tables, Bytes at) : t(tables), block(at) {
+  Iq1M(const SpreadTables& tables, Bytes at) : Moved{{tables, at, 0.0f}} {
     unsigned bits = 0;
     for (int i = 0; i < 4; ++i) bits |= (scales(i) >> 12) << (4 * i);
     d = half_of(static_cast<std::uint16_t>(bits));
@@ -170,10 +153,6 @@ struct Iq1M : Moved {
   }
   Sixteen sixteen(int b, int h) const { return sixteen_of_eights(*this, b, h); }
   float scale(int half) const { return d * kFactors[(scales(half / 4) >> (3 * (half % 4))) & 7]; }
-
-  const SpreadTables& t;
-  Bytes block;
-  float d;
 };
 
 /// Planes of kWidth columns: column j of plane n is digit n of byte j, a fraction of 256; less 1.
