@@ -204,8 +204,9 @@ TEST_CASE("the same answers alone and together on two GPUs, and no adapters", "[
     const std::vector<Answer> expected = answers_alone(*backend, path, &block_bytes);
     CHECK(check_together(*backend, path, options_with(16, 100 * block_bytes), expected).cached_prompt_tokens > 0);
   }
+  const auto single = gpu_backend();
   GpuCore divided(*backend, "models/qwen2", options_with(64, 1 << 20));
-  GpuCore whole(*gpu_backend(), "models/qwen2", options_with(64, 1 << 20));
+  GpuCore whole(*single, "models/qwen2", options_with(64, 1 << 20));
   CHECK(2 * divided.core.kv_plan().block_bytes == whole.core.kv_plan().block_bytes);
   const LoraAdapter adapter = read_lora_adapter(open_adapter(kGolden + "lora/lora_qwen2"));
   CHECK(testing::has(testing::error_of([&] { divided.core.load_adapter(adapter); }).what(),
