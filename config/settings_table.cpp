@@ -28,7 +28,7 @@ constexpr SettingKey kKeys[] = {
     {"threads", KeyType::integer, &S::threads, "auto", "threads",
      "CPU worker threads; auto: physical cores this process may use", 1, 1024, true},
     {"isa", KeyType::choice, &S::isa, "auto", "", "CPU instruction set of the kernels", 0, 0, false,
-     "auto|portable|avx2|avxvnni|avx512vnni"},
+     "auto|portable|avx2|avxvnni|avx512vnni|amx"},
     {"activations", KeyType::choice, &S::activations, "auto", "",
      "arithmetic of linear layers: auto is the fastest faithful form, f32 is exact and slow", 0, 0, false, "auto|f32"},
     {"batch_invariant", KeyType::boolean, &S::batch_invariant, "true", "",

@@ -166,11 +166,11 @@ class Backend {
 };
 
 /// Instruction levels of the CPU backend, best last.
-enum class CpuLevel { portable, avx2, avxvnni, avx512vnni };
+enum class CpuLevel { portable, avx2, avxvnni, avx512vnni, amx };
 
 struct CpuBackendOptions {
   int threads = 0;           // 0: physical cores ∩ affinity ∩ cgroup quota
-  std::string isa = "auto";  // auto | portable | avx2 | avxvnni | avx512vnni; INFERD_ISA overrides auto
+  std::string isa = "auto";  // auto | portable | avx2 | avxvnni | avx512vnni | amx; INFERD_ISA overrides auto
   ActivationMode activations = ActivationMode::automatic;
 };
 

@@ -116,7 +116,7 @@ def machine(isa):
     memory = int(re.search(r"MemTotal:\s+(\d+)", pathlib.Path("/proc/meminfo").read_text(encoding="utf-8")).group(1))
     system = re.search(r'PRETTY_NAME="(.*)"', pathlib.Path("/etc/os-release").read_text(encoding="utf-8"))
     doctor = subprocess.run([binary(), "doctor"], capture_output=True, text=True, check=False).stdout
-    level = re.search(r"\b(avx512vnni|avxvnni|avx2|portable)\b", doctor)
+    level = re.search(r"\b(amx|avx512vnni|avxvnni|avx2|portable)\b", doctor)
     return (f"{cpu.group(1) if cpu else platform.machine()} (family {family.group(1) if family else '?'}), {THREADS} cores, "
             f"{isa if isa != 'native' else level.group(1) if level else '?'}, {memory / 2**20:.0f} GiB, {system.group(1) if system else platform.system()}")
 

@@ -4,7 +4,6 @@
 #include <sched.h>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
@@ -17,12 +16,12 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 
 namespace inferd {
 namespace {
-
-constexpr std::array kLevels = {CpuLevel::portable, CpuLevel::avx2, CpuLevel::avxvnni, CpuLevel::avx512vnni};
 
 #if defined(__x86_64__)
 
@@ -40,6 +39,7 @@ struct Features {
   bool avx2 = false;  // AVX2, FMA, F16C, BMI2 and saved ymm registers
   bool avxvnni = false;
   bool avx512 = false;  // F, BW, DQ, VL, VNNI and saved zmm registers
+  bool amx = false;     // those, AMX-TILE, AMX-INT8 and saved tiles
 };
 
 Features read_features() {
@@ -61,15 +61,24 @@ Features read_features() {
   features.avx2 = (state & kYmm) == kYmm && bit(b, 5) && bit(b, 8);
   features.avx512 =
       features.avx2 && (state & kZmm) == kZmm && bit(b, 16) && bit(b, 17) && bit(b, 30) && bit(b, 31) && bit(c, 11);
+  constexpr std::uint64_t kTiles = 0x60000;
+  features.amx = features.avx512 && (state & kTiles) == kTiles && bit(d, 24) && bit(d, 25);
   if (subleaves >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0) features.avxvnni = features.avx2 && bit(a, 4);
   return features;
+}
+
+/// Asks Linux for the tile registers, which it gives a process, with all its threads, on demand only ("Using XSTATE
+/// features in user space applications" in the kernel's documentation).
+bool allow_tiles() {
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 }
 
 #endif
 
 std::string available_names() {
   std::string names;
-  for (CpuLevel level : kLevels) {
+  for (CpuLevel level : kCpuLevels) {
     if (cpu_level_available(level)) names += (names.empty() ? "" : ", ") + std::string(cpu_level_name(level));
   }
   return names;
@@ -94,6 +103,8 @@ std::string_view cpu_level_name(CpuLevel level) {
       return "avxvnni";
     case CpuLevel::avx512vnni:
       return "avx512vnni";
+    case CpuLevel::amx:
+      return "amx";
   }
   return "unknown";
 }
@@ -104,7 +115,9 @@ bool cpu_level_available(CpuLevel level) {
   const Features features = read_features();
   if (level == CpuLevel::avx2) return features.avx2;
   if (level == CpuLevel::avxvnni) return features.avxvnni;
-  return features.avx512;
+  if (level == CpuLevel::avx512vnni) return features.avx512;
+  static const bool tiles_allowed = features.amx && allow_tiles();
+  return tiles_allowed;
 #else
   return false;
 #endif
@@ -112,7 +125,7 @@ bool cpu_level_available(CpuLevel level) {
 
 CpuLevel best_cpu_level() {
   CpuLevel best = CpuLevel::portable;
-  for (CpuLevel level : kLevels) {
+  for (CpuLevel level : kCpuLevels) {
     if (cpu_level_available(level)) best = level;
   }
   return best;
@@ -128,12 +141,12 @@ CpuLevel choose_cpu_level(const std::string& isa) {
     }
   }
   if (wanted == "auto") return best_cpu_level();
-  for (CpuLevel level : kLevels) {
+  for (CpuLevel level : kCpuLevels) {
     if (wanted != cpu_level_name(level)) continue;
     if (cpu_level_available(level)) return level;
     throw ConfigError(source + ": this machine cannot run " + wanted + "; it can run " + available_names());
   }
-  throw ConfigError(source + ": expected auto, portable, avx2, avxvnni or avx512vnni, found \"" + wanted + "\"");
+  throw ConfigError(source + ": expected auto, portable, avx2, avxvnni, avx512vnni or amx, found \"" + wanted + "\"");
 }
 
 int thread_count_under(const std::string& root, const std::vector<int>& cpus) {

@@ -1,6 +1,7 @@
 // What this machine's processors offer: instruction levels and cores.
 #pragma once
 
+#include <array>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -8,6 +9,10 @@
 #include "kernels/backend.h"
 
 namespace inferd {
+
+/// All, from the least.
+inline constexpr std::array kCpuLevels = {CpuLevel::portable, CpuLevel::avx2, CpuLevel::avxvnni, CpuLevel::avx512vnni,
+                                          CpuLevel::amx};
 
 /// "avx2" and so on.
 std::string_view cpu_level_name(CpuLevel level);

@@ -17,7 +17,7 @@ namespace inferd::testing {
 
 inline std::vector<std::string> available_levels() {
   std::vector<std::string> names;
-  for (CpuLevel level : {CpuLevel::portable, CpuLevel::avx2, CpuLevel::avxvnni, CpuLevel::avx512vnni}) {
+  for (CpuLevel level : kCpuLevels) {
     if (cpu_level_available(level)) names.emplace_back(cpu_level_name(level));
   }
   return names;

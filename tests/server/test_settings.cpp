@@ -175,7 +175,7 @@ TEST_CASE("bad YAML is refused with file, line and key") {
       {"port: 1\nport: 2\n", "c.yaml:2: port: the key stands here twice"},
       {"host: &a x\nisa: *a\n", "c.yaml:1: anchors"},
       {"host: !!binary eA==\n", "c.yaml:1: tags"},
-      {"isa: sse2\n", "c.yaml:1: isa: expected auto|portable|avx2|avxvnni|avx512vnni, found 'sse2'"},
+      {"isa: sse2\n", "c.yaml:1: isa: expected auto|portable|avx2|avxvnni|avx512vnni|amx, found 'sse2'"},
       {"prefix_cache: maybe\n", "c.yaml:1: prefix_cache: expected true or false"},
       {"kv_cache_memory: 2 elephants\n", "c.yaml:1: kv_cache_memory: expected auto or a size"},
       {"kv_cache_memory: -1\n", "c.yaml:1: kv_cache_memory"},

@@ -12,7 +12,7 @@
 namespace inferd {
 namespace {
 
-static_assert(kExpertRowAlign % kActivationGroup == 0, "an expert's rows begin a group of activations");
+static_assert(kExpertRowAlign % kRowAlign == 0, "an expert's rows begin where a call's may");
 
 /// Experts have few rows or many: smaller tasks than one matrix would be cut into, so that workers end together.
 constexpr std::int64_t kTurnsAsOne = 4;

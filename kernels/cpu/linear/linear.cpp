@@ -1,4 +1,6 @@
 // The driver of linear layers: checks the arguments, cuts the work into tasks, and picks the level's kernels.
+#include <unistd.h>
+
 #include <algorithm>
 
 #include "base/check.h"
@@ -22,7 +24,8 @@ extern const LinearKernels kLinearKernels;
 }
 namespace avx512vnni {
 extern const LinearKernels kLinearKernels;
-}
+extern const LinearKernels kAmxLinearKernels;
+}  // namespace avx512vnni
 #endif
 
 const LinearKernels& linear_kernels(CpuLevel level) {
@@ -36,6 +39,8 @@ const LinearKernels& linear_kernels(CpuLevel level) {
       return avxvnni::kLinearKernels;
     case CpuLevel::avx512vnni:
       return avx512vnni::kLinearKernels;
+    case CpuLevel::amx:
+      return avx512vnni::kAmxLinearKernels;
   }
 #else
   INFERD_CHECK(level == CpuLevel::portable);
@@ -46,8 +51,15 @@ const LinearKernels& linear_kernels(CpuLevel level) {
 namespace {
 
 constexpr std::int64_t kTasksPerWorker = 6;
-/// Activations of one pass over the weights should stay in a core's second-level cache.
-constexpr std::int64_t kChunkBytes = 320 << 10;
+/// Activations of one pass over the weights should stay in a core's second-level cache, beside the weights that pass
+/// through it: a third of it, of 1 MiB where Linux does not tell.
+std::int64_t chunk_bytes() {
+  static const std::int64_t bytes = [] {
+    const long cache = sysconf(_SC_LEVEL2_CACHE_SIZE);
+    return (cache > 0 ? std::clamp<std::int64_t>(cache, 256 << 10, 4 << 20) : 1 << 20) / 16 * 5;
+  }();
+  return bytes;
+}
 constexpr std::int64_t kMinChunkTokens = 32;
 
 void check_rows(const Tensor& tensor, std::int64_t rows, std::int64_t columns) {
@@ -123,7 +135,7 @@ std::int64_t tokens_per_chunk(const LinearJob& job, std::int64_t tokens) {
   std::int64_t row_bytes_read = 0;
   if (job.x.blocks != nullptr) row_bytes_read += job.x.kblocks * static_cast<std::int64_t>(sizeof(ActivationBlock));
   if (job.x.f32 != nullptr) row_bytes_read += job.x.f32_stride * static_cast<std::int64_t>(sizeof(float));
-  const std::int64_t fitting = kChunkBytes / std::max<std::int64_t>(row_bytes_read, 1) / kTokenChunk * kTokenChunk;
+  const std::int64_t fitting = chunk_bytes() / std::max<std::int64_t>(row_bytes_read, 1) / kTokenChunk * kTokenChunk;
   const std::int64_t most = std::max(fitting, kMinChunkTokens);
   const std::int64_t chunks = (tokens + most - 1) / most;
   return ((tokens + chunks - 1) / chunks + kTokenChunk - 1) / kTokenChunk * kTokenChunk;

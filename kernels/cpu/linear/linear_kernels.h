@@ -10,9 +10,10 @@
 
 namespace inferd {
 
-inline constexpr int kUnitColumns = 32;     // output columns computed together: two tiles, one activation block
-inline constexpr int kTokenChunk = 16;      // tokens computed together at most
-inline constexpr int kActivationGroup = 4;  // rows whose activation blocks are interleaved
+inline constexpr int kUnitColumns = 32;      // output columns computed together: two tiles, one activation block
+inline constexpr int kTokenChunk = 16;       // tokens that tasks are cut at multiples of
+inline constexpr int kRowAlign = 4;          // a call's first row is at a multiple of it
+inline constexpr int kActivationGroup = 16;  // rows whose activation blocks are interleaved
 inline constexpr int kBlockColumnsOfActivation = 32;  // activations of one scale
 
 inline constexpr int kMaxColumnOrders = 3;  // of one weight
@@ -33,7 +34,8 @@ struct ActivationBlock {
 };
 static_assert(sizeof(ActivationBlock) == 48);
 
-/// An Activation taken apart. Row r of the int8 form: block b is at blocks[((r / 4) * kblocks + b) * 4 + r % 4].
+/// An Activation taken apart. Row r of the int8 form: block b is at blocks[((r / 16) * kblocks + b) * 16 + r % 16], and
+/// there is memory for whole groups of 16 rows.
 struct ActivationView {
   float* f32 = nullptr;  // [rows, f32_stride]
   std::int64_t f32_stride = 0;
@@ -77,7 +79,7 @@ struct LinearJob {
 /// The entry points of one instruction level.
 struct LinearKernels {
   /// Output columns [32 * unit_begin, 32 * unit_end) of tokens [token_begin, token_end); token_begin is a multiple
-  /// of 4. decode_scratch: kScratchFloats * in_columns floats of this worker, if any tile is widened or spread.
+  /// of kRowAlign. decode_scratch: kScratchFloats * in_columns floats of this worker, if any tile is widened or spread.
   void (*run)(const LinearJob& job, std::int64_t unit_begin, std::int64_t unit_end, std::int64_t token_begin,
               std::int64_t token_end, float* decode_scratch);
   /// Writes one row of an activation in the forms the view has.

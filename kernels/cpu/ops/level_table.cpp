@@ -28,6 +28,7 @@ const RowKernels& row_kernels(CpuLevel level) {
     case CpuLevel::avxvnni:
       return avxvnni::kRowKernels;
     case CpuLevel::avx512vnni:
+    case CpuLevel::amx:
       return avx512vnni::kRowKernels;
   }
 #else

@@ -27,7 +27,8 @@ extern const PeakLoops kPeakLoops;
 }
 namespace avx512vnni {
 extern const PeakLoops kPeakLoops;
-}
+extern const PeakLoops kAmxPeakLoops;
+}  // namespace avx512vnni
 #endif
 
 namespace {
@@ -51,6 +52,8 @@ const PeakLoops& peak_loops(CpuLevel level) {
       return avxvnni::kPeakLoops;
     case CpuLevel::avx512vnni:
       return avx512vnni::kPeakLoops;
+    case CpuLevel::amx:
+      return avx512vnni::kAmxPeakLoops;
   }
 #else
   INFERD_CHECK(level == CpuLevel::portable);

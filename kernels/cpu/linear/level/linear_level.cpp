@@ -4,6 +4,8 @@
 #include "kernels/cpu/linear/level/spread_groups.h"
 #if INFERD_LEVEL_RANK == 1 || INFERD_LEVEL_RANK == 2
 #include "kernels/cpu/linear/level/prepared_tile.h"
+#elif INFERD_LEVEL_RANK == 3
+#include "kernels/cpu/linear/level/amx_tile.h"
 #endif
 
 namespace inferd {
@@ -40,7 +42,7 @@ INFERD_ALWAYS_INLINE void for_passes(int tokens, const Args&... args) {
 
 PassInput input_from(const PassInput& chunk, int done) {
   PassInput x = chunk;
-  if (x.blocks != nullptr) x.blocks += done / kActivationGroup * x.kblocks * kActivationGroup;
+  x.token += done;
   if (x.f32 != nullptr) x.f32 += done * x.f32_stride;
   return x;
 }
@@ -72,7 +74,7 @@ struct FromPanel {
   template <int kTokens>
   struct Pass {
     static void run(int done, const std::byte* panel, int blocks, const PassInput& chunk, Ahead* ahead, float* raw) {
-      prepared_pass<kType, kTokens>(panel, blocks, input_from(chunk, done).blocks, ahead, raw + done * kRawStride);
+      prepared_pass<kType, kTokens>(panel, blocks, blocks_of(chunk, done), ahead, raw + done * kRawStride);
     }
   };
 };
@@ -106,6 +108,11 @@ template <DType kType, bool kMore>
 void quantized_blocks(const std::byte* tile, std::int64_t kblocks, int tokens, const PassInput& chunk, float* raw) {
 #if INFERD_LEVEL_RANK == 1 || INFERD_LEVEL_RANK == 2
   if (tokens >= kPreparedTokens) return prepared_tile<kType, kMore>(tile, kblocks, tokens, chunk, raw);
+#elif INFERD_LEVEL_RANK == 3
+  constexpr int kFewest = Format<kType>::kHalves ? kFewestMatrixTokensOfHalves : kFewestMatrixTokens;
+  if (chunk.matrix_unit && tokens >= kFewest) {
+    return amx_tile<kType, kMore>(tile, kblocks, tokens, chunk, raw);
+  }
 #endif
   for_passes<kMaxPassTokens, Quantized<kType, kMore>::template Pass>(tokens, tile, kblocks, chunk, raw);
 }
@@ -130,15 +137,22 @@ void plain_tiles(DType dtype, const std::byte* const* tiles, std::int64_t column
   }
 }
 
+#if INFERD_LEVEL_RANK == 3
+constexpr int kMostStepTokens = kMatrixTokens;
+#else
+constexpr int kMostStepTokens = kStepTokens;
+#endif
+
 constexpr bool is_plain(DType dtype) { return dtype == DType::f32 || dtype == DType::f16 || dtype == DType::bf16; }
 
 /// The tokens from `token` on, a multiple of 4.
-PassInput chunk_at(const ActivationView& x, std::int64_t token) {
+PassInput chunk_at(const ActivationView& x, std::int64_t token, bool matrix_unit) {
   PassInput chunk;
+  chunk.matrix_unit = matrix_unit;
   chunk.token = token;
   chunk.kblocks = x.kblocks;
   chunk.f32_stride = x.f32_stride;
-  if (x.blocks != nullptr) chunk.blocks = x.blocks + token * x.kblocks;
+  chunk.blocks = x.blocks;
   if (x.f32 != nullptr) chunk.f32 = x.f32 + token * x.f32_stride;
   return chunk;
 }
@@ -201,7 +215,8 @@ static_assert(4 * spread_tile_bytes(kSpread16, 256) <= kScratchFloats * 256 * st
 /// One packed tile times a chunk of tokens.
 void run_tile(const LinearJob& job, const TilePiece& piece, int tokens, const PassInput& natural, float* raw,
               float* decode_scratch, SpreadTiles* spread) {
-  const PassInput chunk = piece.order == 0 ? natural : chunk_at(job.reordered[piece.order - 1], natural.token);
+  const PassInput chunk =
+      piece.order == 0 ? natural : chunk_at(job.reordered[piece.order - 1], natural.token, natural.matrix_unit);
   const std::byte* tile = piece.tile;
   const std::int64_t columns = job.in_columns;
   if (is_plain(piece.dtype)) return plain_tiles<1>(piece.dtype, &tile, columns, tokens, chunk, raw);
@@ -276,7 +291,7 @@ void run_output_tile(const LinearJob& job, std::int64_t output_tile, int tokens,
   const std::uint32_t begin = job.piece_starts[output_tile];
   const std::uint32_t end = job.piece_starts[output_tile + 1];
   if (end - begin == 1) return run_tile(job, job.pieces[begin], tokens, chunk, raw, decode_scratch, spread);
-  alignas(64) float lanes[kStepTokens * kRawStride];
+  alignas(64) float lanes[kMostStepTokens * kRawStride];
   for (std::uint32_t p = begin; p < end; ++p) {
     const TilePiece& piece = job.pieces[p];
     run_tile(job, piece, tokens, chunk, lanes, decode_scratch, spread);
@@ -305,18 +320,19 @@ void run_unit_tiles(const LinearJob& job, std::int64_t tile, int tiles, int toke
   }
 }
 
-void run_units(const LinearJob& job, std::int64_t unit_begin, std::int64_t unit_end, std::int64_t token_begin,
-               std::int64_t token_end, float* decode_scratch) {
+/// step_tokens: whose products of a unit are kept together.
+void walk_units(const LinearJob& job, std::int64_t unit_begin, std::int64_t unit_end, std::int64_t token_begin,
+                std::int64_t token_end, float* decode_scratch, int step_tokens, bool matrix_unit) {
   const bool gated = is_gated(job.epilogue);
-  SpreadTiles spread(decode_scratch, token_end - token_begin <= kStepTokens);
-  alignas(64) float raw[kStepTokens * kRawStride];
-  alignas(64) float raw_up[kStepTokens * kRawStride];
+  SpreadTiles spread(decode_scratch, token_end - token_begin <= step_tokens);
+  alignas(64) float raw[kMostStepTokens * kRawStride];
+  alignas(64) float raw_up[kMostStepTokens * kRawStride];
   for (std::int64_t unit = unit_begin; unit < unit_end; ++unit) {
     const std::int64_t tile = unit * 2;
     const int tiles = job.out_columns - unit * kUnitColumns > kTileRows ? 2 : 1;
-    for (std::int64_t token = token_begin; token < token_end; token += kStepTokens) {
-      const int tokens = token_end - token < kStepTokens ? static_cast<int>(token_end - token) : kStepTokens;
-      const PassInput chunk = chunk_at(job.x, token);
+    for (std::int64_t token = token_begin; token < token_end; token += step_tokens) {
+      const int tokens = token_end - token < step_tokens ? static_cast<int>(token_end - token) : step_tokens;
+      const PassInput chunk = chunk_at(job.x, token, matrix_unit);
       run_unit_tiles(job, tile, tiles, tokens, chunk, raw, decode_scratch, &spread);
       if (gated) run_unit_tiles(job, tile + job.up_tiles, tiles, tokens, chunk, raw_up, decode_scratch, &spread);
       if (tiles == 1) {  // the missing half is beyond the last column, but is read
@@ -330,11 +346,32 @@ void run_units(const LinearJob& job, std::int64_t unit_begin, std::int64_t unit_
   }
 }
 
+void run_units(const LinearJob& job, std::int64_t unit_begin, std::int64_t unit_end, std::int64_t token_begin,
+               std::int64_t token_end, float* decode_scratch) {
+  walk_units(job, unit_begin, unit_end, token_begin, token_end, decode_scratch, kStepTokens, false);
+}
+
+#if INFERD_LEVEL_RANK == 3
+
+void run_units_on_matrix_unit(const LinearJob& job, std::int64_t unit_begin, std::int64_t unit_end,
+                              std::int64_t token_begin, std::int64_t token_end, float* decode_scratch) {
+  const bool wanted = job.x.blocks != nullptr && token_end - token_begin >= kFewestMatrixTokens;
+  const MatrixUnit unit(wanted ? &kBlockTiles : nullptr);
+  const int step_tokens = wanted ? kMatrixTokens : kStepTokens;
+  walk_units(job, unit_begin, unit_end, token_begin, token_end, decode_scratch, step_tokens, wanted);
+}
+
+#endif
+
 }  // namespace
 
 namespace INFERD_LEVEL {
 extern const LinearKernels kLinearKernels;
 const LinearKernels kLinearKernels = {&run_units, &store_row};
+#if INFERD_LEVEL_RANK == 3
+extern const LinearKernels kAmxLinearKernels;
+const LinearKernels kAmxLinearKernels = {&run_units_on_matrix_unit, &store_row};
+#endif
 }  // namespace INFERD_LEVEL
 
 }  // namespace inferd

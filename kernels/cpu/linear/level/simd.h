@@ -23,12 +23,16 @@ using vi = __m512i;
 using vb = __m512i;
 
 INFERD_ALWAYS_INLINE vb load_bytes(const void* at) { return _mm512_loadu_si512(at); }
+INFERD_ALWAYS_INLINE void store_bytes(void* at, vb x) { _mm512_storeu_si512(at, x); }
 INFERD_ALWAYS_INLINE vb and_bytes(vb x, int mask) {
   return _mm512_and_si512(x, _mm512_set1_epi8(static_cast<char>(mask)));
 }
 INFERD_ALWAYS_INLINE vb or_bytes(vb a, vb b) { return _mm512_or_si512(a, b); }
 INFERD_ALWAYS_INLINE vb xor_bytes(vb a, int mask) {
   return _mm512_xor_si512(a, _mm512_set1_epi8(static_cast<char>(mask)));
+}
+INFERD_ALWAYS_INLINE vb subtract_bytes(vb a, int b) {
+  return _mm512_sub_epi8(a, _mm512_set1_epi8(static_cast<char>(b)));
 }
 /// Shifts 16-bit pairs right (n > 0) or left (n < 0); mask afterwards.
 template <int n>
@@ -91,6 +95,9 @@ INFERD_ALWAYS_INLINE vb and_bytes(vb x, int mask) {
 INFERD_ALWAYS_INLINE vb or_bytes(vb a, vb b) { return _mm256_or_si256(a, b); }
 INFERD_ALWAYS_INLINE vb xor_bytes(vb a, int mask) {
   return _mm256_xor_si256(a, _mm256_set1_epi8(static_cast<char>(mask)));
+}
+INFERD_ALWAYS_INLINE vb subtract_bytes(vb a, int b) {
+  return _mm256_sub_epi8(a, _mm256_set1_epi8(static_cast<char>(b)));
 }
 /// Shifts 16-bit pairs right (n > 0) or left (n < 0); mask afterwards.
 template <int n>

@@ -14,14 +14,22 @@ constexpr int kRawStride = kUnitColumns;
 /// Tokens whose products of a unit are kept together.
 constexpr int kStepTokens = INFERD_LEVEL_RANK == 1 || INFERD_LEVEL_RANK == 2 ? 32 : kTokenChunk;
 
-/// Activations of the tokens of a pass: the int8 blocks or f32 row of its first token (a multiple of 4).
+/// Activations of the tokens of a pass, from token `token` (a multiple of kRowAlign) on.
 struct PassInput {
-  const ActivationBlock* blocks = nullptr;  // of the first token's group, block 0
-  std::int64_t kblocks = 0;
-  const float* f32 = nullptr;
+  const ActivationBlock* blocks = nullptr;  // of token 0
+  std::int64_t kblocks = 0;                 // of a row, from one to the next
+  const float* f32 = nullptr;               // of the first token
   std::int64_t f32_stride = 0;
-  std::int64_t token = 0;  // which the first one is
+  std::int64_t token = 0;
+  bool matrix_unit = false;  // whether AMX may be used
 };
+
+/// The first block of token x.token + t, a multiple of kRowAlign; the next three tokens' follow. The next block of a
+/// token is kActivationGroup further.
+INFERD_ALWAYS_INLINE const ActivationBlock* blocks_of(const PassInput& x, std::int64_t t) {
+  const std::int64_t row = x.token + t;
+  return x.blocks + row / kActivationGroup * kActivationGroup * x.kblocks + row % kActivationGroup;
+}
 
 /// acc += the products of one block of 32 columns with one token, given as exact sums: of all columns in `first`, or of
 /// 0-15 there and of 16-31 in `second`. Every number of tokens does exactly this, in block order, so a row's result
@@ -84,7 +92,7 @@ INFERD_ALWAYS_INLINE void prefetch(const std::byte* at) {
 template <DType kType, bool kMore, int kTokens>
 void quantized_pass(const std::byte* tile, std::int64_t kblocks, const PassInput& x, float* raw) {
   using F = Format<kType>;
-  constexpr int kRowGroups = (kTokens + kActivationGroup - 1) / kActivationGroup;
+  constexpr int kRowGroups = (kTokens + kRowAlign - 1) / kRowAlign;
   constexpr int kGroupBytes = F::kPacked.group_bytes(kGroupBlocks);
   constexpr int kBytesPerBlock = kGroupBytes / kGroupBlocks;
   for (int part = 0; part < kParts; ++part) {
@@ -92,7 +100,7 @@ void quantized_pass(const std::byte* tile, std::int64_t kblocks, const PassInput
     for (int t = 0; t < kTokens; ++t) acc[t] = kMore ? load_f(raw + t * kRawStride + part * kLanes) : zero_f();
     const std::byte* group = tile;
     const ActivationBlock* rows[kRowGroups];
-    for (int g = 0; g < kRowGroups; ++g) rows[g] = x.blocks + g * x.kblocks * kActivationGroup;
+    for (int g = 0; g < kRowGroups; ++g) rows[g] = blocks_of(x, g * kRowAlign);
     for (std::int64_t left = kblocks; left > 0; left -= kGroupBlocks, group += kGroupBytes) {
       const int blocks = left < kGroupBlocks ? static_cast<int>(left) : kGroupBlocks;
       const std::byte* scales = group + blocks * F::kPacked.payload_bytes;
@@ -103,7 +111,7 @@ void quantized_pass(const std::byte* tile, std::int64_t kblocks, const PassInput
         const BlockScales s = load_scales<kType>(scales, block, part);
 #pragma GCC unroll 16
         for (int t = 0; t < kTokens; ++t) {
-          acc[t] = add_block<kType>(acc[t], weights, s, rows[t / kActivationGroup][t % kActivationGroup]);
+          acc[t] = add_block<kType>(acc[t], weights, s, rows[t / kRowAlign][t % kRowAlign]);
         }
         for (int g = 0; g < kRowGroups; ++g) rows[g] += kActivationGroup;
       }

@@ -3,6 +3,9 @@
 
 #include "kernels/cpu/level.h"
 #include "kernels/cpu/linear/level/dot.h"
+#if INFERD_LEVEL_RANK == 3
+#include "kernels/cpu/linear/level/matrix_unit.h"
+#endif
 
 namespace inferd {
 namespace {
@@ -75,6 +78,41 @@ std::int32_t int8_loop(const std::int8_t* seed, std::int64_t rounds) {
   return result;
 }
 
+#if INFERD_LEVEL_RANK == 3
+
+/// A product of 16 x 64 by 64 x 16 bytes is there after 52 cycles, and another can begin after 16.
+constexpr int kTileSums = 4;
+
+constexpr TileConfig whole_tiles() {
+  TileConfig config;
+  for (int tile = 0; tile < 8; ++tile) config.set(tile, 16, 64);
+  return config;
+}
+constexpr TileConfig kWholeTiles = whole_tiles();
+
+std::int32_t amx_loop(const std::int8_t* seed, std::int64_t rounds) {
+  alignas(64) std::int8_t bytes[16 * 64];
+  for (int i = 0; i < 16; ++i) std::memcpy(bytes + i * 64, seed, 64);
+  const MatrixUnit unit(&kWholeTiles);
+  tile_load<4>(bytes, 64);
+  tile_load<5>(bytes, 64);
+  tile_zero<0>();
+  tile_zero<1>();
+  tile_zero<2>();
+  tile_zero<3>();
+  for (std::int64_t round = 0; round < rounds; ++round) {
+    tile_multiply<0, 4, 5>();
+    tile_multiply<1, 4, 5>();
+    tile_multiply<2, 4, 5>();
+    tile_multiply<3, 4, 5>();
+  }
+  alignas(64) std::int32_t sums[256];
+  tile_store<3>(sums, 64);
+  return sums[0];
+}
+
+#endif
+
 float f32_loop(const float* seed, std::int64_t rounds) {
   vf sums[kSums];
   const vf a = load_f(seed);
@@ -98,6 +136,11 @@ namespace INFERD_LEVEL {
 extern const PeakLoops kPeakLoops;
 const PeakLoops kPeakLoops = {&read_all, &int8_loop, static_cast<std::int64_t>(2) * sizeof(vb) * kSums* kDotsPerSum,
                               &f32_loop, static_cast<std::int64_t>(2) * kLanes* kSums};
+#if INFERD_LEVEL_RANK == 3
+extern const PeakLoops kAmxPeakLoops;
+const PeakLoops kAmxPeakLoops = {&read_all, &amx_loop, static_cast<std::int64_t>(2) * kTileSums * 16 * 16 * 64,
+                                 &f32_loop, static_cast<std::int64_t>(2) * kLanes* kSums};
+#endif
 }  // namespace INFERD_LEVEL
 
 }  // namespace inferd
