@@ -110,14 +110,13 @@ __device__ T warp_scan(T value) {
   return value;
 }
 
-/// Sum over the threads up to this one, and over all.
-__device__ Mass block_scan(Shared& s, Mass value, Mass* total) {
+/// Sum over the threads up to this one, and over all if asked for. Between two of these there is a barrier.
+__device__ Mass block_scan(Shared& s, Mass value, Mass* total = nullptr) {
   value = warp_scan(value);
-  __syncthreads();
   if (threadIdx.x % 32 == 31) s.warps[threadIdx.x / 32] = value;
-  __syncthreads();
+  __syncthreads();  // the warps' sums
   const Mass others = warp_scan(s.warps[threadIdx.x % 32]);
-  *total = __shfl_sync(~0u, others, 31);
+  if (total != nullptr) *total = __shfl_sync(~0u, others, 31);
   const Mass before = __shfl_sync(~0u, others, threadIdx.x / 32 > 0 ? threadIdx.x / 32 - 1 : 0);
   return threadIdx.x / 32 > 0 ? value + before : value;
 }
@@ -138,7 +137,7 @@ __device__ Rank scan_row(Shared& s, const Row& row, bool* finite) {
   for (int distance = 16; distance > 0; distance /= 2) rank = min(rank, __shfl_xor_sync(~0u, rank, distance));
   *finite = __syncthreads_or(zero != 0.0f) == 0;
   if (threadIdx.x % 32 == 0) s.ranks[threadIdx.x / 32] = rank;
-  __syncthreads();
+  __syncthreads();  // the warps' best
   rank = s.ranks[threadIdx.x % 32];
   for (int distance = 16; distance > 0; distance /= 2) rank = min(rank, __shfl_xor_sync(~0u, rank, distance));
   return rank;
@@ -178,11 +177,11 @@ struct Measure {
 };
 
 __device__ void clear_bins(Shared& s) {
-  __syncthreads();
+  __syncthreads();  // the last border was read
   *reinterpret_cast<uint2*>(&s.low[2 * threadIdx.x]) = make_uint2(0, 0);
   *reinterpret_cast<uint2*>(&s.high[2 * threadIdx.x]) = make_uint2(0, 0);
-  if (threadIdx.x == 0) s.border = -1, s.above = 0;
-  __syncthreads();
+  if (threadIdx.x == 0) s.border = -1;
+  __syncthreads();  // empty bins
 }
 __device__ void add_to_bin(Shared& s, int bin, Mass mass, bool counting) {
   const auto low = static_cast<std::uint32_t>(mass);
@@ -191,23 +190,22 @@ __device__ void add_to_bin(Shared& s, int bin, Mass mass, bool counting) {
   const std::uint32_t high = static_cast<std::uint32_t>(mass >> 32) + (old + low < old ? 1 : 0);
   if (high != 0) atomicAdd(&s.high[bin], high);
 }
-/// Sets s.border to the first bin with which the bins' sum reaches `wanted`, s.above to the sum before it; -1 and 0 if
-/// they never reach it.
+/// Sets s.border to the first bin with which the bins' sum reaches `wanted`, s.above to the sum before it; -1 if they
+/// never reach it.
 __device__ void find_border(Shared& s, Mass wanted) {
-  __syncthreads();
+  __syncthreads();  // full bins
   const int bin = 2 * threadIdx.x;
   const uint2 low = *reinterpret_cast<const uint2*>(&s.low[bin]);
   const uint2 high = *reinterpret_cast<const uint2*>(&s.high[bin]);
   const Mass a = Mass{high.x} << 32 | low.x, b = Mass{high.y} << 32 | low.y;
-  Mass total;
-  const Mass with = block_scan(s, a + b, &total);
+  const Mass with = block_scan(s, a + b);
   const Mass before = with - a - b;
   if (before < wanted && wanted <= with) {
     const bool second = wanted > before + a;
     s.border = bin + second;
     s.above = second ? before + a : before;
   }
-  __syncthreads();
+  __syncthreads();  // the border
 }
 
 /// The id at which the measure's sum over rising ids passes a target: `target` itself, or, with draws, that many
@@ -226,17 +224,17 @@ __device__ int locate(Shared& s, const Row& row, const Measure& measure, Mass ta
     }
     if (threadIdx.x % 32 == 0) s.segments[segment] = Measure::joined(make_uint2(high, low));
   }
-  __syncthreads();
+  __syncthreads();  // the segments' sums
   Mass total;
   const bool used = threadIdx.x * kSegment < row.vocab;
   const Mass mine = used ? s.segments[threadIdx.x] : 0;
-  const Mass with = block_scan(s, mine, &total);
+  const Mass with = block_scan(s, mine, draws ? &total : nullptr);
   if (draws) target = __umul64hi(target, total) << 11 | target * total >> 53;
   if (with - mine <= target && target < with) {
     s.segment = threadIdx.x;
     s.left = target - (with - mine);
   }
-  __syncthreads();
+  __syncthreads();  // the segment
   if (threadIdx.x < 32) {
     Mass left = s.left;
     const int segment = s.segment, end = min(row.vocab, (segment + 1) * kSegment);
@@ -259,7 +257,7 @@ __device__ int locate(Shared& s, const Row& row, const Measure& measure, Mass ta
       left -= whole;
     }
   }
-  __syncthreads();
+  __syncthreads();  // the token
   return s.token;
 }
 
@@ -271,9 +269,9 @@ __device__ Rank sort_ranks(Shared& s, Rank mine, int size) {
     for (int distance = run / 2; distance > 0; distance /= 2) {
       Rank other;
       if (distance >= 32) {
-        __syncthreads();
+        __syncthreads();  // the last exchange was read
         s.exchange[threadIdx.x] = mine;
-        __syncthreads();
+        __syncthreads();  // this one was written
         other = s.exchange[threadIdx.x ^ distance];
       } else {
         if (threadIdx.x / 32 * 32 >= size) continue;  // a warp of nothing
@@ -291,11 +289,11 @@ __device__ int sort_size(int count) {
   return size;
 }
 
-/// Lists the measure's tokens in bins up to `border`, best first. Returns how many there are; more than kList: not
-/// listed.
+/// Lists the measure's tokens in bins up to `border`, best first; what a thread lists, only it may read before the next
+/// barrier. Returns how many there are; more than kList: not listed.
 __device__ int list_tokens(Shared& s, const Row& row, const Measure& measure, int border) {
   if (threadIdx.x == 0) s.listed = 0;
-  __syncthreads();
+  __syncthreads();  // an empty list
   const float near = end_of(border);
   visit_row(row, [&](float x, int id) {
     const float distance = measure.max - x;
@@ -307,14 +305,11 @@ __device__ int list_tokens(Shared& s, const Row& row, const Measure& measure, in
     at = __shfl_sync(~0u, at, 0) + __popc(lanes & ((1u << threadIdx.x % 32) - 1));
     if (wanted && at < kList) s.list[at] = rank_of(x, id);
   });
-  __syncthreads();
+  __syncthreads();  // a full list
   const int count = s.listed;
   if (count > kList) return count;
   const Rank mine = static_cast<int>(threadIdx.x) < count ? s.list[threadIdx.x] : kLastRank;
-  const Rank sorted = sort_ranks(s, mine, sort_size(count));
-  __syncthreads();
-  s.list[threadIdx.x] = sorted;
-  __syncthreads();
+  s.list[threadIdx.x] = sort_ranks(s, mine, sort_size(count));
   return count;
 }
 
@@ -338,7 +333,7 @@ __device__ void narrow(Shared& s, const Row& row, Measure& measure, Mass wanted)
     clear_bins(s);
     visit_row(row, [&](float x, int id) {
       const std::uint32_t here = order_of(x) >> shift;
-      if ((bin_of(measure.max - x) != border) | ((shift < 21) & (here >> bits != order))) return;
+      if ((bin_of(measure.max - x) != border) | (here >> bits != order)) return;
       const Mass mass = measure.of(x, id);
       if (mass != 0) add_to_bin(s, here & ((1 << bits) - 1), mass, measure.counting);
     });
@@ -379,8 +374,8 @@ __device__ Best find_best(Shared& s, const Row& row, Measure measure, Mass wante
         far += static_cast<std::uint32_t>(measure.weight(x) * kWholeMass);
       }
     });
-    block_scan(s, sum + far, &whole);
     if (!measure.counting) {
+      block_scan(s, sum + far, &whole);
       wanted = max(Mass{1}, min(whole, static_cast<Mass>(__double2ull_ru(share * __ull2double_rn(whole)))));
     }
     find_border(s, wanted);
@@ -423,11 +418,11 @@ __device__ void apply_rules(float* logits, const SampleRules& rules) {
     entry.raw = logits[entry.token];
     logits[entry.token] = entry.bias <= kBanBias ? -INFINITY : bounded(entry.raw + entry.bias);
   }
-  __syncthreads();
+  __syncthreads();  // before bans
   if (rules.position < rules.banned_until) {
     for (int i = threadIdx.x; i < rules.num_banned; i += kThreads) logits[rules.banned[i]] = -INFINITY;
   }
-  __syncthreads();
+  __syncthreads();  // before penalties
   for (int i = threadIdx.x; i < rules.num_counts; i += kThreads) {
     TokenCount& entry = rules.counts[i];
     float logit = logits[entry.token];
@@ -443,7 +438,7 @@ __device__ void apply_rules(float* logits, const SampleRules& rules) {
     }
     logits[entry.token] = bounded(logit);
   }
-  __syncthreads();
+  __syncthreads();  // a changed row
 }
 
 /// Draws from s.list, of which top_p may keep less: its share of the list if the list is all there is, else `wanted`.
@@ -472,7 +467,7 @@ __device__ int draw_from_list(Shared& s, Measure measure, int count, Mass wanted
   const Mass up_to = block_scan(s, mass, &total);
   const Mass target = __umul64hi(random, total) << 11 | random * total >> 53;
   if (up_to - mass <= target && target < up_to) s.token = id;
-  __syncthreads();
+  __syncthreads();  // the drawn token
   return s.token;
 }
 
@@ -561,7 +556,7 @@ extern "C" __global__ void __launch_bounds__(1024, 1) sample_tokens(const __grid
 
   if (threadIdx.x == 0) s.raw = logits[token];
   int known = -1;
-  __syncthreads();
+  __syncthreads();  // raw as the row has it
   const int num_counts = rules.num_counts;
 #pragma unroll 1
   for (int i = threadIdx.x; i < num_counts; i += kThreads) {
@@ -574,7 +569,7 @@ extern "C" __global__ void __launch_bounds__(1024, 1) sample_tokens(const __grid
   for (int i = threadIdx.x; i < rules.num_biases; i += kThreads) {
     if (rules.biases[i].token == token) s.raw = rules.biases[i].raw;
   }
-  __syncthreads();
+  __syncthreads();  // raw as the lists have it
   if (threadIdx.x != 0) return;
   if (!is_known && num_counts < rules.counts_capacity) {
     rules.counts[num_counts] = {token, 1, 0.0f};

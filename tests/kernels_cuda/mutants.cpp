@@ -8,6 +8,7 @@
 #include <fstream>
 #include <set>
 #include <stdexcept>
+#include <utility>
 
 #include "tests/kernels_cuda/sim_launcher.h"
 #include "tests/ptxsim/mutation.h"
@@ -19,7 +20,7 @@ constexpr std::size_t kCopies = 3;  // of one place, in every run
 
 bool faulty = false;
 
-bool answers_yes(const std::function<bool()>& is_right) {
+bool answers_yes(const Suspect::Check& is_right) {
   try {
     return is_right();
   } catch (const std::exception&) {
@@ -39,17 +40,48 @@ std::vector<ptxsim::Mutation> mutations_of(Kernel kernel, int arch, const std::s
   return all;
 }
 
+/// A check, and what its launches executed without a fault.
+struct Reach {
+  const Suspect::Check* is_right;
+  std::vector<ptxsim::InstructionCounters> executed;
+  LaunchWatch took;
+};
+
+/// Runs a kernel's checks without a fault, and sorts them by length. Empty if one answers no.
+std::vector<Reach> run_right(const Suspect& suspect, int arch) {
+  const ptxsim::Kernel& kernel = module_of(suspect.kernel, arch).kernel(kernel_info(suspect.kernel).entry);
+  ptxsim::Profile& profile = profile_of(arch);
+  std::vector<Reach> reaches;
+  for (const Suspect::Check& is_right : suspect.checks) {
+    const ptxsim::Profile others = std::exchange(profile, {});
+    launch_watch() = {};
+    if (!is_right()) return {};
+    reaches.push_back({&is_right, profile.of(kernel), launch_watch()});
+    profile.add(others);
+  }
+  std::stable_sort(reaches.begin(), reaches.end(),
+                   [](const Reach& a, const Reach& b) { return a.took.sum < b.took.sum; });
+  return reaches;
+}
+
+bool is_noticed(const ptxsim::Mutation& mutation, const std::vector<Reach>& reaches) {
+  return std::any_of(reaches.begin(), reaches.end(), [&](const Reach& reach) {
+    if (reach.executed[static_cast<std::size_t>(mutation.instruction)].executions == 0) return false;
+    launch_watch().most_instructions = 4 * reach.took.longest + 10000;  // a fault may keep a loop from ending
+    return !answers_yes(*reach.is_right);
+  });
+}
+
 /// Tries one kernel's mutations; says in a run of all mutants what came of it.
-ptxsim::MutationReport try_all(const Suspect& suspect, int arch, const std::vector<ptxsim::Mutation>& mutations) {
+ptxsim::MutationReport try_all(const Suspect& suspect, int arch, const std::vector<Reach>& reaches,
+                               const std::vector<ptxsim::Mutation>& mutations) {
   const auto begin = std::chrono::steady_clock::now();
-  LaunchWatch& watch = launch_watch();
-  // A fault may keep a loop from ending.
-  watch.most_instructions = 4 * watch.longest + 10000;
   faulty = true;
   const ptxsim::MutationReport report =
-      ptxsim::run_mutations(module_of(suspect.kernel, arch), mutations, [&] { return !answers_yes(suspect.is_right); });
+      ptxsim::run_mutations(module_of(suspect.kernel, arch), mutations,
+                            [&](const ptxsim::Mutation& mutation) { return is_noticed(mutation, reaches); });
   faulty = false;
-  watch = {};
+  launch_watch() = {};
   if (all_mutants()) {
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
     const ptxsim::Kernel& kernel = module_of(suspect.kernel, arch).kernel(kernel_info(suspect.kernel).entry);
@@ -94,8 +126,8 @@ std::string unlisted_mutants(const std::string& name, const std::vector<Suspect>
   for (const Suspect& suspect : suspects) {
     const std::string entry = kernel_info(suspect.kernel).entry;
     if (all_mutants() && !ptxsim::is_named(entry, std::getenv("INFERD_MUTANTS"))) continue;
-    launch_watch() = {};
-    if (!suspect.is_right()) return entry + ": wrong without a fault\n";
+    const std::vector<Reach> reaches = run_right(suspect, arch);
+    if (reaches.empty()) return entry + ": wrong without a fault\n";
     std::vector<ptxsim::Mutation> mutations = mutations_of(suspect.kernel, arch, others);
     if (all_mutants()) {
       complete.insert(entry);
@@ -103,7 +135,7 @@ std::string unlisted_mutants(const std::string& name, const std::vector<Suspect>
       mutations = ptxsim::sample_mutations(mutations, kCopies);
       std::erase_if(mutations, [&](const ptxsim::Mutation& mutation) { return reviewed.has(mutation); });
     }
-    const ptxsim::MutationReport found = try_all(suspect, arch, mutations);
+    const ptxsim::MutationReport found = try_all(suspect, arch, reaches, mutations);
     report.tried += found.tried;
     report.survivors.insert(report.survivors.end(), found.survivors.begin(), found.survivors.end());
   }

@@ -374,14 +374,31 @@ inline void add_contested_row(std::vector<std::vector<float>>* rows, std::vector
   for (int i = 0; i < kCounts; ++i) ask.counts.push_back({(i * 13 + 400) % kVocab, i % 3});
   rows->push_back(logits_of(Shape::spread, kVocab, 55));
   asks->push_back(ask);
+  // The best token is so until its penalty, which another warp applies than that which looks at it.
+  const auto is_banned = [&](TokenId id) {
+    return std::find(ask.banned.begin(), ask.banned.end(), id) != ask.banned.end();
+  };
+  const auto best = std::find_if(ask.counts.begin() + 100, ask.counts.end(), [&](const auto& entry) {
+    return entry.token < 900 && entry.in_output > 0 && !is_banned(entry.token);
+  });
+  std::vector<float> row(kVocab, 1.0f);
+  row[static_cast<std::size_t>(best->token)] = 1.25f;
+  rows->push_back(row);
+  asks->push_back(ask);
+  asks->back().params.temperature = 0.0f;
 }
 
-/// A request whose draw is the last token that is left, if all weigh about the same.
-inline Ask ask_for_last(float temperature, int top_k, float top_p) {
+/// A request whose draw is between these two.
+inline Ask ask_for_draw(float temperature, int top_k, float top_p, double low, double high) {
   Ask ask = ask_for(temperature, top_k, top_p, 0.0f, 0);
   ask.top_logprobs = 20;
-  while (uniform_draw(static_cast<std::uint64_t>(ask.params.seed), 0) < 0.9998) ++ask.params.seed;
+  const auto drawn = [&] { return uniform_draw(static_cast<std::uint64_t>(ask.params.seed), 0); };
+  while (drawn() < low || drawn() >= high) ++ask.params.seed;
   return ask;
+}
+/// A request whose draw is the last token that is left, if all weigh about the same.
+inline Ask ask_for_last(float temperature, int top_k, float top_p) {
+  return ask_for_draw(temperature, top_k, top_p, 0.9998, 1.0);
 }
 
 /// So many tokens after each other have this logit.
@@ -409,6 +426,95 @@ inline void add_exact_rows(std::vector<std::vector<float>>* rows, std::vector<As
   add(0.8125f, {{1, 0.0f}, {256, -9.0f}, {512, -10.0f}});
   // 2048 tokens of a bin weigh 2 beside 2 more: half of them are kept.
   add(0.75f, {{1, 0.0f}, {2, -1.0f}, {2048, -10.0f}});
+  // Sums of masses with all their digits.
+  add(1.0f, {{1, 0.0f}, {3000, -22.0f}});
+  add((1.0f + 1500.5f * 0x1p-20f) / (1.0f + 3000 * 0x1p-20f), {{1, 0.0f}, {3000, -20.0f}});
+  for (const int top_k : {0, 901}) {
+    add((1.0f + 450.5f * 0x1p-20f) / (1.0f + 900 * 0x1p-20f), {{1, 0.0f}, {900, -20.0f}});
+    asks->back().params.top_k = top_k;
+  }
+}
+
+/// Rows in which a carry too many, of those tokens of the second level that one place of a loop looks at, would end the
+/// third before its first token, which is drawn: apart in bins, and in one bin of more than a list's tokens.
+inline void add_carried_rows(std::vector<std::vector<float>>* rows, std::vector<Ask>* asks) {
+  rows->push_back(levels(1024, -60.0f, {{1, 0.0f}, {255, -9.0f}, {512, -10.0f}}));
+  rows->back().resize(1152, -9.0f);
+  asks->push_back(ask_for_draw(kBinary, 0, (1.0f + 383.25f / 512) / (1.5f + 383.0f / 512), 0.8566, 0.8570));
+  rows->push_back(levels(1024, -10.000001f, {{1, 0.0f}, {255, -10.0f}}));
+  rows->back().resize(1152, -10.0f);
+  asks->push_back(ask_for_draw(kBinary, 0, (1.0f + 383.5f / 1024) / (1.0f + 1151.0f / 1024), 0.9085, 0.9090));
+}
+
+/// Rows whose best tokens end with one at the place `i` of four neighbours, in the last but one, the last and the first
+/// chunk of a segment, of which the last one has an odd number; more than a list's tokens share its bin. All places of
+/// the loops over tokens have better tokens and worse ones. Without draws: rows of which the best tokens are asked.
+inline void add_ended_rows(int i, bool draws, std::vector<std::vector<float>>* rows, std::vector<Ask>* asks) {
+  struct Kind {
+    float max, better, end, worse;
+  };
+  constexpr Kind kKinds[] = {{8.0f, 8.0f, -2.0f, -2.0000002f},         // apart in bins
+                             {7.52f, 0.002f, 0.001f, 0.0f},            // in the order's middle bits
+                             {7.52f, 0.001f, -0.001f, -0.002f},        // in the first
+                             {8.0f, -2.0f, -2.0078125f, -2.0079f},     // in the middle
+                             {8.0f, -2.0f, -2.0000002f, -2.0000005f},  // in the last
+                             {8.0f, -2.0f, -2.0f, -2.2f}};  // a bin and the next, whose places are a thread's
+  const int vocab = 2145 + i;
+  for (const int start : {1028, 1924, 2052}) {
+    for (const Kind& kind : kKinds) {
+      if (start < 2052 && &kind != &kKinds[i]) continue;
+      std::vector<float> row(static_cast<std::size_t>(vocab), kind.worse);
+      row[16] = kind.max;
+      int count = 1;
+      for (const int place : {4, 132, 2048}) {
+        for (int id = place; place < start && id < place + 4; ++id, ++count)
+          row[static_cast<std::size_t>(id)] = kind.better;
+      }
+      const int last = start + i;
+      for (int id = start; id <= last; ++id, ++count) row[static_cast<std::size_t>(id)] = kind.end;
+      rows->push_back(row);
+      asks->push_back(ask_for_last(1e3f, count, 1.0f));
+      asks->back().top_logprobs = count;
+      if (!draws) continue;
+      rows->push_back(row);
+      const float share = (static_cast<float>(count) - 0.5f) / static_cast<float>(vocab);
+      asks->push_back(ask_for_last(1e3f, 0, share));
+    }
+    if (!draws) continue;
+    // Too many for a list.
+    std::vector<float> row(static_cast<std::size_t>(start), -2.0f);
+    row[16] = 8.0f;
+    row.resize(static_cast<std::size_t>(vocab), -2.0078125f);
+    for (const float top_p : {1.0f, 0.9999f}) {
+      rows->push_back(row);
+      asks->push_back(ask_for_last(1e3f, start + i + 1, top_p));
+    }
+  }
+}
+
+/// Logits so far from the best one that they share the last bin, and a list that is one token too long, whose last is
+/// the best.
+inline void add_far_row(std::vector<std::vector<float>>* rows, std::vector<Ask>* asks) {
+  rows->push_back(levels(1025, -3e6f, {{1, 0.0f}, {1, -2e6f}, {1, -1e30f}, {1, -2.5e6f}}));
+  asks->push_back(ask_for_last(1e7f, 4, 1.0f));
+  asks->back().top_logprobs = 4;
+}
+/// Logits of 0 behind better ones, all in one list; the best token is a warp's last lane's.
+inline void add_zero_rows(std::vector<std::vector<float>>* rows, std::vector<Ask>* asks) {
+  rows->push_back(levels(300, 0.0f, {{15, 1.0f}}));
+  asks->push_back(ask_for_last(1e3f, 25, 1.0f));
+  for (const bool biased : {false, true}) {
+    rows->push_back(levels(300, 0.0f, {}));
+    rows->back()[127] = 1.0f;
+    asks->push_back(ask_for_last(0.0f, 0, 1.0f));
+    if (biased) asks->back().params.logit_bias = {{3, -1.0f}};
+  }
+}
+inline void add_overlong_row(std::vector<std::vector<float>>* rows, std::vector<Ask>* asks) {
+  rows->push_back(levels(1025, 1.0f, {}));
+  rows->back().back() = 1.0001f;
+  asks->push_back(ask_for_last(1.0f, 3, 1.0f));
+  asks->back().top_logprobs = 3;
 }
 
 /// Rows of nearly equal weights of which top_k ends behind a level of a bin, behind the first of a segment's or a
@@ -422,6 +528,10 @@ inline void add_counted_rows(std::vector<std::vector<float>>* rows, std::vector<
   add(1300, {{1, 8.0f}, {1300, -2.0f}, {1200, -2.0078125f}});
   add(1301, {{1, 8.0f}, {1300, -2.0f}, {1200, -2.0000002f}});  // in the last bit
   add(1301, {{1, 7.52f}, {1300, 0.001f}, {1200, -0.001f}});    // in the first
+  // A third of each chunk's tokens are better than the others of their bin; one of the second segment is the last.
+  add(453, {});
+  for (std::size_t id = 0; id < rows->back().size(); ++id) rows->back()[id] = id % 128 < 44 ? -2.0f : -2.0078125f;
+  rows->back()[3] = 8.0f;
   for (const int top_k : {1023, 1024, 1025, 1153}) {
     add(top_k, {{3001, 1.0f}});
     rows->push_back(normals(3001, 77));

@@ -76,6 +76,7 @@ ptxsim::Profile& profile_of(int arch);
 struct LaunchWatch {
   std::uint64_t most_instructions = 0;  // of warps; a longer launch is a violation, and nothing is profiled. 0: any
   std::uint64_t longest = 0;            // launch so far, in them
+  std::uint64_t sum = 0;                // of all launches so far
 };
 LaunchWatch& launch_watch();
 

@@ -51,11 +51,12 @@ bool is_right(Call& call) {
 
 double rounding_of(Shape shape) { return shape == Shape::flat ? 1e-12 : kRounding; }
 
-/// Loops over tokens have copies for rows that are aligned and others, for one and for two warps' worth of tokens, and
-/// for each of four neighbours. Calls `use` for rows that end in each, whose memory ends there too.
+/// Loops over tokens have copies for rows that are aligned and others, for a segment's first chunk, if their number is
+/// odd, and for pairs of them, and for each of four neighbours. Calls `use` for rows that end in each, whose memory
+/// ends there too.
 void for_each_end(const std::function<void(int vocab, int pad)>& use) {
   for (int vocab = 1; vocab <= 4; ++vocab) {
-    for (const int turns : {1152, 1280}) {
+    for (const int turns : {1024, 1152}) {
       const int to_aligned = 4 - vocab % 4;
       use(turns + vocab, to_aligned);
       use(turns + vocab, to_aligned == 1 ? 2 : 1);
@@ -87,6 +88,12 @@ class Calls {
     add(std::move(rows), std::move(asks), rounding, 0, schedules);
   }
 
+  void add_ended() {
+    for (int i = 0; i < 4; ++i) {
+      add_all([&](auto* rows, auto* asks) { add_ended_rows(i, !logprobs_, rows, asks); });
+    }
+  }
+
   std::vector<Call> all;
 
  private:
@@ -101,7 +108,8 @@ std::vector<Call> draws() {
     calls.add(Shape::spread, vocab, ask_for_last(1.3f, 0, 0.9f), pad);
     Ask ask = ask_for_last(1.0f, 0, 1.0f);
     ask.params.logit_bias = {{vocab - 1, 1.0f}};
-    calls.add(Shape::spread, vocab, ask, pad);
+    const std::vector<float> row = logits_of(Shape::spread, vocab, 12);
+    calls.add({row, row}, {ask, ask}, kRounding, pad);  // of which the second may not be aligned
     calls.add(Shape::spread, vocab, ask_for_last(2.0f, 1100, 0.95f), pad);
     calls.add(Shape::flat, vocab, ask_for_last(1.0f, 0, 0.97f), pad);
   });
@@ -112,6 +120,11 @@ std::vector<Call> draws() {
     }
   }
   calls.add_all(add_exact_rows, 0.0);
+  calls.add_all(add_carried_rows);
+  calls.add_ended();
+  calls.add_all(add_far_row, kRounding, 3);
+  calls.add_all(add_overlong_row);
+  calls.add_all(add_zero_rows);
   calls.add_all(add_counted_rows);
   calls.add_all(add_contested_row, kRounding, 6);
   std::uint32_t seed = 1;
@@ -120,6 +133,10 @@ std::vector<Call> draws() {
                   rounding_of(shape));
   }
   calls.add_all([](auto* rows, auto* asks) { add_tailed_rows(20001, rows, asks); }, 1e-6);
+  // Of 33 segments and more: from the first of the second warp's, and from a later one.
+  for (const double draw : {0.82, 0.93}) {
+    calls.add(Shape::flat, 40000, ask_for_draw(1.0f, 0, 1.0f, draw, draw + 0.02));
+  }
   for (const Shape shape : {Shape::spread, Shape::flat}) {
     for (const Ask& ask :
          {ask_for(0.8f, 0, 0.9f, 0.0f, 10), ask_for(1.0f, 50, 0.95f, 0.0f, 13), ask_for(1.5f, 0, 0.999f, 0.0f, 18)}) {
@@ -144,6 +161,10 @@ std::vector<Call> scores() {
   });
   for (const int count : {-1, 0, 1, 4, 5, 20}) calls.add(Shape::spread, 5, ask_for_best(count));
   calls.add(Shape::flat, 1024, ask_for_best(20));
+  calls.add_ended();
+  calls.add_all(add_far_row, kRounding, 3);
+  calls.add_all(add_overlong_row);
+  calls.add_all(add_zero_rows);
   calls.add_all(add_counted_rows);
   for (const Shape shape : {Shape::peaked, Shape::stepped}) calls.add(shape, 2635, ask_for_best(20));
   calls.add_all([](auto* rows, auto* asks) {
@@ -169,7 +190,7 @@ Call ruled() {
 Call undrawable() {
   Call call{{.arch = mutant_arch(), .schedules = 1, .pad = 1}, {}, {}};
   call.rows.assign(5, logits_of(Shape::spread, 300, 3));
-  call.asks.assign(5, ask_for(0.8f, 5, 0.9f, 0.0f, 20));
+  call.asks.assign(5, ask_for(0.8f, 5, 0.9f, 0.0f, 18));
   call.rows[0][299] = std::nanf("");
   call.rows[1][0] = kInfinity;
   call.rows[2][150] = -kInfinity;
@@ -181,7 +202,7 @@ Call undrawable() {
 
 Call with_nans() {
   Call call{{.arch = mutant_arch(), .schedules = 1}, rows_with_a_nan(), {}};
-  call.asks.assign(call.rows.size(), ask_for(0.8f, 5, 0.9f, 0.0f, 20));
+  call.asks.assign(call.rows.size(), ask_for(0.8f, 5, 0.9f, 0.0f, 18));
   call.good = sample(call.setting, call.rows, call.asks);
   return call;
 }
@@ -211,7 +232,9 @@ TEST_CASE("faults in sampling are noticed") {
   }
   drawn.push_back(ruled());
   const auto all_right = [](std::vector<Call>& calls) {
-    return [&calls] { return std::all_of(calls.begin(), calls.end(), [](Call& call) { return is_right(call); }); };
+    std::vector<Suspect::Check> checks;
+    for (Call& call : calls) checks.push_back([&call] { return is_right(call); });
+    return checks;
   };
   CHECK(unlisted_mutants("sample", {{cuda::Kernel::sample_logprobs, all_right(scored)},
                                     {cuda::Kernel::sample_tokens, all_right(drawn)}}) == "");

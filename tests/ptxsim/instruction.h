@@ -59,13 +59,17 @@ enum class Flow : uint8_t {
   whole_warp,  // needs all 32 lanes
 };
 
+/// A line of one of Kernel::files.
+struct SourcePlace {
+  int file = 0, line = 0;
+};
+
 struct Instruction {
   Opcode opcode;
   std::string text;  // as written, without the final ';'
   int index = 0;     // place in Kernel::code
   int ptx_line = 0;
-  int source_file = 0, source_line = 0;  // of the last .loc; 0: none
-  int caller_file = 0, caller_line = 0;  // where that was inlined; 0: nowhere
+  std::vector<SourcePlace> places;  // of the last .loc, then where that was inlined, where that was, and so on
 
   int guard = -1;  // predicate register of @p, or -1
   bool guard_negated = false;

@@ -131,16 +131,24 @@ void KernelParser::declare_local() {
 void KernelParser::location() {
   const int line = in_.peek().line;
   in_.expect(".loc");
-  const int file = int(in_.integer()), source_line = int(in_.integer());
-  if (source_line == 0) return in_.skip_line();  // of no line: the last one stays
-  file_ = file;
-  line_ = source_line;
-  caller_file_ = caller_line_ = 0;
+  const auto place = [&] {
+    const int file = int(in_.integer()), source_line = int(in_.integer());
+    return std::array<int, 3>{file, source_line, int(in_.integer())};
+  };
+  const std::array<int, 3> at = place();
+  std::vector<SourcePlace> places = {{at[0], at[1]}};
   while (!in_.at_end() && in_.peek().line == line) {
     if (!in_.next().is("inlined_at")) continue;
-    caller_file_ = int(in_.integer());
-    caller_line_ = int(in_.integer());
+    // Where the caller was inlined is what the last location there said.
+    const std::array<int, 3> caller = place();
+    const auto callers = located_.find(caller);
+    if (callers != located_.end()) {
+      places.insert(places.end(), callers->second.begin(), callers->second.end());
+    } else {
+      places.push_back({caller[0], caller[1]});
+    }
   }
+  if (at[1] != 0) located_[at] = places_ = places;  // of no line: the last one stays
 }
 
 Operand KernelParser::new_register(Type type) {
@@ -279,10 +287,7 @@ void KernelParser::instruction() {
   Instruction ins;
   ins.index = int(kernel_.code.size());
   ins.ptx_line = in_.peek().line;
-  ins.source_file = file_;
-  ins.source_line = line_;
-  ins.caller_file = caller_file_;
-  ins.caller_line = caller_line_;
+  ins.places = places_;
   const size_t start = in_.position();
   if (in_.accept("@")) {
     ins.guard_negated = in_.accept("!");

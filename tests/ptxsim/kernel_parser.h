@@ -1,5 +1,6 @@
 // Parses the body of one entry point into decoded instructions.
 #pragma once
+#include <array>
 #include <deque>
 #include <map>
 #include <string>
@@ -71,8 +72,8 @@ class KernelParser {
   std::map<std::string, uint64_t> symbols_;  // shared and local variables: offset in their space
   std::map<uint64_t, const Constant*> constants_;
   std::vector<Branch> branches_;
-  int file_ = 0, line_ = 0;                // of the last .loc
-  int caller_file_ = 0, caller_line_ = 0;  // behind its inlined_at
+  std::vector<SourcePlace> places_;                                 // of the last .loc
+  std::map<std::array<int, 3>, std::vector<SourcePlace>> located_;  // by file, line and column of each .loc
 };
 
 }  // namespace inferd::ptxsim

@@ -17,10 +17,11 @@ Type Opcode::type(int nth) const {
 
 std::string Kernel::describe(const Instruction& instruction) const {
   std::string where;
-  const auto file = files.find(instruction.source_file);
-  if (instruction.source_line > 0 && file != files.end()) {
+  const SourcePlace place = instruction.places.empty() ? SourcePlace{} : instruction.places.front();
+  const auto file = files.find(place.file);
+  if (file != files.end()) {
     const std::string& path = file->second;
-    where = path.substr(path.rfind('/') + 1) + ":" + std::to_string(instruction.source_line) + " ";
+    where = path.substr(path.rfind('/') + 1) + ":" + std::to_string(place.line) + " ";
   }
   return where + "(ptx line " + std::to_string(instruction.ptx_line) + ") `" + instruction.text + "`";
 }

@@ -113,17 +113,16 @@ bool is_primitive(const std::string& path) {
 }
 
 std::string place_of(const Kernel& kernel, const Instruction& ins) {
-  auto file = kernel.files.find(ins.source_file);
-  int line = ins.source_line;
-  if (line > 0 && file != kernel.files.end()) {
-    const auto caller = kernel.files.find(ins.caller_file);
-    if (ins.caller_line > 0 && caller != kernel.files.end() && is_primitive(file->second)) {
-      file = caller;
-      line = ins.caller_line;
-    }
-    const std::string& path = file->second;
-    return ins.opcode.text + " in " + path.substr(path.rfind('/') + 1) + ": " + text_of(path, line);
+  std::string path;
+  int line = 0;
+  for (const SourcePlace& place : ins.places) {  // from the own line to its callers
+    const auto file = kernel.files.find(place.file);
+    if (file == kernel.files.end()) break;
+    path = file->second;
+    line = place.line;
+    if (!is_primitive(path)) break;
   }
+  if (line > 0) return ins.opcode.text + " in " + path.substr(path.rfind('/') + 1) + ": " + text_of(path, line);
   int before = 0;
   for (int i = 0; i < ins.index; ++i) before += kernel.code[size_t(i)].opcode.text == ins.opcode.text;
   return ins.opcode.text + " #" + std::to_string(before);
@@ -195,14 +194,14 @@ std::vector<Mutation> sample_mutations(const std::vector<Mutation>& all, size_t 
 }
 
 MutationReport run_mutations(Module& module, const std::vector<Mutation>& mutations,
-                             const std::function<bool()>& notices) {
+                             const std::function<bool(const Mutation&)>& notices) {
   MutationReport report;
   for (const Mutation& mutation : mutations) {
     const Mutated mutated(module, mutation);
     ++report.tried;
     bool noticed = true;
     try {
-      noticed = notices();
+      noticed = notices(mutation);
     } catch (const Violation&) {
     }
     if (!noticed) report.survivors.push_back(mutation);

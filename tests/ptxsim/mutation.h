@@ -25,8 +25,8 @@ struct Mutation {
   int instruction = 0;  // index
   Fault fault = Fault::drop_barrier;
   /// "kernel|fault|place": stable while the source line's text and the instruction's opcode are. The place is
-  /// "opcode in file: text", of the caller's line if the own one is a primitive's or CUDA's; opcode #n where the PTX
-  /// has no line information. Copies of an unrolled loop share a key.
+  /// "opcode in file: text", of the nearest caller's line if the own one is a primitive's or CUDA's; opcode #n where
+  /// the PTX has no line information. Copies of an unrolled loop share a key.
   std::string key;
 };
 
@@ -56,7 +56,7 @@ struct MutationReport {
 };
 /// Runs `notices` once for each mutation; it answers true, or throws a Violation, if a test fails.
 MutationReport run_mutations(Module& module, const std::vector<Mutation>& mutations,
-                             const std::function<bool()>& notices);
+                             const std::function<bool(const Mutation&)>& notices);
 
 /// The checked-in list of survivors that a person has looked at: one key a line, "# why it may live" behind it. A key's
 /// kernel may be a pattern with *.

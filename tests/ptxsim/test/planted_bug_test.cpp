@@ -123,7 +123,7 @@ TEST_CASE("mutants of the GEMM die, and the list of survivors is exact") {
   Profile profile;
   REQUIRE_FALSE(caught(module, &profile));
   const std::vector<Mutation> all = list_mutations(module.kernel("k"), profile);
-  const MutationReport report = run_mutations(module, all, [&] { return caught(module); });
+  const MutationReport report = run_mutations(module, all, [&](const Mutation&) { return caught(module); });
   REQUIRE(report.tried >= 12);
   // The addend there is the address of `tiles`, which lies at offset 0.
   const ReviewedSurvivors reviewed = ReviewedSurvivors::parse("k|addend dropped|mad.lo.u32 #0  # adds offset 0\n");
