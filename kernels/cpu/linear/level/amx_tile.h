@@ -32,7 +32,7 @@ constexpr int kMatrixTokens = 64;
 constexpr int kFewestMatrixTokens = 5;
 constexpr int kFewestMatrixTokensOfHalves = 32;
 
-/// Exact sums of a block's products with 16 tokens, [parts of the block][16 tokens][16 rows].
+/// Sets of exact sums of a block's products with 16 tokens; each [16 tokens][16 rows].
 template <DType kType>
 constexpr int kSumSets = Format<kType>::kHalves || Format<kType>::kWide ? 2 : 1;
 constexpr int kSumSet = kActivationGroup * kTileRows;
