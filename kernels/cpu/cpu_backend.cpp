@@ -61,7 +61,7 @@ std::unique_ptr<Weight> CpuBackend::load_weight(std::span<const WeightSource> pa
     context_.decode_scratch_floats = floats;
   }
   if (const std::size_t orders = weight->column_orders().size(); orders > 0) {
-    // Four rows at a time, as the int8 form is laid out.
+    // A group of rows at a time, as the int8 form is laid out.
     const std::size_t bytes =
         inferd::activation_bytes(kActivationGroup, weight->columns(), weight->reordered_form()) / kActivationGroup;
     reorder_bytes_per_token_ = std::max(reorder_bytes_per_token_, bytes * orders);

@@ -114,8 +114,8 @@ void amx_tile(const std::byte* tile, std::int64_t kblocks, int tokens, const Pas
     for (int done = 0; done < tokens;) {
       const int row = static_cast<int>((x.token + done) % kActivationGroup);
       const int end = tokens - done < kActivationGroup - row ? tokens : done + kActivationGroup - row;
-      multiply_panel<kType>(panel, blocks, blocks_of(x, done) - row, done == 0 ? ahead : nullptr, sums);
       const ActivationBlock* at = blocks_of(x, done);
+      multiply_panel<kType>(panel, blocks, at - row, done == 0 ? ahead : nullptr, sums);
       const std::int32_t* own = sums + row * kTileRows;
       float* out = raw + done * kRawStride;
       for (; end - done >= 8; done += 8, at += 8, own += 8 * kTileRows, out += 8 * kRawStride) {

@@ -11,7 +11,8 @@
 namespace inferd {
 namespace {
 
-/// Splits `tokens` (at most kStepTokens, from a multiple of 4) into passes whose accumulators fit the registers.
+/// Splits `tokens` (at most kMostStepTokens, from a multiple of kRowAlign) into passes whose accumulators fit the
+/// registers.
 template <int kMost, template <int> class Pass, typename... Args>
 INFERD_ALWAYS_INLINE void for_passes(int tokens, const Args&... args) {
   int done = 0;
@@ -137,6 +138,7 @@ void plain_tiles(DType dtype, const std::byte* const* tiles, std::int64_t column
   }
 }
 
+/// kStepTokens, or what the matrix unit makes of it.
 #if INFERD_LEVEL_RANK == 3
 constexpr int kMostStepTokens = kMatrixTokens;
 #else
@@ -145,7 +147,7 @@ constexpr int kMostStepTokens = kStepTokens;
 
 constexpr bool is_plain(DType dtype) { return dtype == DType::f32 || dtype == DType::f16 || dtype == DType::bf16; }
 
-/// The tokens from `token` on, a multiple of 4.
+/// The tokens from `token` on, a multiple of kRowAlign.
 PassInput chunk_at(const ActivationView& x, std::int64_t token, bool matrix_unit) {
   PassInput chunk;
   chunk.matrix_unit = matrix_unit;
@@ -320,9 +322,9 @@ void run_unit_tiles(const LinearJob& job, std::int64_t tile, int tiles, int toke
   }
 }
 
-/// step_tokens: whose products of a unit are kept together.
 void walk_units(const LinearJob& job, std::int64_t unit_begin, std::int64_t unit_end, std::int64_t token_begin,
-                std::int64_t token_end, float* decode_scratch, int step_tokens, bool matrix_unit) {
+                std::int64_t token_end, float* decode_scratch, bool matrix_unit) {
+  const int step_tokens = matrix_unit ? kMostStepTokens : kStepTokens;
   const bool gated = is_gated(job.epilogue);
   SpreadTiles spread(decode_scratch, token_end - token_begin <= step_tokens);
   alignas(64) float raw[kMostStepTokens * kRawStride];
@@ -348,7 +350,7 @@ void walk_units(const LinearJob& job, std::int64_t unit_begin, std::int64_t unit
 
 void run_units(const LinearJob& job, std::int64_t unit_begin, std::int64_t unit_end, std::int64_t token_begin,
                std::int64_t token_end, float* decode_scratch) {
-  walk_units(job, unit_begin, unit_end, token_begin, token_end, decode_scratch, kStepTokens, false);
+  walk_units(job, unit_begin, unit_end, token_begin, token_end, decode_scratch, false);
 }
 
 #if INFERD_LEVEL_RANK == 3
@@ -357,8 +359,7 @@ void run_units_on_matrix_unit(const LinearJob& job, std::int64_t unit_begin, std
                               std::int64_t token_begin, std::int64_t token_end, float* decode_scratch) {
   const bool wanted = job.x.blocks != nullptr && token_end - token_begin >= kFewestMatrixTokens;
   const MatrixUnit unit(wanted ? &kBlockTiles : nullptr);
-  const int step_tokens = wanted ? kMatrixTokens : kStepTokens;
-  walk_units(job, unit_begin, unit_end, token_begin, token_end, decode_scratch, step_tokens, wanted);
+  walk_units(job, unit_begin, unit_end, token_begin, token_end, decode_scratch, wanted);
 }
 
 #endif
