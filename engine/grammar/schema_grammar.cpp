@@ -214,12 +214,13 @@ std::vector<std::string> SchemaGrammar::types(const Json& schema, const std::str
   if (const Json* type = find(schema, "type")) {
     const std::string at = pointer_to(pointer, "type");
     const Json list = type->is_array() ? *type : Json::array({*type});
-    for (const Json& name : list) {
-      if (!name.is_string() || !among(kTypes, name.get_ref<const std::string&>())) {
+    for (const Json& item : list) {
+      const auto* name = item.get_ptr<const std::string*>();
+      if (name == nullptr || !among(kTypes, *name)) {
         throw SchemaError(at,
                           "'type' must be object, array, string, number, integer, boolean or null, or a list of them.");
       }
-      if (std::find(out.begin(), out.end(), name) == out.end()) out.push_back(name);
+      if (std::find(out.begin(), out.end(), *name) == out.end()) out.push_back(*name);
     }
     if (std::find(out.begin(), out.end(), "number") != out.end()) std::erase(out, "integer");
     return out;

@@ -10,10 +10,6 @@
 
 #include "base/check.h"
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
-
 namespace inferd {
 namespace {
 
@@ -25,7 +21,7 @@ constexpr int kTurnsBeforeYield = 2000;
 
 void relax() {
 #if defined(__x86_64__)
-  _mm_pause();
+  __builtin_ia32_pause();
 #else
   std::atomic_signal_fence(std::memory_order_seq_cst);
 #endif

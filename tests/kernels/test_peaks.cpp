@@ -29,8 +29,3 @@ TEST_CASE("arithmetic peaks exist for the levels this machine has") {
     CHECK(f32 < 10e9 * 2 * 16 * 2);
   }
 }
-
-TEST_CASE("four bytes a lane make int8 dot products faster than f32 where one instruction does them") {
-  if (!cpu_level_available(CpuLevel::avx512vnni)) return;
-  CHECK(measure_int8_ops(CpuLevel::avx512vnni, 1) > 1.5 * measure_f32_flops(CpuLevel::avx512vnni, 1));
-}

@@ -73,7 +73,7 @@ std::string python_float(double value) {
   const auto scientific = std::to_chars(digits, digits + sizeof digits, value, std::chars_format::scientific);
   const std::string_view text(digits, static_cast<std::size_t>(scientific.ptr - digits));
   const std::size_t e = text.find('e');
-  const int exponent = std::atoi(std::string(text.substr(e + 1)).c_str());
+  const int exponent = std::stoi(std::string(text.substr(e + 1)));
   if (exponent < -4 || exponent >= 16) return std::string(text);
   char fixed[64];
   const auto end = std::to_chars(fixed, fixed + sizeof fixed, value, std::chars_format::fixed);
